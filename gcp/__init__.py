@@ -1,0 +1,30 @@
+"""Global covariance pooling: second-order heads with every published backward, for any backbone."""
+
+from typing import TYPE_CHECKING, Any
+
+from gcp.gradients import spectral_weight
+from gcp.heads import create_head, list_heads
+from gcp.sqrtm import covariance_sqrt, matrix_sqrt
+
+if TYPE_CHECKING:
+    from gcp.models import create_model
+
+__version__ = "0.1.0"
+__all__ = [
+    "__version__",
+    "covariance_sqrt",
+    "create_head",
+    "create_model",
+    "list_heads",
+    "matrix_sqrt",
+    "spectral_weight",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`create_model` loads the model libraries on first use; the heads alone need torch only."""
+    if name == "create_model":
+        from gcp.models import create_model
+
+        return create_model
+    raise AttributeError(f"module 'gcp' has no attribute {name!r}")

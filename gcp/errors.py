@@ -1,0 +1,63 @@
+"""Faults that a user can mend. Each owns its wording: what was given, what is allowed, what to type.
+
+The entry scripts print such an error without a traceback and exit with code 2; any other exception is
+a defect of this library and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(got: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name most like `got`, or None where nothing is close."""
+    names = {str(name).lower(): str(name) for name in allowed}
+    match = get_close_matches(str(got).lower(), names, n=1, cutoff=0.5)
+    return names[match[0]] if match else None
+
+
+def suggest(got: str, allowed: Iterable[str]) -> str:
+    """` Did you mean 'X'?` for the nearest name, or an empty string."""
+    name = nearest(got, allowed)
+    return f" Did you mean {name!r}?" if name else ""
+
+
+class GCPError(Exception):
+    """A fault of the input that its message tells how to mend."""
+
+
+class UnknownNameError(GCPError, ValueError):
+    """A name that its registry does not hold."""
+
+    def __init__(self, kind: str, got: str, allowed: Iterable[str]):
+        names = sorted(str(name) for name in allowed)
+        listed = ", ".join(names) if len(names) <= 40 else f"{len(names)} names, see --list"
+        super().__init__(f"unknown {kind} {got!r}.{suggest(got, names)} Known: {listed}.")
+
+
+class OptionError(GCPError, ValueError):
+    """An option that its owner does not take, or a value outside what is allowed."""
+
+
+class ShapeError(GCPError, ValueError):
+    """A tensor of the wrong shape or type for the operation."""
+
+
+class NonFiniteError(GCPError, ArithmeticError):
+    """An inf or NaN in the features, the loss or the gradient."""
+
+
+class ConfigError(GCPError, ValueError):
+    """Every fault of a configuration in one message."""
+
+    def __init__(self, faults: Iterable[str], source: str = "the configuration"):
+        self.faults = list(faults)
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        super().__init__("\n".join([f"{count} in {source}:", *(f"  {fault}" for fault in self.faults)]))
+
+
+class DataError(GCPError, ValueError):
+    """A data set that is missing, incomplete or unreadable."""
+
+
+class CheckpointError(GCPError, ValueError):
+    """A checkpoint that is missing, damaged, or of another model."""

@@ -1,0 +1,77 @@
+"""One small registry: the list of names, the test plan and the documentation at once.
+
+An entry is its own name (a `str`), so lists of entries print, sort and compare as names, and carries
+what it stands for: the object, a one-line summary and the paper it comes from.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Generic, TypeVar
+
+from gcp.errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+class Entry(str, Generic[T]):
+    """A registered name with its object."""
+
+    obj: T
+    summary: str
+    paper: str
+
+    def __new__(cls, name: str, obj: T, summary: str, paper: str = "") -> "Entry[T]":
+        entry = super().__new__(cls, name)
+        entry.__dict__.update(obj=obj, summary=summary, paper=paper)
+        return entry
+
+    def __setattr__(self, key: str, value: object) -> None:
+        raise AttributeError(f"entry {str(self)!r} is frozen")
+
+    def __reduce__(self) -> tuple:
+        return str, (str(self),)
+
+
+class Registry(Generic[T]):
+    """Names of one kind in the order of registration. Registering a name twice is an error."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._entries: dict[str, Entry[T]] = {}
+
+    def add(self, name: str, obj: T, *, summary: str, paper: str = "") -> T:
+        if name in self._entries:
+            raise ValueError(f"{self.kind} {name!r} is registered already")
+        self._entries[name] = Entry(name, obj, summary, paper)
+        return obj
+
+    def register(self, name: str, *, summary: str, paper: str = "") -> Callable[[T], T]:
+        """Decorator form of `add`."""
+        return lambda obj: self.add(name, obj, summary=summary, paper=paper)
+
+    def __getitem__(self, name: str) -> Entry[T]:
+        try:
+            return self._entries[name]
+        except (KeyError, TypeError):
+            raise UnknownNameError(self.kind, name, self._entries) from None
+
+    def list(self, pattern: str = "*") -> list[Entry[T]]:
+        """Entries whose name matches a shell pattern, in the order of registration."""
+        return [entry for name, entry in self._entries.items() if fnmatchcase(name, pattern)]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def import_all(package: str, path: Iterable[str]) -> None:
+    """Import every module of a folder, so that a new file registers itself and touches nothing else."""
+    for module in iter_modules(path):
+        import_module(f"{package}.{module.name}")
