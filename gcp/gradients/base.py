@@ -1,0 +1,140 @@
+r"""What a backward rule is.
+
+With P = V diag(l) V^T, Q = V diag(sqrt l) V^T, upstream gradient G and S = V^T sym(G) V,
+
+    dL/dP = V (W o S) V^T + c I,       W_ij = rho(a, b) / (sqrt a + sqrt b),   a = max(l_i, l_j), b = min(l_i, l_j)
+
+The exact derivative has rho = 1 (the divided difference of the square root, without any difference) and
+diagonal 1 / (2 sqrt l_i). The published methods put a factor K_ij ~ 1/(l_i - l_j) in its place:
+W_ij = K_ij (sqrt l_i - sqrt l_j), which folds into a rho for each of them. W between two null eigenvalues
+is 0: the derivative with respect to the features never needs it.
+
+Two forms: `folded`, the closed form W, which cancels nowhere; and `published`, K applied to V^T dV in the
+working precision with the published overflow check, which reproduces the instability that an ablation asks
+about. In exact arithmetic they agree, but for `power_iteration` and `top_n` (see there).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gcp.errors import ShapeError
+from gcp.ops.spectrum import inverse_or_zero, sym
+from gcp.options import build, defaults
+from gcp.registry import Registry
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A backward rule of the matrix square root; its fields are its options."""
+
+    def ratio(self, a: Tensor, b: Tensor) -> Tensor:
+        """Rho (B, n, n): the weight over the exact one, for a >= b >= 0, off the diagonal."""
+        return torch.ones_like(a)
+
+    def factor(self, eigenvalues: Tensor) -> Tensor:
+        """Published K (B, n, n) of clamped eigenvalues (B, n), K_ij ~ 1/(l_i - l_j), zero diagonal."""
+        raise NotImplementedError(f"{type(self).__name__} has no published form")
+
+    def spectrum(self, eigenvalues: Tensor, channels: int) -> Tensor:
+        """Eigenvalues (B, n) that the root is taken of; `channels` is d, also where n is smaller."""
+        return eigenvalues
+
+    def published_spectrum(self, eigenvalues: Tensor) -> Tensor:
+        """Published: eigenvalues are clamped at machine epsilon."""
+        return eigenvalues.clamp(min=torch.finfo(eigenvalues.dtype).eps)
+
+    def root(self, kept: Tensor) -> Tensor:
+        """Eigenvalues (B, n) of the output."""
+        return kept.sqrt()
+
+    def weight(self, kept: Tensor) -> Tensor:
+        """Folded W (B, n, n) of eigenvalues (B, n)."""
+        roots = kept.sqrt()
+        a = torch.maximum(kept[:, :, None], kept[:, None, :])
+        b = torch.minimum(kept[:, :, None], kept[:, None, :])
+        W = self.ratio(a, b) * inverse_or_zero(roots[:, :, None] + roots[:, None, :])
+        W.diagonal(dim1=1, dim2=2).copy_(inverse_or_zero(2 * roots))
+        return W
+
+    def null_weight(self, kept: Tensor) -> Tensor:
+        """w0 (B, n): the weight between an eigenvalue and a null one, the limit of W(l, b) for b -> 0."""
+        return self.ratio(kept, torch.zeros_like(kept)) * inverse_or_zero(kept.sqrt())
+
+    def core(self, kept: Tensor, S: Tensor) -> tuple[Tensor, Tensor | None]:
+        """W o S (B, n, n) and the trace term c (B,), or None where it is zero."""
+        return self.weight(kept) * S, None
+
+    def published_core(self, clamped: Tensor, S: Tensor) -> Tensor:
+        """V^T dL/dP V (B, n, n) by the factor K, in the precision of S, with the published overflow check."""
+        roots = clamped.sqrt()
+        V_dV = 2 * S * roots[:, None, :]
+        K = overflow_check(self.factor(clamped))
+        core = sym(overflow_check(K.mT * V_dV))
+        core.diagonal(dim1=1, dim2=2).copy_(S.diagonal(dim1=1, dim2=2) / (2 * roots))
+        return core
+
+    def published_gradient(self, P: Tensor, V: Tensor, clamped: Tensor, G: Tensor) -> Tensor:
+        """dL/dP (B, d, d) of the published form, for a symmetric upstream gradient G (B, d, d)."""
+        return V @ self.published_core(clamped, V.mT @ G @ V) @ V.mT
+
+
+def difference_factor(eigenvalues: Tensor) -> Tensor:
+    """1 / (l_i - l_j) (B, n, n) with zero diagonal; infinite where two eigenvalues are equal."""
+    K = 1 / (eigenvalues[:, :, None] - eigenvalues[:, None, :])
+    K.diagonal(dim1=1, dim2=2).zero_()
+    return K
+
+
+def signed_pairs(eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
+    """X = b/a and +-1/a (B, n, n), the sign that of l_i - l_j (plus where equal), zero diagonal."""
+    rows, columns = eigenvalues[:, :, None], eigenvalues[:, None, :]
+    a = torch.maximum(rows, columns)
+    x = torch.minimum(rows, columns) / a
+    inverse = torch.where(rows >= columns, 1 / a, -1 / a)
+    inverse.diagonal(dim1=1, dim2=2).zero_()
+    return x, inverse
+
+
+def overflow_check(K: Tensor) -> Tensor:
+    """Published: +-inf become the largest and smallest finite entry of the batch."""
+    finite = torch.isfinite(K)
+    largest = torch.where(finite, K, -torch.inf).amax()
+    smallest = torch.where(finite, K, torch.inf).amin()
+    return torch.where(finite, K, torch.where(K < 0, smallest, largest))
+
+
+RULES: Registry[type[Rule]] = Registry("rule")
+
+
+def rule_options(name: str) -> dict[str, Any]:
+    """Options of a rule with their defaults."""
+    return defaults(RULES[name].obj)
+
+
+def create_rule(name: str, **options: Any) -> Rule:
+    """The rule `name` with its options.
+
+    Raises:
+        UnknownNameError: no rule of that name.
+        OptionError: an option that the rule does not take, or a value outside its bounds.
+    """
+    return build(RULES[name].obj, name, options)
+
+
+def spectral_weight(eigenvalues: Tensor, rule: str = "exact", **options: Any) -> Tensor:
+    """W (B, d, d) of eigenvalues (B, d) in any order, in their dtype; exact zeros are null eigenvalues.
+
+    `newton` has a trace term besides W (see `gcp.gradients.newton`).
+
+    Raises:
+        ShapeError: not (B, d), or a negative or non-finite eigenvalue.
+    """
+    if eigenvalues.ndim != 2 or not eigenvalues.is_floating_point():
+        raise ShapeError(f"eigenvalues (B, d) are needed, got {eigenvalues.dtype} of shape {tuple(eigenvalues.shape)}.")
+    if not torch.compiler.is_compiling() and not bool((eigenvalues >= 0).all() & eigenvalues.isfinite().all()):
+        raise ShapeError(f"eigenvalues must be finite and >= 0, got {eigenvalues.min():g} as the smallest; clamp them.")
+    chosen = create_rule(rule, **options)
+    return chosen.weight(chosen.spectrum(eigenvalues, eigenvalues.shape[1]))

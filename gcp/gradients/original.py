@@ -1,0 +1,28 @@
+"""`original`: the textbook gradient of the eigendecomposition, K = 1/(l_i - l_j).
+
+Folded: exact, and 0 between equal eigenvalues. Published: overflows where two eigenvalues are close; the
+overflow check then puts the largest finite entry of the batch in its place. Ionescu, Vantzos and
+Sminchisescu, ICCV 2015 (arXiv:1509.07838).
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gcp.gradients.base import RULES, Rule, difference_factor
+
+
+@RULES.register(
+    "original",
+    summary="K = 1/(l_i - l_j): exact, but 0 between equal eigenvalues",
+    paper="Ionescu et al., ICCV 2015",
+)
+@dataclass(frozen=True)
+class Original(Rule):
+    """The textbook rule."""
+
+    def ratio(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a != b).to(a.dtype)
+
+    def factor(self, eigenvalues: Tensor) -> Tensor:
+        return difference_factor(eigenvalues)

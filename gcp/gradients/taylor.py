@@ -1,0 +1,35 @@
+r"""`taylor`: K = (1 + x + ... + x^k) / a, the truncated geometric series.
+
+Folded: rho = 1 - x^(k+1). It suppresses the gradient between near-equal eigenvalues; the error is x^(k+1),
+37 % at x = 0.99 for the default degree 100. Song, Sebe and Wang, ICCV 2021 (arXiv:2105.02498); the series
+is from Wang et al., arXiv:2104.03821.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gcp.gradients.base import RULES, Rule, signed_pairs
+from gcp.ops.spectrum import inverse_or_zero
+from gcp.options import option
+
+
+@RULES.register("taylor", summary="K = (1 + x + ... + x^degree)/a: damps close pairs", paper="Song et al., ICCV 2021")
+@dataclass(frozen=True)
+class Taylor(Rule):
+    """The truncated geometric series."""
+
+    degree: int = option(100, "degree k of the geometric series", minimum=0)
+
+    def ratio(self, a: Tensor, b: Tensor) -> Tensor:
+        # 1 - x^(k+1) through the relative gap, which is exact where x is close to 1
+        gap = (a - b) * inverse_or_zero(a)
+        return -torch.expm1((self.degree + 1) * torch.log1p(-gap))
+
+    def factor(self, eigenvalues: Tensor) -> Tensor:
+        x, inverse = signed_pairs(eigenvalues)
+        series = torch.ones_like(x)
+        for _ in range(self.degree):
+            series = series * x + 1
+        return inverse * series

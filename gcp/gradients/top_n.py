@@ -1,0 +1,53 @@
+r"""`top_n`: the smallest eigenvalues are set to zero, the rest is exact.
+
+Folded: exact inside the kept block, 1/sqrt(l_kept) between kept and dropped, 0 among the dropped. That is an
+approximation on purpose: the derivative of the truncated root would have sqrt(l_kept)/(l_kept - l_dropped)
+between the blocks. The published form sets the dropped eigenvalues to machine epsilon, whose inverse root
+then explodes in the gradient (3.7e7 in norm where the folded one is of order one). Song, Sebe and Wang,
+ICCV 2021 (arXiv:2105.02498): 206 of 256 kept.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gcp.errors import OptionError
+from gcp.gradients.base import RULES, Rule, difference_factor
+from gcp.options import option
+
+
+@RULES.register(
+    "top_n", summary="the smallest eigenvalues are dropped, the rest is exact", paper="Song et al., ICCV 2021"
+)
+@dataclass(frozen=True)
+class TopN(Rule):
+    """Exact on the `keep` largest eigenvalues."""
+
+    keep: float = option(206 / 256, "eigenvalues kept: a fraction of d up to 1.0, or a count from 1", minimum=0)
+
+    def __post_init__(self) -> None:
+        if self.keep == 0 or (self.keep > 1 and self.keep != int(self.keep)):
+            raise OptionError(f"option keep of 'top_n' is {self.keep!r}; allowed: a fraction in (0, 1.0], or a count.")
+
+    def count(self, channels: int) -> int:
+        """Eigenvalues kept of d; an integer is a count (1 too), a float up to 1.0 a fraction."""
+        if isinstance(self.keep, float) and self.keep <= 1:
+            return round(self.keep * channels)
+        return min(int(self.keep), channels)
+
+    def spectrum(self, eigenvalues: Tensor, channels: int) -> Tensor:
+        return eigenvalues.masked_fill(self._dropped(eigenvalues, channels), 0)
+
+    def published_spectrum(self, eigenvalues: Tensor) -> Tensor:
+        eps = torch.finfo(eigenvalues.dtype).eps
+        return eigenvalues.masked_fill(self._dropped(eigenvalues, eigenvalues.shape[1]), eps).clamp(min=eps)
+
+    def factor(self, eigenvalues: Tensor) -> Tensor:
+        return difference_factor(eigenvalues)
+
+    def _dropped(self, eigenvalues: Tensor, channels: int) -> Tensor:
+        order = eigenvalues.argsort(dim=1, descending=True, stable=True)
+        rank = torch.empty_like(order)
+        rank.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+        return rank >= self.count(channels)

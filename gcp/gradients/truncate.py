@@ -1,0 +1,26 @@
+r"""`truncate`: K = 1/(l_i - l_j) clipped to +-t.
+
+Folded: W = min(1/(a-b), t) (sqrt a - sqrt b), that is rho = min(1, t (a - b)): exact where the gap is
+above 1/t, suppressed below. Song, Sebe and Wang, ICCV 2021 (arXiv:2105.02498), with t = 1e10.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gcp.gradients.base import RULES, Rule, difference_factor
+from gcp.options import option
+
+
+@RULES.register("truncate", summary="K = 1/(l_i - l_j) clipped to +-threshold", paper="Song et al., ICCV 2021")
+@dataclass(frozen=True)
+class Truncate(Rule):
+    """The clipped textbook rule."""
+
+    threshold: float = option(1e10, "largest absolute value of K", minimum=0)
+
+    def ratio(self, a: Tensor, b: Tensor) -> Tensor:
+        return (self.threshold * (a - b)).clamp(max=1)
+
+    def factor(self, eigenvalues: Tensor) -> Tensor:
+        return difference_factor(eigenvalues).clamp(-self.threshold, self.threshold)

@@ -1,0 +1,76 @@
+"""What every head is: an optional reduction, a check of the features, a pooling."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gcp.errors import NonFiniteError
+from gcp.heads.reduction import create_reduction
+from gcp.registry import Registry
+
+
+class Head(nn.Module):
+    """Feature map (B, C, H, W) -> vector (B, out_features).
+
+    A subclass sets `out_features` and defines `pool`. Non-finite features raise in eager mode on the CPU; under
+    `torch.compile` and on other devices, where a test would stall, they set the buffer `nonfinite` (a bool of
+    shape ()), which stays set until somebody reads and clears it (`gcp.heads.nonfinite`).
+    """
+
+    out_features: int
+    nonfinite: Tensor
+
+    def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv"):
+        super().__init__()
+        self.in_channels = in_channels
+        self.channels = dim or in_channels
+        self.reduction = create_reduction(reduction, in_channels, dim)
+        self.register_buffer("nonfinite", torch.zeros((), dtype=torch.bool), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool a feature map; bfloat16 and float16 features give float32, others keep their dtype."""
+        x = self.reduction(x)
+        self._check(x.detach())
+        return self.pool(x)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, out_features)."""
+        raise NotImplementedError
+
+    def _check(self, x: Tensor) -> None:
+        finite = torch.isfinite(x)
+        if torch.compiler.is_compiling() or x.device.type != "cpu":
+            self.nonfinite.logical_or_(~finite.all())
+        elif not bool(finite.all()):
+            sample = int((~finite).flatten(1).any(1).nonzero()[0])
+            raise NonFiniteError(
+                f"the features of sample {sample} of the batch hold inf or NaN where they enter the head"
+            )
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels} channels -> {self.out_features} features"
+
+
+def nonfinite(module: nn.Module) -> dict[str, Tensor]:
+    """Flags (shape ()) of all heads inside `module` by module name; a flag stays set until it is cleared."""
+    return {name: m.nonfinite for name, m in module.named_modules() if isinstance(m, Head)}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For heads that have no options of their own."""
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """How to build a head: the constructor, which common arguments it takes, and its own options."""
+
+    build: Callable[..., Head]
+    takes: tuple[str, ...] = ()
+    options: type[Any] = NoOptions
+
+
+HEADS: Registry[HeadKind] = Registry("head")

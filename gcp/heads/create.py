@@ -1,0 +1,95 @@
+"""Heads by name."""
+
+from typing import Any
+
+from gcp.errors import OptionError
+from gcp.heads.base import HEADS, Head, HeadKind
+from gcp.heads.reduction import check_reduction
+from gcp.ops.precision import check_precision
+from gcp.options import build, defaults
+from gcp.registry import Entry
+from gcp.sqrtm import FORMS, SIDES, check_choice
+
+COMMON = {"side": "auto", "form": "folded", "precision": None}
+
+
+def list_heads(pattern: str = "*") -> list[Entry[HeadKind]]:
+    """Names that match a shell pattern; each has `.summary` and `.paper`."""
+    return HEADS.list(pattern)
+
+
+def head_options(name: str) -> dict[str, Any]:
+    """The head's own options with their defaults."""
+    return defaults(HEADS[name].obj.options)
+
+
+def _check_size(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OptionError(f"{key} is {value!r}; allowed: a whole number >= 1.")
+
+
+def _common(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The common arguments that the head takes; one that it does not take must be at its default."""
+    kind = HEADS[name].obj
+    for key, value in given.items():
+        if key not in kind.takes and value != COMMON[key]:
+            takes = ", ".join(kind.takes) or "none of side, form, precision"
+            raise OptionError(f"head {name!r} has no {key!r} (given: {value!r}); it takes {takes}.")
+    return {key: value for key, value in given.items() if key in kind.takes}
+
+
+def check_options(
+    name: str,
+    dim: int | None = None,
+    side: str = "auto",
+    form: str = "folded",
+    precision: str | None = None,
+    reduction: str = "conv",
+    **options: Any,
+) -> None:
+    """Check the arguments of `create_head` without building.
+
+    Raises:
+        UnknownNameError: no head of that name.
+        OptionError: an argument that the head does not take, or a value that is not allowed.
+    """
+    kind = HEADS[name].obj
+    build(kind.options, name, options)
+    if dim is not None:
+        _check_size("dim", dim)
+    check_choice("side", side, SIDES)
+    check_choice("form", form, FORMS)
+    check_precision(precision)
+    check_reduction(reduction)
+    kind.build(1, None, **_common(name, {"side": side, "form": form, "precision": precision}), **options)
+
+
+def create_head(
+    name: str,
+    in_channels: int,
+    dim: int | None = None,
+    side: str = "auto",
+    form: str = "folded",
+    precision: str | None = None,
+    reduction: str = "conv",
+    **options: Any,
+) -> Head:
+    """Build a pooling head.
+
+    Args:
+        name: one of `list_heads()`.
+        in_channels: channels C of the feature map.
+        dim: channels after the reduction (1x1 convolution, batch norm, ReLU); None leaves the map as it is.
+        side: `channel`, `sample` or `auto`, for heads that take a matrix root.
+        form: `folded` or `published`, for heads with a backward rule.
+        precision: `float32`, `float64` or None for the head's default.
+        reduction: kind of reduction.
+        **options: the head's own options (`head_options(name)`).
+
+    Raises:
+        UnknownNameError, OptionError: with what is allowed.
+    """
+    check_options(name, dim, side, form, precision, reduction, **options)
+    _check_size("in_channels", in_channels)
+    common = _common(name, {"side": side, "form": form, "precision": precision})
+    return HEADS[name].obj.build(in_channels, dim, reduction=reduction, **common, **options)

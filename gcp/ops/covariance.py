@@ -1,0 +1,85 @@
+r"""Covariance of a feature map over its positions.
+
+    X: (B, d, M) from (B, d, H, W), M = H W samples;   Xc = X - mean_M(X);   P = Xc Xc^T / M.
+
+The mean is subtracted, so no M x M centring matrix exists. The gradient is dL/dX = (G + G^T) Xc / M: its
+sum over the samples is zero already, so the mean needs no term of its own.
+
+The Gram matrix K = Xc^T Xc / M (M x M) has the non-zero eigenvalues of P and is the smaller of the two
+wherever a map has fewer positions than channels.
+"""
+
+import torch
+from torch import Tensor
+
+from gcp.errors import ShapeError
+from gcp.ops.first_order import first_order
+from gcp.ops.precision import outside_autocast
+
+
+def samples(x: Tensor) -> Tensor:
+    """View a feature map (B, d, H, W) as samples (B, d, M).
+
+    Raises:
+        ShapeError: not four dimensions, an empty one, or a single position (its covariance is zero).
+    """
+    if x.ndim != 4:
+        raise ShapeError(f"a feature map (B, C, H, W) is needed, got shape {tuple(x.shape)}.")
+    if 0 in x.shape[1:]:
+        raise ShapeError(f"the feature map is empty: shape {tuple(x.shape)}.")
+    X = x.flatten(2)
+    if X.shape[2] == 1:
+        raise ShapeError(
+            f"a covariance needs at least two samples, but the feature map is {tuple(x.shape[2:])}: use larger "
+            "images (data.image_size) or a smaller stride (model.last_stride=1); "
+            "the heads 'average' and 'bilinear' accept a 1x1 map."
+        )
+    return X
+
+
+def centre(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Centred samples Xc (B, d, M) of a feature map (B, d, H, W), in `dtype`."""
+    X = samples(x).to(dtype)
+    return X - X.mean(2, keepdim=True)
+
+
+def noise_floor(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Total variance (B,) that the rounding of the mean alone can leave on a constant map.
+
+    (8 eps)^2 sum_c mean(x_c^2): eight units in the last place of each channel's mean, squared.
+    """
+    power = samples(x).to(dtype).square().mean(2).sum(1)
+    return (8 * torch.finfo(dtype).eps) ** 2 * power
+
+
+def gram(Xc: Tensor) -> Tensor:
+    """K = Xc^T Xc / M, (B, M, M), of centred samples (B, d, M)."""
+    return Xc.mT @ Xc / Xc.shape[2]
+
+
+class _Covariance(torch.autograd.Function):
+    """Saves the features only; the centred copy is made again in the backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.dtype = dtype
+        Xc = centre(x, dtype)
+        return Xc @ Xc.mT / Xc.shape[2]
+
+    @staticmethod
+    def backward(ctx, G: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        with torch.no_grad(), outside_autocast(x):
+            Xc = centre(x, ctx.dtype)
+            gradient = ((G + G.mT) @ Xc / Xc.shape[2]).reshape(x.shape).to(x.dtype)
+        return first_order(gradient, G, x), None
+
+
+def covariance(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Covariance (B, d, d) of a feature map (B, d, H, W), computed in `dtype` (that of x by default).
+
+    First order only: a double backward raises.
+    """
+    with outside_autocast(x):
+        return _Covariance.apply(x, dtype or x.dtype)

@@ -1,0 +1,96 @@
+r"""Newton-Schulz iteration for the square root and the inverse root, and its derivative.
+
+For A with spectrum in [0, 1]:  T = (3 I - R)/2,  Y <- Y T,  Z <- Z T,  from Y = A, Z = I and the residual
+R = Z Y = A. Everything is a polynomial in A and commutes, so R <- R T^2 = (9 R - 6 R^2 + R^3)/4 by itself.
+
+The derivative of a polynomial at a symmetric matrix is its own adjoint, so the backward runs the tangent
+recursion forward with the upstream gradient as direction E (at the start R' = E, Y' = E, Z' = 0):
+
+    N = R R',  J = R (N + N^T/2),  Y' <- sym(T Y' - Y R'/2),  R' <- (9 R' - 6 (N + N^T) + J + J^T)/4
+
+and the same with Z for Y. R and Y are made again on the way, so nothing of the iteration is kept and memory
+does not depend on the number of steps. Source: Li, Xie, Wang and Gao, CVPR 2018 (arXiv:1712.01034), with
+the trace as norm and five steps.
+"""
+
+import torch
+from torch import Tensor
+
+from gcp.ops.spectrum import inverse_or_zero, sym
+
+
+def trace(A: Tensor) -> Tensor:
+    """Traces (B,) of matrices (B, n, n)."""
+    return A.diagonal(dim1=1, dim2=2).sum(1)
+
+
+def add_identity(A: Tensor, scale: Tensor | float) -> Tensor:
+    """A + scale I for matrices (B, n, n) and a scale per matrix (B,) or one number."""
+    diagonal = A.diagonal(dim1=1, dim2=2) + (scale[:, None] if isinstance(scale, Tensor) else scale)
+    return A.diagonal_scatter(diagonal, dim1=1, dim2=2)
+
+
+def _next_residual(R: Tensor) -> Tensor:
+    R2 = R @ R
+    return torch.baddbmm(2.25 * R - 1.5 * R2, R, R2, alpha=0.25)
+
+
+def _step(X: Tensor | None, R: Tensor) -> Tensor:
+    """X T; None stands for the identity."""
+    return add_identity(-0.5 * R, 1.5) if X is None else torch.baddbmm(X, X, R, beta=1.5, alpha=-0.5)
+
+
+def root(A: Tensor, iterations: int) -> Tensor:
+    """Y (B, n, n) ~ A^(1/2) after `iterations` steps."""
+    return _iterate(A, A, iterations)
+
+
+def inverse_root(A: Tensor, iterations: int) -> Tensor:
+    """Z (B, n, n) ~ A^(-1/2) after `iterations` steps."""
+    return _iterate(A, None, iterations)
+
+
+def _iterate(A: Tensor, X: Tensor | None, iterations: int) -> Tensor:
+    R = A
+    for step in range(iterations):
+        X = _step(X, R)
+        if step + 1 < iterations:
+            R = _next_residual(R)
+    assert X is not None
+    return X
+
+
+def root_tangent(A: Tensor, E: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Y and its derivative Y' in the symmetric direction E, both (B, n, n)."""
+    return _tangent(A, E, A, E, iterations)
+
+
+def inverse_root_tangent(A: Tensor, E: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Z and its derivative Z' in the symmetric direction E, both (B, n, n)."""
+    return _tangent(A, E, None, None, iterations)
+
+
+def _tangent(A: Tensor, E: Tensor, X: Tensor | None, dX: Tensor | None, iterations: int) -> tuple[Tensor, Tensor]:
+    R, dR = A, E
+    for step in range(iterations):
+        if X is None or dX is None:
+            X, dX = _step(None, R), -0.5 * dR
+        else:
+            dX = sym(torch.baddbmm(1.5 * dX - 0.5 * (R @ dX), X, dR, alpha=-0.5))
+            X = _step(X, R)
+        if step + 1 < iterations:
+            N = R @ dR
+            J = R @ (N + N.mT / 2)
+            dR = 2.25 * dR + sym(0.5 * J - 3 * N)
+            R = _next_residual(R)
+    assert X is not None and dX is not None
+    return X, dX
+
+
+def root_gradient(P: Tensor, G: Tensor, iterations: int) -> Tensor:
+    """dL/dP (B, d, d) of sqrt(tau) Y_k(P / tau), tau = tr P, for a symmetric upstream gradient G."""
+    inverse = inverse_or_zero(trace(P))
+    A = P * inverse[:, None, None]
+    Y, dY = root_tangent(A, G, iterations)
+    c = (G * Y).sum((1, 2)) / 2 - (dY * A).sum((1, 2))
+    return add_identity(dY, c) * inverse.sqrt()[:, None, None]

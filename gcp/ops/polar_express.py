@@ -1,0 +1,63 @@
+r"""Square root and inverse root by minimax quintics in coupled form, and the derivative of the steps.
+
+    R = Z Y,  T = a I + b R + c R^2,  Z <- T Z,  Y <- Y T,     from Y = A, Z = I
+
+with the coefficients of `remez` for [lower, 1]: every eigenvalue of A in [lower^2, 1] is resolved with the
+uniform error of the composition; smaller ones are damped (0.99, 0.87, 0.38 of the root at 0.5, 0.3, 0.1 of
+`lower`), null ones give Y = 0 and Z = prod a. An eigenvalue above 1 diverges, so A = P / n with a true upper
+bound n = 1.01 |P^2|_F^(1/2) >= l_max. Amsel, Persson, Musco and Gower 2025 (arXiv:2505.16932).
+"""
+
+import torch
+from torch import Tensor
+
+from gcp.ops.newton_schulz import add_identity
+from gcp.ops.remez import Coefficients
+from gcp.ops.spectrum import sym
+
+Quintics = tuple[Coefficients, ...]  # of `remez.sign_quintics`
+MARGIN = 1.01  # rounding must not lift the largest eigenvalue above 1
+
+
+def spectral_bound(P: Tensor) -> tuple[Tensor, Tensor]:
+    """N (B,) >= l_max for P (B, d, d), and P^2, which the first step needs anyway."""
+    P2 = P @ P
+    return MARGIN * P2.square().sum((1, 2)).sqrt().sqrt(), P2
+
+
+def null_inverse_root(quintics: Quintics) -> float:
+    """Prod a: what Z is on the null space."""
+    product = 1.0
+    for a, _, _ in quintics:
+        product *= a
+    return product
+
+
+def roots(A: Tensor, A2: Tensor, quintics: Quintics) -> tuple[Tensor, Tensor]:
+    """Y ~ A^(1/2) and Z ~ A^(-1/2), both (B, n, n), for A with spectrum in [0, 1] and its square."""
+    (a, b, c), *rest = quintics
+    Z = add_identity(b * A + c * A2, a)
+    Y = A @ Z
+    for a, b, c in rest:
+        R = Z @ Y
+        T = add_identity(torch.baddbmm(R, R, R, beta=b, alpha=c), a)
+        Z, Y = T @ Z, Y @ T
+    # at the end only: it takes a factor of five off the gradient's error, and inside the loop it diverges
+    return sym(Y), sym(Z)
+
+
+def roots_tangent(A: Tensor, A2: Tensor, E: Tensor, quintics: Quintics) -> tuple[Tensor, ...]:
+    """Y, Z and their derivatives Y', Z' in the symmetric direction E, all (B, n, n)."""
+    (a, b, c), *rest = quintics
+    dZ = b * E + 2 * c * sym(A @ E)
+    Z = add_identity(b * A + c * A2, a)
+    dY = sym(E @ Z + A @ dZ)
+    Y = A @ Z
+    for a, b, c in rest:
+        R = Z @ Y
+        dR = sym(dZ @ Y + Z @ dY)
+        T = add_identity(torch.baddbmm(R, R, R, beta=b, alpha=c), a)
+        dT = b * dR + 2 * c * sym(R @ dR)
+        dZ, dY = sym(dT @ Z + T @ dZ), sym(dY @ T + Y @ dT)
+        Z, Y = T @ Z, Y @ T
+    return Y, Z, dY, dZ

@@ -1,0 +1,50 @@
+r"""Eigendecomposition of symmetric positive semidefinite matrices, and which eigenvalues are zero.
+
+An eigenvalue counts as zero when it is below the noise of the decomposition, measured at 5 eps l_max and
+taken as 16 eps l_max, or below what the rounding of the mean leaves on a constant map (`noise_floor`).
+A larger threshold destroys true eigenvalues in float32.
+"""
+
+import torch
+from torch import Tensor
+
+from gcp.errors import ShapeError
+
+
+def null_threshold(eigenvalues: Tensor, floor: Tensor | None = None) -> Tensor:
+    """Largest value (B, 1) that counts as zero among eigenvalues (B, n); `floor` is (B,) or None."""
+    threshold = 16 * torch.finfo(eigenvalues.dtype).eps * eigenvalues.amax(1, keepdim=True)
+    return threshold if floor is None else torch.maximum(threshold, floor[:, None])
+
+
+def eigh(P: Tensor, floor: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues (B, n), exactly 0 where they count as zero, and eigenvectors (B, n, n)."""
+    eigenvalues, V = torch.linalg.eigh(P)
+    _check_semidefinite(eigenvalues)
+    null = eigenvalues <= null_threshold(eigenvalues, floor)
+    return eigenvalues.masked_fill(null, 0), V
+
+
+def _check_semidefinite(eigenvalues: Tensor) -> None:
+    """Eager on the CPU only: anywhere else the test would stall the device."""
+    if torch.compiler.is_compiling() or eigenvalues.device.type != "cpu":
+        return
+    smallest, largest = eigenvalues.amin(1), eigenvalues.abs().amax(1)
+    negative = smallest < -(torch.finfo(eigenvalues.dtype).eps ** 0.5) * largest
+    if bool(negative.any()):
+        i = int(negative.nonzero()[0])
+        raise ShapeError(
+            f"matrix {i} of the batch is not positive semidefinite: its smallest eigenvalue is {smallest[i]:.3g}, "
+            f"its largest {largest[i]:.3g}; a covariance has none below zero."
+        )
+
+
+def inverse_or_zero(x: Tensor) -> Tensor:
+    """1 / x where x > 0, else 0."""
+    positive = x > 0
+    return torch.where(positive, x, 1).reciprocal() * positive
+
+
+def sym(G: Tensor) -> Tensor:
+    """(G + G^T) / 2 over the last two dimensions."""
+    return (G + G.mT) / 2

@@ -1,0 +1,87 @@
+r"""Eigen-methods: decompose once, then any rule.
+
+Channel side: P = V diag(l) V^T, Q = V diag(f) V^T, dL/dP = V core V^T + c I.
+
+Sample side: K = Xc^T Xc / M = U diag(l) U^T gives the range of P as V = Xc U / sqrt(M l), and since
+V^T Xc = sqrt(M) diag(sqrt l) U^T only pairs with at least one non-zero eigenvalue are ever needed:
+
+    dL/dXc = (2/sqrt M) [V core + (I - V V^T) G V diag(w0)] diag(sqrt l) U^T + (2/M) c Xc
+
+The gradient with respect to the features is exact and finite where P is singular, as long as the rank is
+locally constant; at a drop of rank Q has a kink, and this is the central derivative.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gcp.gradients import Rule
+from gcp.ops.covariance import gram
+from gcp.ops.newton_schulz import add_identity
+from gcp.ops.spectrum import eigh, inverse_or_zero
+from gcp.sqrtm.method import Saved
+
+
+@dataclass(frozen=True)
+class Eigen:
+    """Eigendecomposition with a rule in its folded form."""
+
+    rule: Rule
+
+    def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
+        eigenvalues, V = eigh(P, floor)
+        kept = self.rule.spectrum(eigenvalues, P.shape[1])
+        return (V * self.rule.root(kept)[:, None, :]) @ V.mT, (kept, V)
+
+    def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
+        kept, V = saved
+        core, c = self.rule.core(kept, V.mT @ G @ V)
+        gradient = V @ core @ V.mT
+        return gradient if c is None else add_identity(gradient, c)
+
+    def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
+        eigenvalues, U = eigh(gram(Xc), floor)
+        kept = self.rule.spectrum(eigenvalues, Xc.shape[1])
+        V = _range(Xc, eigenvalues, U)
+        return (V * self.rule.root(kept)[:, None, :]) @ V.mT, (eigenvalues, kept, U)
+
+    def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
+        eigenvalues, kept, U = saved
+        samples = Xc.shape[2]
+        V = _range(Xc, eigenvalues, U)
+        GV = G @ V
+        S = V.mT @ GV
+        core, c = self.rule.core(kept, S)
+        w0 = self.rule.null_weight(kept)[:, None, :]
+        inner = torch.baddbmm(GV * w0, V, core - S * w0)
+        gradient = (inner * (2 / samples**0.5 * eigenvalues.sqrt())[:, None, :]) @ U.mT
+        return gradient if c is None else gradient + (2 / samples) * c[:, None, None] * Xc
+
+
+@dataclass(frozen=True)
+class PublishedEigen:
+    """Eigendecomposition with a rule in its published form; the channel side only."""
+
+    rule: Rule
+
+    def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
+        eigenvalues, V = torch.linalg.eigh(P)
+        clamped = self.rule.published_spectrum(eigenvalues)
+        return (V * clamped.sqrt()[:, None, :]) @ V.mT, (P, clamped, V)
+
+    def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
+        P, clamped, V = saved
+        return self.rule.published_gradient(P, V, clamped, G)
+
+    def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
+        raise AssertionError("the published form has no sample side")
+
+    def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
+        raise AssertionError("the published form has no sample side")
+
+
+def _range(Xc: Tensor, eigenvalues: Tensor, U: Tensor) -> Tensor:
+    """V (B, d, M): eigenvectors of P for the non-zero eigenvalues, zero columns for the others."""
+    scale = inverse_or_zero((Xc.shape[2] * eigenvalues).sqrt())
+    return Xc @ (U * scale[:, None, :])
