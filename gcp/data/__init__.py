@@ -1,0 +1,68 @@
+"""Data sets, their splits, and batches of them.
+
+Every module of this folder is imported here, so a new data set is one new file that adds itself to DATASETS.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from gcp.data.imageset import ImageSet, Splits
+from gcp.data.loader import Loader
+from gcp.data.mix import mix
+from gcp.data.source import DATASETS, Source, check_dataset
+from gcp.data.split import few_shot, stratified_split
+from gcp.registry import Entry, import_all
+
+import_all(__name__, __path__)
+
+__all__ = [
+    "DATASETS",
+    "ImageSet",
+    "Loader",
+    "Source",
+    "Splits",
+    "check_dataset",
+    "create_dataset",
+    "few_shot",
+    "list_datasets",
+    "mix",
+    "stratified_split",
+]
+
+
+def list_datasets(pattern: str = "*") -> list[Entry[Source]]:
+    """Names of data sets that match a shell pattern; each has `.summary` and `.obj`, its Source."""
+    return DATASETS.list(pattern)
+
+
+def create_dataset(
+    name: str,
+    root: str | Path | None = None,
+    image_size: int = 32,
+    in_chans: int = 3,
+    per_class: int | None = None,
+    val_fraction: float = 0.1,
+    split_seed: int = 0,
+    transform: str = "default",
+) -> Splits:
+    """The three splits of a data set.
+
+    root: where it lies, for a set on disk. image_size: side of the square images, in pixels.
+    in_chans: channels. per_class: training images of each class, None for all; validation and test stay
+    whole. val_fraction: share of the training images held out for validation where the set has no validation
+    split of its own. split_seed: chooses both. transform: "default", or "none" for no augmentation.
+
+    Raises UnknownNameError (data set, transform), OptionError (an argument out of range), DataError (a set
+    that is missing or incomplete).
+    """
+    options: dict[str, Any] = {
+        "root": root,
+        "image_size": image_size,
+        "in_chans": in_chans,
+        "per_class": per_class,
+        "val_fraction": val_fraction,
+        "split_seed": split_seed,
+        "transform": transform,
+    }
+    check_dataset(name, **options)
+    return DATASETS[name].obj.create(**options)
