@@ -1,0 +1,23 @@
+"""Image classifiers with a covariance-pooling head: backbones, assembly, freezing, parameter groups."""
+
+from gcp.models.backbones import Backbone, create_backbone
+from gcp.models.classifier import Classifier, create_model
+from gcp.models.freeze import freeze
+from gcp.models.groups import parameter_groups
+from gcp.models.image_size import default_image_size
+from gcp.models.names import check_backbone, list_backbones
+from gcp.models.weights import load_backbone, load_classifier
+
+__all__ = [
+    "Backbone",
+    "Classifier",
+    "check_backbone",
+    "create_backbone",
+    "create_model",
+    "default_image_size",
+    "freeze",
+    "list_backbones",
+    "load_backbone",
+    "load_classifier",
+    "parameter_groups",
+]

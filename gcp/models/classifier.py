@@ -1,0 +1,136 @@
+"""The image classifier: classifier(head(features(images))), its three parts visible by these names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gcp import heads
+from gcp.errors import OptionError
+from gcp.models.backbones import create_backbone
+from gcp.models.freeze import is_frozen
+from gcp.models.names import PREFIX, check_backbone
+from gcp.models.weights import load_classifier
+
+# The classifiers of the published suites: (widths of the hidden layers, dropout after each).
+PUBLISHED = {"alexnet": ((4096, 4096), 0.0), "vgg": ((4096, 4096), 0.5)}
+
+
+class Classifier(nn.Module):
+    """Images (B, in_chans, H, W) -> logits (B, num_classes).
+
+    `features` maps images to (B, C, h, w), `head` pools the map to (B, d), `classifier` is linear layers.
+    `arguments` are those of `create_model` that build the same model again, weights aside.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        head: nn.Module,
+        classifier: nn.Module,
+        num_classes: int,
+        dropout: float = 0.0,
+        arguments: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.classifier = classifier
+        self.num_classes = num_classes
+        self.arguments = dict(arguments or {})
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled = self.head(self.features(images))
+        if not torch.is_autocast_enabled(pooled.device.type):
+            # Heads answer half precision in float32, which a classifier in half precision does not take.
+            pooled = pooled.to(next(self.classifier.parameters()).dtype)
+        return self.classifier(self.dropout(pooled))
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """As for any module, but frozen parts stay in eval mode (see `gcp.models.freeze`)."""
+        super().train(mode)
+        for module in self.modules():
+            if is_frozen(module):
+                module.eval()
+        return self
+
+
+def _published(backbone: str) -> tuple[tuple[int, ...], float]:
+    plain = backbone.removeprefix(PREFIX)
+    return next((value for family, value in PUBLISHED.items() if plain.startswith(family)), ((), 0.0))
+
+
+def linear_layers(in_features: int, hidden: Sequence[int], num_classes: int, dropout: float) -> nn.Module:
+    """A single Linear, or a Sequential of Linear, ReLU (and Dropout) per hidden width and a last Linear."""
+    if not hidden:
+        return nn.Linear(in_features, num_classes)
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(in_features, width), nn.ReLU(inplace=True)]
+        layers += [nn.Dropout(dropout)] if dropout else []
+        in_features = width
+    return nn.Sequential(*layers, nn.Linear(in_features, num_classes))
+
+
+def _check(num_classes: int, hidden: Sequence[int], dropout: float) -> None:
+    def count(value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+    if not count(num_classes):
+        raise OptionError(f"num_classes must be a positive whole number, got {num_classes!r}")
+    if not isinstance(hidden, list | tuple) or not all(count(width) for width in hidden):
+        raise OptionError(f"hidden must be a list of layer widths such as [1024, 1024], or [] for none, got {hidden!r}")
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise OptionError(f"dropout must be a number from 0 to below 1, got {dropout!r}")
+
+
+def create_model(
+    backbone: str,
+    head: str = "svd_pade",
+    num_classes: int = 1000,
+    dim: int | None = None,
+    pretrained: bool | str | Path = False,
+    last_stride: int | None = None,
+    in_chans: int = 3,
+    hidden: Sequence[int] | None = None,
+    dropout: float | None = None,
+    **head_options: Any,
+) -> Classifier:
+    """Put a head on a backbone.
+
+    `dim`: channels after the reduction, None for no reduction. `hidden`: widths of hidden layers of the
+    classifier; None is the published classifier of the backbone, (4096, 4096) for AlexNet and, with dropout
+    0.5, for VGG, and a single linear layer otherwise. `dropout` acts after each hidden layer, or before a
+    single linear layer. `pretrained`, `last_stride`, `in_chans` as in `create_backbone`; a file of a whole
+    Classifier fills all three parts. `head_options` go to `gcp.heads.create_head`.
+    Raises a GCPError that names the fault; names and options are checked before anything is built.
+    """
+    published_hidden, published_dropout = _published(str(backbone))
+    hidden = published_hidden if hidden is None else tuple(hidden) if isinstance(hidden, list) else hidden
+    if dropout is None:
+        dropout = published_dropout if hidden == published_hidden else 0.0
+    _check(num_classes, hidden, dropout)
+    check_backbone(backbone)
+    heads.check_options(head, dim, **head_options)
+    file = pretrained if isinstance(pretrained, str | Path) else None
+    features = create_backbone(backbone, pretrained if file is None else False, last_stride, in_chans)
+    pooling = heads.create_head(head, features.channels, dim, **head_options)
+    classifier = linear_layers(pooling.out_features, hidden, num_classes, dropout)
+    arguments = {
+        "backbone": backbone,
+        "head": head,
+        "num_classes": num_classes,
+        "dim": dim,
+        "last_stride": last_stride,
+        "in_chans": in_chans,
+        "hidden": list(hidden),
+        "dropout": dropout,
+        **head_options,
+    }
+    model = Classifier(features, pooling, classifier, num_classes, 0.0 if hidden else dropout, arguments)
+    if file is not None:
+        load_classifier(model, file)
+    return model

@@ -1,0 +1,146 @@
+"""Files into models: whole, in part with a warning that says which, or refused."""
+
+import logging
+
+import pytest
+import torch
+
+from gcp.errors import CheckpointError
+from gcp.models import create_backbone, create_model
+
+
+def model_of(**options):
+    return create_model(**({"backbone": "resnet8_cifar", "head": "average", "num_classes": 5, "dim": 8} | options))
+
+
+def same(a, b, part):
+    ours, theirs = (getattr(m, part).state_dict() for m in (a, b))
+    return all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = model_of()
+    path = tmp_path / "best.pt"
+    torch.save({"model": model.state_dict(), "epoch": 3, "optimizer": {"lr": 0.1}}, path)
+    return model, path
+
+
+@pytest.mark.parametrize("wrap", ["model", "state_dict", "plain", "module", "compiled"])
+def test_layouts_of_our_own(tmp_path, wrap, caplog):
+    model = model_of()
+    state = model.state_dict()
+    content = {
+        "model": {"model": state},
+        "state_dict": {"state_dict": state, "arch": "x"},
+        "plain": state,
+        "module": {"model": {f"module.{key}": value for key, value in state.items()}},
+        "compiled": {"model": {f"_orig_mod.module.{key}": value for key, value in state.items()}},
+    }[wrap]
+    torch.save(content, tmp_path / "file.pt")
+    again = model_of(pretrained=str(tmp_path / "file.pt"))
+    assert all(same(model, again, part) for part in ("features", "head", "classifier"))
+    assert not caplog.records
+
+
+def test_other_class_count_keeps_the_rest_and_says_so(saved, caplog):
+    model, path = saved
+    with caplog.at_level(logging.WARNING, logger="gcp"):
+        again = model_of(pretrained=path, num_classes=7)
+    assert same(model, again, "features") and same(model, again, "head")
+    message = caplog.text
+    assert "classifier.weight ((5, 8) in the file, (7, 8) in the model)" in message
+    assert "classifier.bias ((5,) in the file, (7,) in the model)" in message
+    assert "features" not in message and "head" not in message
+
+
+def test_other_reduction_width_keeps_the_backbone(saved, caplog):
+    model, path = saved
+    again = model_of(pretrained=path, dim=4)
+    assert same(model, again, "features")
+    assert "head.reduction.0.weight" in caplog.text
+    # The bias has the same shape, but belongs to a weight that was left out.
+    assert "classifier.bias (with its layer)" in caplog.text
+    assert not torch.equal(model.classifier.bias, again.classifier.bias)
+
+
+def test_hidden_layers_are_kept_where_only_the_last_differs(tmp_path, caplog):
+    model = model_of(hidden=[6])
+    torch.save(model.state_dict(), tmp_path / "file.pt")
+    again = model_of(hidden=[6], num_classes=9, pretrained=tmp_path / "file.pt")
+    assert torch.equal(model.classifier[0].weight, again.classifier[0].weight)
+    assert "classifier.2.weight" in caplog.text and "classifier.0" not in caplog.text
+
+
+def test_other_input_channels_leave_out_the_first_convolution(saved, caplog):
+    model, path = saved
+    again = model_of(pretrained=path, in_chans=1)
+    assert same(model.features.body, again.features.body, "layer3")
+    assert "features.body.conv1.weight" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "torchvision/alexnet", "test_resnet"])
+def test_files_of_torchvision_and_timm_fill_the_backbone(tmp_path, name, caplog):
+    import timm
+    import torchvision
+
+    plain = name.removeprefix("torchvision/")
+    if plain == "alexnet":  # with a small classifier: its own has 58 million weights
+        source = torch.nn.ModuleDict({"features": torchvision.models.AlexNet().features, "fc": torch.nn.Linear(2, 2)})
+    else:
+        source = torchvision.models.resnet18() if name != plain else timm.create_model(plain)
+    torch.save(source.state_dict(), tmp_path / "file.pth")
+    model = create_model(name, "average", 5, hidden=(), pretrained=tmp_path / "file.pth")
+    first = next(iter(source.state_dict().values()))
+    assert torch.equal(next(iter(model.features.body.state_dict().values())), first)
+    assert "only in the file: fc.weight, fc.bias" in caplog.text
+    assert "classifier.weight (not in the file)" in caplog.text
+
+
+def test_safetensors(tmp_path):
+    from safetensors.torch import save_file
+
+    model = model_of()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    assert same(model, model_of(pretrained=tmp_path / "model.safetensors"), "classifier")
+
+
+def test_backbone_alone(saved):
+    model, path = saved
+    backbone = create_backbone("resnet8_cifar", pretrained=path)
+    assert all(torch.equal(v, model.features.state_dict()[k]) for k, v in backbone.state_dict().items())
+
+
+def test_another_backbone_is_refused_with_the_keys_that_differ(saved):
+    _, path = saved
+    with pytest.raises(CheckpointError, match=r"best.pt is of another backbone: .* features.body.layer1.1.conv1"):
+        model_of(backbone="resnet14_cifar", pretrained=path)
+
+
+def test_nothing_fits(tmp_path):
+    torch.save({"alpha": torch.zeros(1), "beta": torch.zeros(2)}, tmp_path / "file.pt")
+    with pytest.raises(CheckpointError, match=r"nothing in .* fits the model. In the file: alpha, beta. In the model"):
+        model_of(pretrained=tmp_path / "file.pt")
+
+
+def test_damaged_files(saved, tmp_path):
+    _, path = saved
+    whole = path.read_bytes()
+    for length in (0, 100, len(whole) // 2, len(whole) - 10):
+        (tmp_path / "cut.pt").write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"cut.pt cannot be read: it is damaged, truncated"):
+            model_of(pretrained=tmp_path / "cut.pt")
+
+
+def test_missing_file_and_file_without_tensors(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*none.pt: the file does not exist"):
+        model_of(pretrained=tmp_path / "none.pt")
+    torch.save({"epoch": 3}, tmp_path / "file.pt")
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        model_of(pretrained=tmp_path / "file.pt")
+
+
+def test_nothing_in_a_file_is_executed(tmp_path):
+    torch.save(model_of(), tmp_path / "whole.pt")
+    with pytest.raises(CheckpointError, match="holds more than plain tensors"):
+        model_of(pretrained=tmp_path / "whole.pt")
