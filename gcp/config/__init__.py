@@ -1,0 +1,8 @@
+"""Configuration of a run: YAML with one level of inheritance, checked whole before anything is built."""
+
+from gcp.config.describe import describe, json_schema
+from gcp.config.duration import Duration
+from gcp.config.load import dump, from_dict, load, parse_override
+from gcp.config.schema import Config
+
+__all__ = ["Config", "Duration", "describe", "dump", "from_dict", "json_schema", "load", "parse_override"]

@@ -1,0 +1,192 @@
+"""What types cannot say: names that exist, and keys that must fit each other.
+
+Each check yields faults and names the keys it concluded from. Registries are imported when they are asked.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from gcp.config.duration import Duration
+from gcp.config.faults import Fault, wrong
+from gcp.config.head_checks import head_faults
+from gcp.config.schema import Config, Schedule
+from gcp.errors import GCPError, nearest
+
+PARTS = ("features", "head", "classifier")
+
+
+def faults(config: Config) -> Iterator[Fault]:
+    """Every fault of a configuration whose types are right."""
+    for check in CHECKS:
+        yield from check(config)
+
+
+def _names(config: Config) -> Iterator[Fault]:
+    """Names of heads, data sets and optimizers."""
+    from timm.optim import list_optimizers
+
+    import gcp.data
+    import gcp.heads
+
+    heads, datasets = list(gcp.heads.list_heads("*")), list(gcp.data.DATASETS)
+    optimizers = [str(name) for name in list_optimizers()]
+    names: list[tuple[str, str, Sequence[str], str]] = [
+        ("data.name", config.data.name, datasets, f"{', '.join(datasets)} (--list datasets)"),
+        ("head.name", config.head.name, heads, f"{', '.join(heads)} (--list heads)"),
+        (
+            "optim.name",
+            config.optim.name,
+            optimizers,
+            f"the {len(optimizers)} names of timm.optim.list_optimizers(), such as sgd, adamw, lamb, lion",
+        ),
+    ]
+    for key, got, known, allowed in names:
+        if got not in known:
+            close = nearest(got, known)
+            yield wrong(key, got, allowed, [close] if close else [])
+
+
+def _backbone(config: Config) -> Iterator[Fault]:
+    import gcp.models
+
+    try:
+        gcp.models.check_backbone(config.model.backbone)
+    except GCPError as error:
+        yield Fault("model.backbone", str(error))
+
+
+def _data(config: Config) -> Iterator[Fault]:
+    """What the data set says about itself, without touching the disk."""
+    import gcp.data
+
+    data = config.data
+    if data.name not in gcp.data.DATASETS:
+        return
+    source, needs = gcp.data.DATASETS[data.name].obj, ("data.name",)
+    if source.needs_root and data.root is None:
+        yield wrong("data.root", None, f"the folder that data.name: {data.name} reads", needs=needs)
+    if not source.needs_root and data.root is not None:
+        yield wrong("data.root", data.root, f"null, {data.name} is part of an installed package", needs=needs)
+    if data.image_size != "auto" and data.image_size < source.min_size:
+        yield wrong(
+            "data.image_size",
+            data.image_size,
+            f"auto, or a whole number >= {source.min_size} with data.name: {data.name}",
+            needs=needs,
+        )
+    if source.channels is not None and data.in_chans not in source.channels:
+        yield wrong(
+            "data.in_chans",
+            data.in_chans,
+            f"{' or '.join(map(str, source.channels))} with data.name: {data.name}",
+            needs=needs,
+        )
+    transforms = [*source.transforms, "none"]
+    if data.transform not in transforms:
+        close = nearest(data.transform, transforms)
+        yield wrong(
+            "data.transform",
+            data.transform,
+            f"{', '.join(transforms)} with data.name: {data.name}",
+            [close] if close else [],
+            needs,
+        )
+
+
+def _model(config: Config) -> Iterator[Fault]:
+    for name in config.model.freeze:
+        part, dot, rest = name.partition(".")
+        if part not in PARTS or (dot and not all(rest.split("."))):
+            close = nearest(part, PARTS)
+            allowed = f"{', '.join(PARTS)}, or a part of them such as features.layer1"
+            yield wrong("model.freeze", name, allowed, [close + dot + rest] if close else [])
+    if set(PARTS) <= set(config.model.freeze):
+        yield wrong("model.freeze", config.model.freeze, "at least one part left to train")
+
+
+def _optim(config: Config) -> Iterator[Fault]:
+    from timm.optim import get_optimizer_class, list_optimizers
+
+    name = config.optim.name
+    if config.optim.nesterov and name in list_optimizers():
+        takes = inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
+        if "nesterov" not in takes:
+            yield wrong("optim.nesterov", True, f"false with optim.name: {name}", needs=("optim.name",))
+    if config.optim.nesterov and config.optim.momentum == 0:
+        yield wrong("optim.momentum", 0, "a number > 0 with optim.nesterov: true", needs=("optim.nesterov",))
+    if config.schedule.min_lr > config.optim.lr:
+        yield wrong(
+            "schedule.min_lr",
+            config.schedule.min_lr,
+            f"a number <= optim.lr, {config.optim.lr:g}",
+            needs=("optim.lr",),
+        )
+
+
+def _precision(config: Config) -> Iterator[Fault]:
+    if config.run.device == "cpu" and config.run.amp == "fp16":
+        yield wrong("run.amp", "fp16", "none, bf16 with run.device: cpu", ["bf16"], ("run.device",))
+
+
+def _schedule(config: Config) -> Iterator[Fault]:
+    schedule = config.schedule
+    name, stones = schedule.name, [str(milestone) for milestone in schedule.milestones]
+    if stones and name != "multistep":
+        yield wrong(
+            "schedule.milestones",
+            stones,
+            f"[] with schedule.name: {name}",
+            ["schedule.name=multistep"],
+            ("schedule.name",),
+        )
+    if not stones and name == "multistep":
+        yield wrong(
+            "schedule.milestones",
+            stones,
+            "at least one duration with schedule.name: multistep",
+            needs=("schedule.name",),
+        )
+    if name == "multistep" and not _increasing(schedule.milestones):
+        yield wrong("schedule.milestones", stones, "durations that increase")
+    # A resolved configuration states every key, so only a value of its own shows that it was meant.
+    if schedule.every != Schedule().every and name != "step":
+        yield wrong(
+            "schedule.every",
+            str(schedule.every),
+            f"the default with schedule.name: {name}",
+            ["schedule.name=step"],
+            ("schedule.name",),
+        )
+
+
+def _warmup(config: Config) -> Iterator[Fault]:
+    schedule, name = config.schedule, config.schedule.name
+    if schedule.warmup.amount > 0 and name == "onecycle":
+        yield wrong(
+            "schedule.warmup",
+            str(schedule.warmup),
+            "0 with schedule.name: onecycle, which has its own rise",
+            needs=("schedule.name",),
+        )
+    if not shorter_than_run(schedule.warmup, config.train.epochs):
+        yield wrong(
+            "schedule.warmup",
+            str(schedule.warmup),
+            f"shorter than the run of {config.train.epochs} epochs",
+            needs=("train.epochs",),
+        )
+
+
+def shorter_than_run(duration: Duration, epochs: int) -> bool:
+    """False if the duration certainly fills a run of that many epochs; steps depend on the data."""
+    return duration.amount < {"epochs": epochs, "percent": 100}.get(duration.unit, float("inf"))
+
+
+def _increasing(durations: Sequence[Duration]) -> bool:
+    """False if neighbours of one unit are not in order; those of two cannot be compared without the data."""
+    pairs = pairwise(durations)
+    return all(first.unit != second.unit or first.amount < second.amount for first, second in pairs)
+
+
+CHECKS = (_names, _backbone, _data, _model, head_faults, _optim, _precision, _schedule, _warmup)

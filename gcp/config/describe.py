@@ -1,0 +1,121 @@
+"""Every key with its default, meaning and what is allowed: the help text, and the JSON schema for editors."""
+
+import textwrap
+from typing import Any
+
+from gcp.config.faults import allowed, show
+from gcp.config.schema import Config, Head
+from gcp.config.validate import key_schemas
+
+
+def describe(width: int = 100) -> str:
+    """The help text: one aligned entry per key, section by section, wrapped to `width` columns."""
+    defaults = Config().plain()
+    keys = {
+        f"{section}.{key}": (_brief(defaults[section][key]), schema)
+        for section, schemas in key_schemas().items()
+        for key, schema in schemas.items()
+    }
+    columns = max(map(len, keys)), max(len(default) for default, _ in keys.values())
+    indent = 2 + columns[0] + 2 + columns[1] + 2
+    lines, last = [f"{'key':{columns[0] + 2}}  {'default':{columns[1]}}  meaning (allowed)"], ""
+    for key, (default, schema) in keys.items():
+        section = key.split(".")[0]
+        if section != last:
+            lines += ["", *textwrap.wrap(f"{section}: {_summary(section)}", width, subsequent_indent="  ")]
+        last = section
+        start = f"  {key:{columns[0]}}  {default:{columns[1]}}  "
+        values = "" if schema.get("type") == "string" and allowed(schema) == "text" else f" ({allowed(schema)})"
+        lines += textwrap.wrap(
+            f"{start}{schema['description']}{values}",
+            width,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        if key == "head.reduction":
+            lines += _options_text(width)
+    return "\n".join(lines)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a configuration file, with the names of heads and data sets."""
+    import gcp.data
+    import gcp.heads
+
+    schema = _without_titles(Config.model_json_schema())
+    for section, values in Config().plain().items():
+        properties = _section(schema, section)["properties"]
+        for key, default in values.items():
+            properties[key]["default"] = default
+    head = _section(schema, "head")
+    head["properties"]["name"]["enum"] = [str(entry) for entry in gcp.heads.list_heads("*")]
+    head["properties"] |= {key: _option_schema(key, heads) for key, heads in _options().items()}
+    head["additionalProperties"] = False
+    _section(schema, "data")["properties"]["name"]["enum"] = list(gcp.data.DATASETS)
+    extends = {"type": "string", "description": "a file whose values stand under these, relative to this one"}
+    schema["properties"] = {"extends": extends} | schema["properties"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "gcp configuration"} | schema
+
+
+def _section(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    return schema["$defs"][schema["properties"][name]["$ref"].rsplit("/", 1)[1]]
+
+
+def _summary(section: str) -> str:
+    return (Config.model_fields[section].annotation.__doc__ or "").strip()  # type: ignore[union-attr]
+
+
+def _without_titles(schema: Any) -> Any:
+    """Without the title that pydantic gives every key; a key called title would be a mapping and stays."""
+    if isinstance(schema, list):
+        return [_without_titles(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _without_titles(value) for key, value in schema.items() if not (key == "title" and isinstance(value, str))
+    }
+
+
+def _brief(value: object) -> str:
+    """A default as short as it can be typed: 10 for 10.0, 1e+10 for 10000000000.0."""
+    short = f"{value:g}" if isinstance(value, float) else ""
+    return short if short and float(short) == value else show(value).strip("'")
+
+
+def _options() -> dict[str, dict[str, Any]]:
+    """The heads' own options: name -> head -> default."""
+    import gcp.heads
+
+    options: dict[str, dict[str, Any]] = {}
+    for head in gcp.heads.list_heads("*"):
+        for key, default in gcp.heads.head_options(head).items():
+            if key not in Head.model_fields:
+                options.setdefault(key, {})[str(head)] = default
+    return options
+
+
+def _option_schema(key: str, heads: dict[str, Any]) -> dict[str, Any]:
+    owners = ", ".join(f"{head} (default {_brief(default)})" for head, default in heads.items())
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    types = sorted({kinds[type(default)] for default in heads.values() if type(default) in kinds})
+    # An integer default of an option that also takes fractions would be too narrow for an editor.
+    types = ["number" if kind == "integer" and "number" in types else kind for kind in types]
+    open_ended = any(type(default) not in kinds for default in heads.values())
+    return {"description": f"option of {owners}; null: none"} | (
+        {} if open_ended else {"type": [*dict.fromkeys(types), "null"]}
+    )
+
+
+def _options_text(width: int) -> list[str]:
+    lines = []
+    for key, heads in _options().items():
+        owners = ", ".join(f"{head} ({_brief(default)})" for head, default in heads.items())
+        lines += textwrap.wrap(
+            f"  head.{key}: option of {owners}",
+            width,
+            subsequent_indent=" " * 6,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines

@@ -1,0 +1,149 @@
+"""From a YAML file and overrides to a checked `Config`, or to every fault at once."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gcp.config import yaml_file
+from gcp.config.faults import Fault, did_you_mean, kind, show
+from gcp.config.schema import Config
+from gcp.config.validate import validate
+from gcp.errors import nearest
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """The configuration in a YAML file, over that of the file it `extends`, under `key.path=value` overrides.
+
+    Raises `ConfigError` with every fault of the files and of the overrides, one a line.
+    """
+    overrides = list(overrides)
+    mapping, faults = _read_with_base(Path(path))
+    extra = {0: "", 1: " and 1 override"}.get(len(overrides), f" and {len(overrides)} overrides")
+    values, more = _override(mapping or {}, overrides)
+    return validate(values, [*faults, *more], source=f"{path}{extra}", complete=mapping is not None)
+
+
+def from_dict(values: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "the configuration") -> Config:
+    """The configuration in plain values by section (`Config.plain()` gives them), under overrides.
+
+    Raises `ConfigError` with every fault; `source` names the origin of the values in it.
+    """
+    merged, faults = _override(values, overrides)
+    return validate(merged, faults, source=source)
+
+
+def dump(config: Config) -> str:
+    """YAML text with every key, inheritance and overrides resolved, that loads to an equal configuration."""
+    return yaml_file.write(config.plain())
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`"optim.lr=1e-3"` -> `("optim.lr", 0.001)`: the value is a YAML scalar, list or null.
+
+    Raises `ValueError` that says what is wrong with it.
+    """
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(f"override {text!r} has no '='; allowed: key.path=value, such as optim.lr=0.01")
+    if not all(key.split(".")):
+        raise ValueError(f"override {text!r} names no key; allowed: key.path=value, such as optim.lr=0.01")
+    if not value.strip():
+        raise ValueError(f"override {text!r} has no value; for the absence of one type {key}=null")
+    try:
+        parsed, faults = yaml_file.parse(value)
+    except yaml.YAMLError as error:
+        reason = yaml_file.located(error).partition(": ")[2]
+        raise ValueError(f"override {text!r} has a value that is not valid YAML: {reason}") from None
+    if faults:
+        raise ValueError(f"override {text!r}: {faults[0]}")
+    return key, parsed
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`: mappings are merged, anything else is replaced. Neither is changed."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            value = merge(below, value)
+        merged[key] = value
+    return merged
+
+
+def _override(values: Mapping[str, Any], overrides: Iterable[str]) -> tuple[dict[str, Any], list[Fault]]:
+    merged, faults = dict(values), []
+    for text in overrides:
+        try:
+            key, value = parse_override(text)
+        except ValueError as error:
+            faults.append(Fault("", str(error)))
+            continue
+        if key in Config.model_fields:
+            meant = [f"{key}.name={value}"] if isinstance(value, str) else []
+            faults.append(
+                Fault(key, f"override {text!r} sets a section; allowed: one of its keys" + did_you_mean(meant))
+            )
+            continue
+        for name in reversed(key.split(".")):
+            value = {name: value}
+        merged = merge(merged, value)
+    return merged, faults
+
+
+def _read_with_base(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
+    """A file over the file that it extends, None where either cannot be read, and what is wrong with them."""
+    if not path.is_file():
+        return None, [Fault("", _missing(path))]
+    mapping, faults = _read(path)
+    if mapping is None or "extends" not in mapping:
+        return mapping, faults
+    extends = mapping.pop("extends")
+    if not isinstance(extends, str):
+        text = f"got {show(extends)} ({kind(extends)}); allowed: one YAML file, relative to {path}"
+        return None, [*faults, Fault("extends", text)]
+    below = path.parent / extends
+    if not below.is_file():
+        return None, [*faults, Fault("extends", _missing(below))]
+    if below.resolve() == path.resolve():
+        return None, [*faults, Fault("extends", f"{extends!r} is the file itself; allowed: another file")]
+    base, more = _read(below)
+    if base is None:
+        return None, faults + more
+    if "extends" in base:
+        more.append(Fault("extends", _second_level(path, extends, base.pop("extends"))))
+    return merge(base, mapping), faults + more
+
+
+def _read(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
+    mapping, faults = yaml_file.read(path)
+    if mapping is None:
+        return None, faults
+    # A section with all of its keys commented out reads as null: it is empty.
+    empty: dict[str, Any] = {key: {} for key, value in mapping.items() if value is None and key in Config.model_fields}
+    return mapping | empty, faults
+
+
+def _second_level(path: Path, extends: str, other: object) -> str:
+    back = isinstance(other, str) and (path.parent / extends).parent.joinpath(other).resolve() == path.resolve()
+    reason = "which is a cycle" if back else "a second level; allowed: one level"
+    return f"{extends!r} itself extends {show(other)}, {reason}"
+
+
+def _missing(path: Path) -> str:
+    if path.is_dir():
+        found = sorted(str(file) for file in path.glob("*.y*ml"))
+        return f"{str(path)!r} is a folder; allowed: a YAML file" + did_you_mean(map(repr, found[:4]))
+    folder = next(folder for folder in [path.parent, *path.parent.parents, Path(".")] if folder.is_dir())
+    near_by = [
+        *(path.parent.glob("*.y*ml") if folder == path.parent else []),
+        *Path("configs").rglob("*.y*ml"),
+    ]
+    files = {file.stem: str(file) for file in reversed(near_by)}  # the file's own folder wins
+    close = nearest(path.stem, files)
+    if close is None and folder != path.parent:
+        return f"no file {str(path)!r}: there is no folder {str(path.parent)!r}"
+    return f"no file {str(path)!r}" + did_you_mean(
+        [repr(files[close])] if close else list(map(repr, files.values()))[:4]
+    )

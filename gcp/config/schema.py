@@ -1,0 +1,235 @@
+"""The configuration: sections, keys, defaults, and what each key means.
+
+The one source of the help text, of the JSON schema for editors, of the checks and of what is allowed in
+a message. Types are strict: a number is never made from a text, nor a switch from a number.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gcp.config.duration import Duration
+from gcp.config.values import (
+    Below1,
+    ClockInterval,
+    Count,
+    Device,
+    Factor,
+    FolderName,
+    Interval,
+    Names,
+    Positive,
+    Sizes,
+    Span,
+    Spans,
+    Text,
+)
+
+
+class Section(BaseModel):
+    """Keys that belong together. Frozen; unknown keys, wrong types and inf or NaN are faults."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Run(Section):
+    """Where and how the run is executed."""
+
+    dir: Text = Field(default="runs", description="folder that holds the run folders")
+    name: FolderName | None = Field(
+        default=None,
+        description="name of the run folder; null: DATA-BACKBONE-HEAD-N, the first N that is free",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="seed of initialisation, order, augmentation and dropout"
+    )
+    deterministic: bool = Field(default=False, description="deterministic kernels only: slower, the same on every run")
+    device: Device = Field(
+        default="auto", description="where to compute; auto: the first GPU if there is one, else the CPU"
+    )
+    amp: Literal["none", "bf16", "fp16"] = Field(
+        default="none",
+        description="autocast of features and classifier; heads always leave it; fp16 needs a GPU",
+    )
+    compile: bool = Field(default=False, description="torch.compile the model")
+    channels_last: bool = Field(default=False, description="channels-last memory, faster for convolutions on a GPU")
+    threads: Count | None = Field(default=None, description="CPU threads of torch; null: torch's own choice")
+
+
+class Data(Section):
+    """The data set, its splits and how images are prepared."""
+
+    name: Text = Field(default="digits", description="data set, see --list datasets")
+    root: Text | None = Field(
+        default=None, description="folder of the data set on disk; null for digits, which has none"
+    )
+    image_size: Count | Literal["auto"] = Field(
+        default="auto",
+        description="side of the square image in pixels; auto: the data set's own, raised to what the backbone needs",
+    )
+    in_chans: Count = Field(default=3, description="channels of the image and of the first layer")
+    per_class: Count | None = Field(
+        default=None, description="few-shot: that many training images of each class; null: all of them"
+    )
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="part of the training images held out for validation, stratified by class"
+    )
+    split_seed: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="seed of the held-out part and of the few-shot choice, apart from run.seed"
+    )
+    transform: Text = Field(
+        default="default", description="image transform; default: the data set's own; none: no augmentation"
+    )
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="processes that read images; auto: none for data in memory, else one per core, at most 8",
+    )
+
+
+class Model(Section):
+    """The backbone and the classifier around the head."""
+
+    backbone: Text = Field(default="resnet18", description="any timm or torchvision name, see --list backbones")
+    pretrained: bool | Text = Field(
+        default=False,
+        description="true: the published weights (a download); a path: a checkpoint file; false: none",
+    )
+    last_stride: Literal[1, 2] | None = Field(
+        default=None,
+        description="stride of the last stage: 1 doubles the side of the map; null: as published",
+    )
+    freeze: Names = Field(
+        default=(),
+        description="parts that are not trained: features, head, classifier, or a part of them such as "
+        "features.layer1; their batch-norm statistics stay as they are",
+    )
+    hidden: Sizes | None = Field(
+        default=None,
+        description="widths of the hidden layers of the classifier; []: one linear layer; null: the "
+        "backbone's published classifier",
+    )
+    dropout: Below1 | None = Field(default=None, description="dropout in the classifier; null: as published")
+
+
+class Head(Section):
+    """The pooling head. The head's own options stand beside these keys; null removes an inherited one."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Text = Field(default="svd_pade", description="pooling head, see --list heads")
+    dim: Count | None = Field(
+        default=None,
+        description="channels after the reduction, d: the head has d(d+1)/2 outputs; null: no reduction",
+    )
+    side: Literal["auto", "channel", "sample"] = Field(
+        default="auto", description="matrix that is decomposed: channels or samples; auto: the smaller"
+    )
+    form: Literal["folded", "published"] = Field(
+        default="folded", description="backward: closed form, or the published factor with its instability"
+    )
+    precision: Literal["float32", "float64"] | None = Field(
+        default=None,
+        description="precision inside the head; null: float64 for eigen-heads, float32 for iterative ones",
+    )
+    reduction: Text = Field(
+        default="conv",
+        description="how channels are reduced to dim: conv is 1x1 convolution, batch norm, ReLU",
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The head's own options as given, such as `{"degree": 50}`."""
+        return {key: value for key, value in (self.model_extra or {}).items() if value is not None}
+
+
+class Optim(Section):
+    """The optimizer, with learning rate and weight decay of each part."""
+
+    name: Text = Field(default="sgd", description="optimizer, any name of timm's factory: sgd, adamw, lamb, ...")
+    lr: Positive = Field(default=0.1, description="learning rate at the top of the schedule")
+    momentum: Below1 = Field(default=0.9, description="momentum, for the optimizers that have one")
+    weight_decay: Factor = Field(default=1e-4, description="weight decay of every part without its own")
+    nesterov: bool = Field(default=False, description="Nesterov momentum")
+    features_lr_factor: Factor = Field(default=1.0, description="learning rate of the backbone over lr")
+    head_lr_factor: Factor = Field(default=1.0, description="learning rate of the head over lr")
+    head_weight_decay: Factor | None = Field(default=None, description="weight decay of the head; null: weight_decay")
+    classifier_lr_factor: Factor | None = Field(
+        default=None, description="learning rate of the classifier over lr; null: head_lr_factor"
+    )
+    classifier_weight_decay: Factor | None = Field(
+        default=None, description="weight decay of the classifier; null: as the head"
+    )
+    lr_scaling: Literal["none", "linear", "sqrt"] = Field(
+        default="none",
+        description="scale lr by the batch of one optimizer step over lr_batch, or its square root",
+    )
+    lr_batch: Count = Field(default=256, description="batch size that lr is stated for, used by lr_scaling")
+    clip: Positive | None = Field(
+        default=None, description="largest norm of the gradient over all parts; null: no limit"
+    )
+
+
+class Schedule(Section):
+    """The learning rate over the run."""
+
+    name: Literal["constant", "step", "multistep", "cosine", "onecycle"] = Field(
+        default="cosine", description="course of the learning rate after the warm-up"
+    )
+    warmup: Span = Field(default=Duration(0), description="linear rise of the learning rate at the start")
+    milestones: Spans = Field(default=(), description="where multistep multiplies the learning rate by gamma")
+    every: Interval = Field(default=Duration(30, "percent"), description="how often step multiplies it by gamma")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(default=0.1, description="factor of step and multistep")
+    min_lr: Factor = Field(
+        default=0.0, description="the schedule never goes below this learning rate after the warm-up"
+    )
+
+
+class Train(Section):
+    """The length of the run and what a step sees."""
+
+    epochs: Count = Field(default=10, description="passes over the training split")
+    batch_size: Count = Field(default=64, description="images of one forward pass")
+    accumulate: Count = Field(default=1, description="batches of one optimizer step")
+    label_smoothing: Below1 = Field(default=0.0, description="weight of the uniform distribution in the target")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="decay of the moving average of the weights, which is then what is evaluated; null: none",
+    )
+    mixup: Factor = Field(default=0.0, description="alpha of mixup; 0: none")
+    cutmix: Factor = Field(default=0.0, description="alpha of CutMix; 0: none")
+    drop_last: bool = Field(default=False, description="leave out the last, smaller batch of an epoch")
+
+
+class Evaluate(Section):
+    """Scoring on the validation split during training."""
+
+    batch_size: Count = Field(default=256, description="images of one forward pass")
+    every: Interval = Field(default=Duration(1), description="how often the validation split is scored")
+
+
+class Checkpoint(Section):
+    """What is kept of the run on disk."""
+
+    every: ClockInterval = Field(default=Duration(1), description="how often last.pt is written")
+    keep: Count = Field(default=2, description="how many of the latest checkpoints to keep, best.pt apart")
+
+
+class Config(Section):
+    """One run, all of it."""
+
+    run: Run = Field(default_factory=Run)
+    data: Data = Field(default_factory=Data)
+    model: Model = Field(default_factory=Model)
+    head: Head = Field(default_factory=Head)
+    optim: Optim = Field(default_factory=Optim)
+    schedule: Schedule = Field(default_factory=Schedule)
+    train: Train = Field(default_factory=Train)
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """Plain Python values by section, durations as text; `gcp.config.from_dict` reads it back."""
+        values = self.model_dump(mode="json")
+        fixed = [key for key in values["head"] if key in Head.model_fields]
+        values["head"] = {key: values["head"][key] for key in fixed} | self.head.options
+        return values

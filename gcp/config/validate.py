@@ -1,0 +1,140 @@
+"""Plain values to a `Config`, with every fault in one error.
+
+A faulty key is reported, then set aside so that its default stands in for it, and the remaining keys are
+checked against each other; what was concluded from a faulty key is not reported as well.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from gcp.config import checks
+from gcp.config.duration import FORMS, FORMS_WITH_MINUTES, nearest_duration
+from gcp.config.faults import Fault, allowed, choices, kind, nearest_key, show, unknown, wrong
+from gcp.config.head_checks import own_options
+from gcp.config.schema import Config, Head
+from gcp.errors import ConfigError, nearest
+
+_YES, _NO = {"yes", "on", "y", "1", "true"}, {"no", "off", "n", "0", "false", "null"}
+
+
+def validate(
+    values: Mapping[str, Any],
+    faults: Iterable[Fault] = (),
+    source: str = "the configuration",
+    complete: bool = True,
+) -> Config:
+    """The configuration in `values`, or `ConfigError` with `faults` and every further one.
+
+    Without `complete` some values could not be read, and keys are not checked against each other.
+    """
+    found = list(faults)
+    config, bad, more = _typed(values)
+    found += more
+    if complete:
+        found += [fault for fault in checks.faults(config) if not _spoilt(fault, bad)]
+    if found:
+        raise ConfigError(map(str, sorted(found, key=_place)), source)
+    # A null that removed an inherited option has done its work.
+    own = {key: value for key, value in dict(config.head).items() if key in Head.model_fields}
+    return config.model_copy(update={"head": Head(**own, **config.head.options)})
+
+
+def known_keys(values: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
+    """The keys of each section; those of `head` with the own options of the head that `values` name."""
+    keys = {name: list(field.annotation.model_fields) for name, field in Config.model_fields.items()}  # type: ignore
+    head = (values or {}).get("head")
+    name = head.get("name") if isinstance(head, Mapping) else None
+    keys["head"] += own_options(name if isinstance(name, str) else "svd_pade")
+    return keys
+
+
+@lru_cache(maxsize=1)
+def key_schemas() -> dict[str, dict[str, dict[str, Any]]]:
+    """The JSON schema of every key, by section and key."""
+    schema = Config.model_json_schema()
+    sections = {name: field["$ref"].rsplit("/", 1)[1] for name, field in schema["properties"].items()}
+    return {name: schema["$defs"][title]["properties"] for name, title in sections.items()}
+
+
+def _typed(values: Mapping[str, Any]) -> tuple[Config, set[str], list[Fault]]:
+    """The configuration of the sound keys, the paths of the others, and what is wrong with them."""
+    kept, faults, bad = _sections(values)
+    try:
+        return Config.model_validate(kept), bad, faults
+    except ValidationError as error:
+        paths = dict.fromkeys(tuple(map(str, item["loc"][:2])) for item in error.errors(include_url=False))
+    for section, key in paths:
+        value = kept[section].pop(key)
+        path = f"{section}.{key}"
+        bad.add(path)
+        if key in key_schemas()[section]:
+            schema = key_schemas()[section][key]
+            faults.append(wrong(path, value, allowed(schema), _meant(value, schema)))
+        else:
+            known = known_keys(values)
+            faults.append(unknown(path, value, known[section], nearest_key((section, key), known)))
+    return Config.model_validate(kept), bad, faults
+
+
+def _sections(values: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[Fault], set[str]]:
+    """The sections that are mappings with text keys, and what is wrong with everything else."""
+    kept: dict[str, dict[str, Any]] = {}
+    faults, bad = [], set()
+    for name, section in values.items():
+        known = known_keys(values)
+        if name not in known:
+            faults.append(unknown(str(name), section, known, nearest_key((str(name),), known)))
+        elif not isinstance(section, Mapping):
+            bad.add(str(name))
+            meant = [f"{name}.name={section}"] if "name" in known[name] and isinstance(section, str) else []
+            faults.append(wrong(name, section, f"a section with the keys {', '.join(known[name])}", meant))
+        else:
+            kept[name] = {key: value for key, value in section.items() if isinstance(key, str)}
+            faults += [
+                unknown(f"{name}.{show(key)}", section[key], known[name]) for key in section if not isinstance(key, str)
+            ]
+    return kept, faults, bad
+
+
+def _spoilt(fault: Fault, bad: set[str]) -> bool:
+    return any(key in bad or key.split(".")[0] in bad for key in (fault.key, *fault.needs))
+
+
+def _place(fault: Fault) -> int:
+    """Faults of files and overrides first, then in the order of the sections."""
+    order = ["", "extends", *Config.model_fields]
+    section = fault.key.split(".")[0]
+    return order.index(section) if section in order else 1
+
+
+def _meant(value: object, schema: Mapping[str, Any]) -> Sequence[str]:
+    """What was probably intended by a value that its key does not take."""
+    if schema.get("$comment") in (FORMS, FORMS_WITH_MINUTES):
+        near = nearest_duration(value, minutes=schema["$comment"] == FORMS_WITH_MINUTES)
+        return [repr(near)] if near else []
+    words, given = choices(dict(schema)), show(value).strip("'\"").lower()
+    if "none" in words and given in _NO:
+        return ["none"]
+    if "true" in words and given in _YES | _NO:
+        return ["true" if given in _YES else "false"]
+    if isinstance(value, str) and (near := nearest(value, words)):
+        return [near]
+    types = {option.get("type") for option in [schema, *schema.get("anyOf", [])]}
+    if "array" in types and isinstance(value, (str, int)) and not isinstance(value, bool):
+        return [f"[{value}]"]
+    if "integer" in types and isinstance(value, float) and value.is_integer():
+        return [str(int(value))]
+    if "string" in types and kind(value) in ("whole number", "number"):
+        return [f"'{value}' in quotes"]
+    return _unquoted(value, types)
+
+
+def _unquoted(value: object, types: set[str | None]) -> Sequence[str]:
+    try:
+        number = float(value) if isinstance(value, str) and types & {"number", "integer"} else None
+    except ValueError:
+        return []
+    return [f"{value} without quotes"] if number is not None else []

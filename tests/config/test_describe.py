@@ -1,0 +1,77 @@
+"""The help text and the JSON schema cover every key, and the files in the project are current and valid."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gcp.config import describe, json_schema, load
+from gcp.config.schema import Config
+from gcp.config.schema_file import text
+from gcp.heads import head_options, list_heads
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+KEYS = [
+    (section, key, key_field)
+    for section, field in Config.model_fields.items()
+    for key, key_field in field.annotation.model_fields.items()
+]
+
+
+def test_help_names_every_key_with_default_and_meaning():
+    lines = describe().splitlines()
+    words = " ".join(describe().split())
+    for section, key, field in KEYS:
+        entry = [line for line in lines if line.startswith(f"  {section}.{key} ")]
+        assert len(entry) == 1, f"{section}.{key}"
+        assert field.description, f"{section}.{key} has no description"
+        for word in field.description.split():
+            assert word in words
+    for head in list_heads("*"):
+        for option in head_options(head):
+            assert f"head.{option}" in words and head in words
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_help_keeps_its_width(width):
+    assert max(map(len, describe(width).splitlines())) <= width
+
+
+def test_schema_has_every_key():
+    schema = json_schema()
+    for section, key, _ in KEYS:
+        definition = schema["$defs"][schema["properties"][section]["$ref"].rsplit("/", 1)[1]]
+        assert {"default", "description"} <= set(definition["properties"][key])
+        assert definition["additionalProperties"] is False
+    assert schema["properties"]["extends"]["type"] == "string"
+    head = schema["$defs"]["Head"]["properties"]
+    assert head["name"]["enum"] == list(list_heads("*"))
+    assert "svd_taylor (default 100)" in head["degree"]["description"]
+
+
+def test_schema_file_is_current():
+    """Write it again with `python -m gcp.config.schema_file configs/schema.json`."""
+    assert json.loads((CONFIGS / "schema.json").read_text(encoding="utf-8")) == json.loads(text())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_config_loads(path):
+    load(path)
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    schema = first.removeprefix("# yaml-language-server: $schema=")
+    assert first != schema and (path.parent / schema).resolve() == (CONFIGS / "schema.json").resolve()
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem != "base"], ids=lambda path: path.stem)
+def test_config_header(path):
+    header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    for word in ("command ", "hardware ", "time ", "published ", "ours "):
+        assert any(line.startswith(f"# {word}") for line in header), f"{path} does not state {word}"
+    command = f"python train.py --config {path.relative_to(CONFIGS.parent).as_posix()}"
+    assert any(command in line for line in header)
+
+
+@pytest.mark.parametrize("head", list(list_heads("*")))
+def test_configs_take_any_head(head):
+    assert load(CONFIGS / "digits" / "resnet.yaml", [f"head.name={head}"]).head.name == head

@@ -1,0 +1,213 @@
+"""Files, inheritance, overrides and the way back to YAML."""
+
+import re
+
+import pytest
+import yaml
+
+from gcp.config import Duration, dump, from_dict, load, parse_override
+from gcp.config.load import merge
+from gcp.config.schema import Config
+from gcp.errors import ConfigError
+
+FULL = """
+run: {name: "1e3", seed: 3, amp: bf16, threads: 2}
+data: {image_size: 64, per_class: 5, workers: 0}
+model: {backbone: resnet50, pretrained: weights.pt, last_stride: 1, freeze: [features.layer1, head],
+        hidden: [], dropout: 0.5}
+head: {name: polar_express, dim: 64, lower: 1e-2, steps: 5, precision: float32}
+optim: {lr: 1, weight_decay: 5e-4, clip: 5, head_weight_decay: 0}
+schedule: {name: multistep, warmup: 500 steps, milestones: [3, 50 %, "9.5 epochs"], gamma: 0.2}
+train: {ema: 0.999, mixup: 0.2}
+checkpoint: {every: 10 minutes}
+"""
+
+
+def test_empty_file_is_all_defaults(write):
+    assert load(write("")) == Config() == load(write("optim:\nhead:\n"))
+
+
+def test_values_arrive(write):
+    config = load(write(FULL))
+    assert config.optim.lr == 1.0 and isinstance(config.optim.lr, float)
+    assert config.optim.weight_decay == 5e-4
+    assert config.model.freeze == ("features.layer1", "head") and config.model.hidden == ()
+    assert config.schedule.milestones == (Duration(3), Duration(50, "percent"), Duration(9.5))
+    assert config.schedule.warmup == Duration(500, "steps")
+    assert config.checkpoint.every == Duration(10, "minutes")
+    assert config.head.options == {"lower": 0.01, "steps": 5}
+    assert config.run.name == "1e3"
+
+
+@pytest.mark.parametrize("number", ["1e-1", "1E-1", "0.1", ".1", "1.0e-1", "10e-2"])
+def test_every_spelling_of_a_number(write, number):
+    assert load(write(f"optim: {{lr: {number}}}")).optim.lr == 0.1
+    assert load(write(""), [f"optim.lr={number}"]).optim.lr == 0.1
+
+
+def test_config_is_frozen(write):
+    config = load(write(FULL))
+    with pytest.raises(ValueError, match=r"frozen"):
+        config.optim.lr = 2.0
+    with pytest.raises(ValueError, match=r"frozen"):
+        config.head.steps = 2
+
+
+@pytest.mark.parametrize("text", ["", FULL])
+def test_round_trip(write, text):
+    config = load(write(text))
+    again = write(dump(config), "again.yaml")
+    assert load(again) == config
+    assert dump(load(again)) == dump(config)
+    assert from_dict(config.plain()) == config
+    # Another reader of YAML, of version 1.1, must find the same values.
+    assert yaml.safe_load(dump(config)) == config.plain()
+
+
+def test_dump_holds_every_key(write):
+    lines = dump(load(write(FULL)))
+    for section, field in Config.model_fields.items():
+        assert f"\n{section}:\n" in "\n" + lines
+        for key in field.annotation.model_fields:
+            assert f"\n  {key}: " in lines
+    assert "extends" not in lines
+
+
+def test_overrides(write):
+    config = load(
+        write(FULL),
+        [
+            "optim.lr=1e-3",
+            "model.hidden=[1024, 512]",
+            "optim.clip=null",
+            "run.deterministic=true",
+            "run.name='7'",
+            "data.root=null",
+            "schedule.milestones=[2 epochs, 60 %]",
+            "head.steps=6",
+            "train.epochs=5",
+            "train.epochs=7",
+        ],
+    )
+    assert (config.optim.lr, config.optim.clip, config.run.deterministic) == (0.001, None, True)
+    assert config.model.hidden == (1024, 512)
+    assert config.schedule.milestones == (Duration(2), Duration(60, "percent"))
+    assert config.head.options == {"lower": 0.01, "steps": 6}
+    assert config.run.name == "7"
+    assert config.train.epochs == 7, "the last override wins"
+
+
+def test_null_removes_a_head_option(write):
+    config = load(write(FULL), ["head.lower=null", "head.steps=null", "head.name=svd_pade"])
+    assert config.head.options == {}
+    assert config == from_dict(config.plain()), "the null leaves no trace"
+
+
+def test_parse_override():
+    assert parse_override("optim.lr=1e-3") == ("optim.lr", 0.001)
+    assert parse_override("data.root=a=b") == ("data.root", "a=b")
+    assert parse_override("resume=runs/x") == ("resume", "runs/x")
+    assert parse_override("run.name='5'") == ("run.name", "5")
+    with pytest.raises(ValueError, match=r"override 'lr' has no '='"):
+        parse_override("lr")
+
+
+def test_merge_leaves_its_arguments_alone():
+    base, over = {"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}, "d": None}
+    assert merge(base, over) == {"a": {"b": 1, "c": [3]}, "d": None}
+    assert base == {"a": {"b": 1, "c": [1, 2]}} and over == {"a": {"c": [3]}, "d": None}
+
+
+def test_inheritance(write):
+    write("head: {name: svd_taylor, dim: 32, degree: 50}\ntrain: {epochs: 3, batch_size: 8}\n", "base.yaml")
+    child = write("extends: ../base.yaml\ntrain: {epochs: 4}\nhead: {degree: null}\n", "sub/child.yaml")
+    config = load(child, ["train.batch_size=9"])
+    assert (config.train.epochs, config.train.batch_size) == (4, 9)
+    assert (config.head.name, config.head.dim, config.head.options) == ("svd_taylor", 32, {})
+
+
+def test_second_level_of_inheritance(write):
+    write("optim: {lr: fast}", "c.yaml")
+    write("extends: c.yaml\noptim: {clip: none}", "b.yaml")
+    with pytest.raises(ConfigError, match=r"'b.yaml' itself extends 'c.yaml', a second level; allowed: one") as error:
+        load(write("extends: b.yaml\n", "a.yaml"))
+    assert len(error.value.faults) == 2, "the fault in b.yaml is found as well, c.yaml is not read"
+
+
+def test_cycles(write):
+    with pytest.raises(ConfigError, match=r"extends: 'a.yaml' is the file itself"):
+        load(write("extends: a.yaml", "a.yaml"))
+    write("extends: a.yaml", "b.yaml")
+    with pytest.raises(ConfigError, match=r"'b.yaml' itself extends 'a.yaml', which is a cycle"):
+        load(write("extends: b.yaml", "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("extends", "message"),
+    [
+        ("bsae.yaml", r"extends: no file '.*bsae.yaml'; did you mean '.*base.yaml'\?"),
+        ("5", "extends: got 5 \\(whole number\\); allowed: one YAML file"),
+        ("[base.yaml]", "extends: got \\['base.yaml'\\] \\(list\\); allowed: one YAML file"),
+    ],
+)
+def test_faulty_extends(write, extends, message):
+    write("", "base.yaml")
+    with pytest.raises(ConfigError, match=message):
+        load(write(f"extends: {extends}", "a.yaml"))
+
+
+def test_missing_file(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("", "configs/digits/resnet.yaml")
+    write("", "here/vgg.yaml")
+    for path, meant in [
+        ("configs/digits/resnt.yaml", "configs/digits/resnet.yaml"),
+        ("resnet.yml", "configs/digits/resnet.yaml"),
+        ("here/vg.yaml", "here/vgg.yaml"),
+    ]:
+        with pytest.raises(ConfigError, match=f"no file '{path}'; did you mean '{meant}'"):
+            load(path)
+    with pytest.raises(ConfigError, match=r"no file 'nowhere/x.yaml': there is no folder 'nowhere'"):
+        load("nowhere/x.yaml")
+    with pytest.raises(ConfigError, match=r"'here' is a folder; allowed: a YAML file; did you mean 'here/vgg.yaml'"):
+        load("here")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1\nb: 2", "not valid YAML: line 2, column 2: expected ',' or ']'"),
+        ("optim:\n\tlr: 1", "not valid YAML: line 2, column 1: found character '.t'"),
+        ("- 1\n- 2", "holds a list; allowed: a mapping of sections"),
+        ("0.1", "holds a single value; allowed: a mapping of sections"),
+        ("a: 1\n---\nb: 2", "not valid YAML: line 2, column 1: but found another document"),
+        (
+            "a: !!python/object/apply:os.system [ls]",
+            "not valid YAML: line 1, column 4: could not determine a constructor",
+        ),
+        ("a: &a [*a]", "not valid YAML: line 1, column 4: an alias that holds itself"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: \x00", "not valid YAML: .*character"),
+    ],
+)
+def test_unreadable_file(faults, text, message):
+    (fault,) = faults(text)
+    assert re.search(message, fault), fault
+
+
+def test_not_text(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(ConfigError, match=r"is not a text file in UTF-8"):
+        load(path)
+
+
+def test_aliases_of_aliases_are_read_once(write):
+    levels = "\n".join(f"x{n}: &x{n} [" + ", ".join([f"*x{n - 1}"] * 9) + "]" for n in range(1, 40))
+    with pytest.raises(ConfigError, match=r"40 faults"):
+        load(write(f"x0: &x0 [1]\n{levels}"))
+
+
+def test_merge_keys(write):
+    text = "train: &t {batch_size: 5}\nevaluate: {<<: *t, every: 2}"
+    assert load(write(text)).evaluate.batch_size == 5
