@@ -118,7 +118,7 @@ class Head(Section):
 
     name: Text = Field(default="svd_pade", description="pooling head, see --list heads")
     dim: Count | None = Field(
-        default=None,
+        default=64,
         description="channels after the reduction, d: the head has d(d+1)/2 outputs; null: no reduction",
     )
     side: Literal["auto", "channel", "sample"] = Field(

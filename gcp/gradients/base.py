@@ -30,9 +30,9 @@ from gcp.registry import Registry
 class Rule:
     """A backward rule of the matrix square root; its fields are its options."""
 
-    def ratio(self, a: Tensor, b: Tensor) -> Tensor:
-        """Rho (B, n, n): the weight over the exact one, for a >= b >= 0, off the diagonal."""
-        return torch.ones_like(a)
+    def ratio(self, left: Tensor, right: Tensor) -> Tensor | None:
+        """The weight over the exact one, elementwise for eigenvalues in any order; None where it is 1 everywhere."""
+        return None
 
     def factor(self, eigenvalues: Tensor) -> Tensor:
         """Published K (B, n, n) of clamped eigenvalues (B, n), K_ij ~ 1/(l_i - l_j), zero diagonal."""
@@ -52,20 +52,23 @@ class Rule:
 
     def weight(self, kept: Tensor) -> Tensor:
         """Folded W (B, n, n) of eigenvalues (B, n)."""
-        roots = kept.sqrt()
-        a = torch.maximum(kept[:, :, None], kept[:, None, :])
-        b = torch.minimum(kept[:, :, None], kept[:, None, :])
-        W = self.ratio(a, b) * inverse_or_zero(roots[:, :, None] + roots[:, None, :])
-        W.diagonal(dim1=1, dim2=2).copy_(inverse_or_zero(2 * roots))
+        roots, null = kept.sqrt(), kept == 0
+        W = roots[:, :, None] + roots[:, None, :]
+        W.masked_fill_(null[:, :, None] & null[:, None, :], torch.inf).reciprocal_()  # null with null: weight 0
+        ratio = self.ratio(kept[:, :, None], kept[:, None, :])
+        if ratio is not None:
+            W.mul_(ratio).diagonal(dim1=1, dim2=2).copy_(inverse_or_zero(2 * roots))
         return W
 
     def null_weight(self, kept: Tensor) -> Tensor:
         """w0 (B, n): the weight between an eigenvalue and a null one, the limit of W(l, b) for b -> 0."""
-        return self.ratio(kept, torch.zeros_like(kept)) * inverse_or_zero(kept.sqrt())
+        w0 = inverse_or_zero(kept.sqrt())
+        ratio = self.ratio(kept, torch.zeros_like(kept))
+        return w0 if ratio is None else w0 * ratio
 
     def core(self, kept: Tensor, S: Tensor) -> tuple[Tensor, Tensor | None]:
         """W o S (B, n, n) and the trace term c (B,), or None where it is zero."""
-        return self.weight(kept) * S, None
+        return self.weight(kept).mul_(S), None
 
     def published_core(self, clamped: Tensor, S: Tensor) -> Tensor:
         """V^T dL/dP V (B, n, n) by the factor K, in the precision of S, with the published overflow check."""

@@ -21,8 +21,8 @@ from gcp.gradients.base import RULES, Rule, difference_factor
 class Original(Rule):
     """The textbook rule."""
 
-    def ratio(self, a: Tensor, b: Tensor) -> Tensor:
-        return (a != b).to(a.dtype)
+    def ratio(self, left: Tensor, right: Tensor) -> Tensor:
+        return (left != right).to(left.dtype)
 
     def factor(self, eigenvalues: Tensor) -> Tensor:
         return difference_factor(eigenvalues)

@@ -38,8 +38,8 @@ class PowerIteration(Rule):
 
     iterations: int = option(19, "power iterations k per eigenvector", minimum=1)
 
-    def ratio(self, a: Tensor, b: Tensor) -> Tensor:
-        x = b * inverse_or_zero(a)
+    def ratio(self, left: Tensor, right: Tensor) -> Tensor:
+        x = torch.minimum(left, right) * inverse_or_zero(torch.maximum(left, right))
         return 1 + x ** (self.iterations - 0.5)
 
     def published_core(self, clamped: Tensor, S: Tensor) -> Tensor:

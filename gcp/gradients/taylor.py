@@ -22,9 +22,9 @@ class Taylor(Rule):
 
     degree: int = option(100, "degree k of the geometric series", minimum=0)
 
-    def ratio(self, a: Tensor, b: Tensor) -> Tensor:
+    def ratio(self, left: Tensor, right: Tensor) -> Tensor:
         # 1 - x^(k+1) through the relative gap, which is exact where x is close to 1
-        gap = (a - b) * inverse_or_zero(a)
+        gap = (left - right).abs() * inverse_or_zero(torch.maximum(left, right))
         return -torch.expm1((self.degree + 1) * torch.log1p(-gap))
 
     def factor(self, eigenvalues: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ class Truncate(Rule):
 
     threshold: float = option(1e10, "largest absolute value of K", minimum=0)
 
-    def ratio(self, a: Tensor, b: Tensor) -> Tensor:
-        return (self.threshold * (a - b)).clamp(max=1)
+    def ratio(self, left: Tensor, right: Tensor) -> Tensor:
+        return (self.threshold * (left - right).abs()).clamp(max=1)
 
     def factor(self, eigenvalues: Tensor) -> Tensor:
         return difference_factor(eigenvalues).clamp(-self.threshold, self.threshold)

@@ -41,14 +41,13 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def _check(self, x: Tensor) -> None:
-        finite = torch.isfinite(x)
+        smallest, largest = torch.aminmax(x)  # one pass, and NaN wins; `isfinite` takes four
+        finite = torch.isfinite(smallest) & torch.isfinite(largest)
         if torch.compiler.is_compiling() or x.device.type != "cpu":
-            self.nonfinite.logical_or_(~finite.all())
-        elif not bool(finite.all()):
-            sample = int((~finite).flatten(1).any(1).nonzero()[0])
-            raise NonFiniteError(
-                f"the features of sample {sample} of the batch hold inf or NaN where they enter the head"
-            )
+            self.nonfinite.logical_or_(~finite)
+        elif not bool(finite):
+            sample = int((~torch.isfinite(x)).flatten(1).any(1).nonzero()[0])
+            raise NonFiniteError(f"the features of sample {sample} of the batch hold inf or NaN where they enter the head")
 
     def extra_repr(self) -> str:
         return f"{self.in_channels} channels -> {self.out_features} features"

@@ -39,8 +39,8 @@ def samples(x: Tensor) -> Tensor:
 
 def centre(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Centred samples Xc (B, d, M) of a feature map (B, d, H, W), in `dtype`."""
-    X = samples(x).to(dtype)
-    return X - X.mean(2, keepdim=True)
+    X = samples(x).to(dtype, copy=True)
+    return X.sub_(X.mean(2, keepdim=True))
 
 
 def noise_floor(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -48,13 +48,14 @@ def noise_floor(x: Tensor, dtype: torch.dtype) -> Tensor:
 
     (8 eps)^2 sum_c mean(x_c^2): eight units in the last place of each channel's mean, squared.
     """
-    power = samples(x).to(dtype).square().mean(2).sum(1)
+    X = samples(x)
+    power = torch.linalg.vector_norm(X, dim=2, dtype=dtype).square().sum(1) / X.shape[2]
     return (8 * torch.finfo(dtype).eps) ** 2 * power
 
 
 def gram(Xc: Tensor) -> Tensor:
     """K = Xc^T Xc / M, (B, M, M), of centred samples (B, d, M)."""
-    return Xc.mT @ Xc / Xc.shape[2]
+    return (Xc.mT @ Xc).div_(Xc.shape[2])
 
 
 class _Covariance(torch.autograd.Function):
@@ -65,14 +66,14 @@ class _Covariance(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.dtype = dtype
         Xc = centre(x, dtype)
-        return Xc @ Xc.mT / Xc.shape[2]
+        return (Xc @ Xc.mT).div_(Xc.shape[2])
 
     @staticmethod
     def backward(ctx, G: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         with torch.no_grad(), outside_autocast(x):
             Xc = centre(x, ctx.dtype)
-            gradient = ((G + G.mT) @ Xc / Xc.shape[2]).reshape(x.shape).to(x.dtype)
+            gradient = ((G + G.mT).div_(Xc.shape[2]) @ Xc).to(x.dtype).reshape(x.shape)
         return first_order(gradient, G, x), None
 
 

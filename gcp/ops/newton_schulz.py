@@ -30,16 +30,6 @@ def add_identity(A: Tensor, scale: Tensor | float) -> Tensor:
     return A.diagonal_scatter(diagonal, dim1=1, dim2=2)
 
 
-def _next_residual(R: Tensor) -> Tensor:
-    R2 = R @ R
-    return torch.baddbmm(2.25 * R - 1.5 * R2, R, R2, alpha=0.25)
-
-
-def _step(X: Tensor | None, R: Tensor) -> Tensor:
-    """X T; None stands for the identity."""
-    return add_identity(-0.5 * R, 1.5) if X is None else torch.baddbmm(X, X, R, beta=1.5, alpha=-0.5)
-
-
 def root(A: Tensor, iterations: int) -> Tensor:
     """Y (B, n, n) ~ A^(1/2) after `iterations` steps."""
     return _iterate(A, A, iterations)
@@ -50,40 +40,49 @@ def inverse_root(A: Tensor, iterations: int) -> Tensor:
     return _iterate(A, None, iterations)
 
 
-def _iterate(A: Tensor, X: Tensor | None, iterations: int) -> Tensor:
-    R = A
-    for step in range(iterations):
-        X = _step(X, R)
-        if step + 1 < iterations:
-            R = _next_residual(R)
-    assert X is not None
-    return X
-
-
 def root_tangent(A: Tensor, E: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     """Y and its derivative Y' in the symmetric direction E, both (B, n, n)."""
-    return _tangent(A, E, A, E, iterations)
+    return _tangent(A, E, A, iterations)
 
 
 def inverse_root_tangent(A: Tensor, E: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     """Z and its derivative Z' in the symmetric direction E, both (B, n, n)."""
-    return _tangent(A, E, None, None, iterations)
+    return _tangent(A, E, None, iterations)
 
 
-def _tangent(A: Tensor, E: Tensor, X: Tensor | None, dX: Tensor | None, iterations: int) -> tuple[Tensor, Tensor]:
-    R, dR = A, E
-    for step in range(iterations):
-        if X is None or dX is None:
-            X, dX = _step(None, R), -0.5 * dR
+def _step(X: Tensor | None, R: Tensor, last: bool) -> tuple[Tensor, Tensor]:
+    """X T and the next R; X is None for the identity, and R itself in the first step of a root."""
+    R2 = R if last and X is not R else R @ R
+    if X is None:
+        X = add_identity(-0.5 * R, 1.5)
+    else:
+        X = 1.5 * R - 0.5 * R2 if X is R else torch.baddbmm(X, X, R, beta=1.5, alpha=-0.5)
+    return X, R if last else torch.baddbmm(2.25 * R - 1.5 * R2, R, R2, alpha=0.25)
+
+
+def _iterate(A: Tensor, X: Tensor | None, iterations: int) -> Tensor:
+    R = A
+    for step in range(1, iterations + 1):
+        X, R = _step(X, R, last=step == iterations)
+    assert X is not None
+    return X
+
+
+def _tangent(A: Tensor, E: Tensor, X: Tensor | None, iterations: int) -> tuple[Tensor, Tensor]:
+    R, dR, dX = A, E, E
+    for step in range(1, iterations + 1):
+        last = step == iterations
+        N = R @ dR if not last or X is R else dR
+        if X is None:
+            dX = -0.5 * dR
+        elif X is R:
+            dX = 1.5 * dR - sym(N)
         else:
             dX = sym(torch.baddbmm(1.5 * dX - 0.5 * (R @ dX), X, dR, alpha=-0.5))
-            X = _step(X, R)
-        if step + 1 < iterations:
-            N = R @ dR
-            J = R @ (N + N.mT / 2)
-            dR = 2.25 * dR + sym(0.5 * J - 3 * N)
-            R = _next_residual(R)
-    assert X is not None and dX is not None
+        if not last:
+            dR = 2.25 * dR + sym(0.5 * (R @ (N + N.mT / 2)) - 3 * N)
+        X, R = _step(X, R, last)
+    assert X is not None
     return X, dX
 
 

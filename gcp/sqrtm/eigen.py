@@ -43,8 +43,8 @@ class Eigen:
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
         eigenvalues, U = eigh(gram(Xc), floor)
         kept = self.rule.spectrum(eigenvalues, Xc.shape[1])
-        V = _range(Xc, eigenvalues, U)
-        return (V * self.rule.root(kept)[:, None, :]) @ V.mT, (eigenvalues, kept, U)
+        half = _range(Xc, eigenvalues, U, self.rule.root(kept).sqrt())  # Q = (V f^(1/2)) (V f^(1/2))^T
+        return half @ half.mT, (eigenvalues, kept, U)
 
     def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
         eigenvalues, kept, U = saved
@@ -54,8 +54,8 @@ class Eigen:
         S = V.mT @ GV
         core, c = self.rule.core(kept, S)
         w0 = self.rule.null_weight(kept)[:, None, :]
-        inner = torch.baddbmm(GV * w0, V, core - S * w0)
-        gradient = (inner * (2 / samples**0.5 * eigenvalues.sqrt())[:, None, :]) @ U.mT
+        inner = GV.mul_(w0).baddbmm_(V, core.addcmul_(S, w0, value=-1))
+        gradient = inner.mul_((2 / samples**0.5 * eigenvalues.sqrt())[:, None, :]) @ U.mT
         return gradient if c is None else gradient + (2 / samples) * c[:, None, None] * Xc
 
 
@@ -81,7 +81,7 @@ class PublishedEigen:
         raise AssertionError("the published form has no sample side")
 
 
-def _range(Xc: Tensor, eigenvalues: Tensor, U: Tensor) -> Tensor:
-    """V (B, d, M): eigenvectors of P for the non-zero eigenvalues, zero columns for the others."""
-    scale = inverse_or_zero((Xc.shape[2] * eigenvalues).sqrt())
+def _range(Xc: Tensor, eigenvalues: Tensor, U: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """V diag(scale) (B, d, M): eigenvectors of P for non-zero eigenvalues, zero columns for the others."""
+    scale = scale * inverse_or_zero((Xc.shape[2] * eigenvalues).sqrt())
     return Xc @ (U * scale[:, None, :])

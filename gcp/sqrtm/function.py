@@ -1,4 +1,4 @@
-"""The autograd of a method on either side."""
+"""The autograd of a method: from a matrix, and from a feature map on either side."""
 
 import torch
 from torch import Tensor
@@ -11,37 +11,48 @@ from gcp.sqrtm.method import Method
 
 
 class MatrixRoot(torch.autograd.Function):
-    """P (B, d, d), floor (B,) or None -> Q (B, d, d), all in the working precision."""
+    """P (B, d, d) -> Q (B, d, d), both in the working precision."""
 
     @staticmethod
-    def forward(ctx, P: Tensor, floor: Tensor | None, method: Method) -> Tensor:
-        Q, saved = method.matrix_root(P, floor)
+    def forward(ctx, P: Tensor, method: Method) -> Tensor:
+        Q, saved = method.matrix_root(P, None)
         ctx.method = method
         ctx.save_for_backward(*saved)
         return Q
 
     @staticmethod
-    def backward(ctx, G: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, G: Tensor) -> tuple[Tensor, None]:
         saved = ctx.saved_tensors
         with torch.no_grad(), outside_autocast(G):
             gradient = ctx.method.matrix_gradient(sym(G), saved)
-        return first_order(gradient, G), None, None
+        return first_order(gradient, G), None
 
 
-class SampleRoot(torch.autograd.Function):
-    """x (B, d, H, W) -> Q (B, d, d) by way of the Gram matrix, computed in `dtype`."""
+class FeatureRoot(torch.autograd.Function):
+    """x (B, d, H, W) -> Q (B, d, d), computed in `dtype` by way of the covariance or of the Gram matrix.
+
+    Saves the features themselves, which the layer before keeps anyway, and not their centred copy.
+    """
 
     @staticmethod
-    def forward(ctx, x: Tensor, dtype: torch.dtype, method: Method) -> Tensor:
-        Q, saved = method.sample_root(centre(x, dtype), noise_floor(x, dtype))
-        ctx.method, ctx.dtype = method, dtype
+    def forward(ctx, x: Tensor, dtype: torch.dtype, method: Method, on_samples: bool) -> Tensor:
+        Xc, floor = centre(x, dtype), noise_floor(x, dtype)
+        if on_samples:
+            Q, saved = method.sample_root(Xc, floor)
+        else:
+            Q, saved = method.matrix_root((Xc @ Xc.mT).div_(Xc.shape[2]), floor)
+        ctx.method, ctx.dtype, ctx.on_samples = method, dtype, on_samples
         ctx.save_for_backward(x, *saved)
         return Q.to(output_dtype(x))
 
     @staticmethod
-    def backward(ctx, G: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, G: Tensor) -> tuple[Tensor, None, None, None]:
         x, *saved = ctx.saved_tensors
         with torch.no_grad(), outside_autocast(x):
-            gradient = ctx.method.sample_gradient(sym(G).to(ctx.dtype), centre(x, ctx.dtype), tuple(saved))
-            gradient = gradient.reshape(x.shape).to(x.dtype)
-        return first_order(gradient, G, x), None, None
+            Xc, S = centre(x, ctx.dtype), sym(G).to(ctx.dtype)
+            if ctx.on_samples:
+                gradient = ctx.method.sample_gradient(S, Xc, tuple(saved))
+            else:  # dP is symmetric, so (dP + dP^T) Xc / M is one product
+                gradient = ctx.method.matrix_gradient(S, tuple(saved)).mul(2 / Xc.shape[2]) @ Xc
+            gradient = gradient.to(x.dtype).reshape(x.shape)
+        return first_order(gradient, G, x), None, None, None

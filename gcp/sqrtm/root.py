@@ -9,7 +9,7 @@ from torch import Tensor
 from gcp.errors import OptionError, ShapeError, suggest
 from gcp.gradients import create_rule
 from gcp.gradients.scaling_branch import ScalingBranch
-from gcp.ops.covariance import covariance, noise_floor, samples
+from gcp.ops.covariance import samples
 from gcp.ops.precision import check_precision, compute_dtype, output_dtype, outside_autocast
 from gcp.ops.spectrum import sym
 from gcp.solvers import Solver, create_solver
@@ -17,7 +17,7 @@ from gcp.solvers.approximant import Approximant
 from gcp.solvers.eig import Eig
 from gcp.solvers.polar_express import PolarExpress
 from gcp.sqrtm.eigen import Eigen, PublishedEigen
-from gcp.sqrtm.function import MatrixRoot, SampleRoot
+from gcp.sqrtm.function import FeatureRoot, MatrixRoot
 from gcp.sqrtm.iterations import Iterations
 from gcp.sqrtm.lyapunov import ApproximantLyapunov, PolarLyapunov
 from gcp.sqrtm.method import Method
@@ -96,19 +96,15 @@ class Root:
         dtype = compute_dtype(x, self.precision, self.default_precision)
         if isinstance(self.method, PolarLyapunov) and on_samples != smaller_is_sample:
             dtype = torch.float64  # the larger side is singular, and float32 does not carry its inverse root
-        method = self._method(dtype)
         with outside_autocast(x):
-            if on_samples:
-                return SampleRoot.apply(x, dtype, method)
-            Q = MatrixRoot.apply(covariance(x, dtype), noise_floor(x.detach(), dtype), method)
-            return Q.to(output_dtype(x))
+            return FeatureRoot.apply(x, dtype, self._method(dtype), on_samples)
 
     def of_matrix(self, P: Tensor) -> Tensor:
         """(B, d, d) -> (B, d, d)."""
         dtype = compute_dtype(P, self.precision, self.default_precision)
         with outside_autocast(P):
             # a matrix alone does not tell whether it is singular, which the Lyapunov backward would have to know
-            Q = MatrixRoot.apply(sym(P.to(dtype)), None, self._method(torch.float64))
+            Q = MatrixRoot.apply(sym(P.to(dtype)), self._method(torch.float64))
             return Q.to(output_dtype(P))
 
     def _method(self, dtype: torch.dtype) -> Method:

@@ -129,7 +129,7 @@ from gcp.errors import ConfigError
         ("optim.lr=", "override 'optim.lr=' has no value; for the absence of one type optim.lr=null"),
         ("optim.lr=[1", "override 'optim.lr=[1' has a value that is not valid YAML: expected ',' or ']'"),
         # registries
-        ("head.name=svd_pad", "head.name: got 'svd_pad' (text); allowed: average, covariance, "),
+        ("head.name=svd_pad", "head.name: got 'svd_pad' (text); allowed: average, bilinear, "),
         ("head.name=svd_pad", "(--list heads); did you mean svd_pade?"),
         ("data.name=digit", "data.name: got 'digit' (text); allowed: digits, folder"),
         ("data.name=digit", "(--list datasets); did you mean digits?"),

@@ -1,0 +1,1 @@
+"""The commands. The only place, beside `gcp.config`, that knows a configuration."""

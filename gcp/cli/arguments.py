@@ -1,0 +1,70 @@
+"""Command lines of the form `--flag VALUE key=value ...`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gcp.errors import GCPError, suggest
+
+
+@dataclass
+class Arguments:
+    """Flags with their values, and the `key=value` words in their order."""
+
+    flags: dict[str, list[str]] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+
+    def value(self, flag: str) -> str | None:
+        """First value of a flag, None where it was not given."""
+        return self.flags[flag][0] if flag in self.flags else None
+
+    def take(self, key: str) -> str | None:
+        """Remove `key=value` from the overrides and return its last value, None where it was not given."""
+        found = [word.partition("=")[2] for word in self.overrides if word.partition("=")[0] == key]
+        self.overrides = [word for word in self.overrides if word.partition("=")[0] != key]
+        if found and not found[-1]:
+            raise GCPError(f"{key}= has no value")
+        return found[-1] if found else None
+
+
+def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Arguments:
+    """Read a command line.
+
+    Args:
+        argv: the words after the program's name.
+        flags: for each flag, the least and the greatest number of its values.
+
+    Raises:
+        GCPError: unknown flag (with the nearest), a flag twice or without its value, or a stray word.
+    """
+    arguments = Arguments()
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            if "=" not in word:
+                raise GCPError(f"unexpected {word!r}: {_hint(word, flags)}")
+            arguments.overrides.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        if flag == "-h":
+            flag = "--help"
+        if flag not in flags:
+            raise GCPError(f"unknown flag {flag!r}.{suggest(flag, flags)} Known: {', '.join(sorted(flags))}.")
+        if flag in arguments.flags:
+            raise GCPError(f"{flag} is given twice")
+        least, most = flags[flag]
+        values = [value] if equals else []
+        while words and len(values) < most and not words[0].startswith("-") and "=" not in words[0]:
+            values.append(words.pop(0))
+        if not least <= len(values) <= most or "" in values:
+            raise GCPError(f"{flag} needs {'a value' if least else 'no value'}")
+        arguments.flags[flag] = values
+    return arguments
+
+
+def _hint(word: str, flags: Mapping[str, tuple[int, int]]) -> str:
+    if "--config" in flags and word.endswith((".yaml", ".yml")):
+        return f"a configuration is given as --config {word}"
+    if "--checkpoint" in flags and word.endswith(".pt"):
+        return f"a checkpoint is given as --checkpoint {word}"
+    return "a setting is given as key=value, such as optim.lr=0.05"

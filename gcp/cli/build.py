@@ -1,0 +1,211 @@
+"""From a configuration to objects: the one place where the two meet."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from gcp.config import Config, Duration
+from gcp.data import DATASETS, Loader, Splits, create_dataset
+from gcp.engine import rng
+from gcp.engine.ema import EMA
+from gcp.engine.optimizer import create_optimizer
+from gcp.engine.precision import create_scaler
+from gcp.engine.schedule import learning_rate_factor
+from gcp.engine.state import TrainingState
+from gcp.engine.step import Recipe
+from gcp.engine.train import steps_per_epoch
+from gcp.errors import OptionError
+from gcp.models import Classifier, create_model, default_image_size
+from gcp.models.freeze import freeze
+from gcp.models.groups import parameter_groups
+
+
+def build_device(config: Config) -> torch.device:
+    """The device of a run, after setting threads and deterministic kernels for the process.
+
+    Raises:
+        OptionError: a GPU that is not there.
+    """
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    rng.deterministic(config.run.deterministic)
+    name = config.run.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} GPUs are" if torch.cuda.is_available() else "no GPU is"
+        raise OptionError(f"run.device: {name} was asked for, but {found} available. Set run.device=cpu or auto.")
+    return device
+
+
+def build_splits(config: Config) -> Splits:
+    """The data set's three splits at the image size that data set and backbone ask for."""
+    data = config.data
+    size = data.image_size
+    if size == "auto":
+        size = default_image_size(config.model.backbone, DATASETS[data.name].obj.image_size)
+    return create_dataset(
+        data.name,
+        root=data.root,
+        image_size=size,
+        in_chans=data.in_chans,
+        per_class=data.per_class,
+        val_fraction=data.val_fraction,
+        split_seed=data.split_seed,
+        transform=data.transform,
+    )
+
+
+def build_train_loader(config: Config, splits: Splits, device: torch.device) -> Loader:
+    """Shuffled, augmented batches of the training split."""
+    return Loader(
+        splits.train,
+        config.train.batch_size,
+        train=True,
+        seed=config.run.seed,
+        workers=config.data.workers,
+        drop_last=config.train.drop_last,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def build_score_loader(config: Config, splits: Splits, split: str, device: torch.device) -> Loader:
+    """Every image of a split once, in its natural order, without augmentation."""
+    return Loader(
+        getattr(splits, split),
+        config.evaluate.batch_size,
+        train=False,
+        workers=config.data.workers,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def build_model(config: Config, num_classes: int, device: torch.device, weights: bool = True) -> Classifier:
+    """The seeded model on its device, frozen parts frozen. `weights=False`: without `model.pretrained`, for a
+    model whose weights come from a checkpoint.
+    """
+    model, head = config.model, config.head
+    rng.seed_all(config.run.seed)
+    classifier = create_model(
+        model.backbone,
+        head=head.name,
+        num_classes=num_classes,
+        dim=head.dim,
+        pretrained=model.pretrained if weights else False,
+        last_stride=model.last_stride,
+        in_chans=config.data.in_chans,
+        hidden=model.hidden,
+        dropout=model.dropout,
+        side=head.side,
+        form=head.form,
+        precision=head.precision,
+        reduction=head.reduction,
+        **head.options,
+    )
+    freeze(classifier, model.freeze)
+    memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
+    return classifier.to(device=device, memory_format=memory_format)
+
+
+def base_learning_rate(config: Config) -> float:
+    """`optim.lr`, scaled by the images of one optimizer step as `optim.lr_scaling` says."""
+    ratio = config.train.batch_size * config.train.accumulate / config.optim.lr_batch
+    scale = {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[config.optim.lr_scaling]
+    return config.optim.lr * scale
+
+
+def build_state(config: Config, model: Classifier, device: torch.device) -> TrainingState:
+    """Optimizer, loss scale and average around a model. Reseeds, so that dropout does not depend on how many
+    random numbers the initialisation of a head took.
+    """
+    optim, lr = config.optim, base_learning_rate(config)
+    groups = parameter_groups(
+        model,
+        lr,
+        optim.weight_decay,
+        features_lr_factor=optim.features_lr_factor,
+        head_lr_factor=optim.head_lr_factor,
+        head_weight_decay=optim.head_weight_decay,
+        classifier_lr_factor=optim.classifier_lr_factor,
+        classifier_weight_decay=optim.classifier_weight_decay,
+    )
+    optimizer = create_optimizer(
+        groups,
+        optim.name,
+        lr,
+        momentum=optim.momentum,
+        weight_decay=optim.weight_decay,
+        nesterov=optim.nesterov,
+    )
+    ema = EMA(model, config.train.ema) if config.train.ema is not None else None
+    rng.seed_all(config.run.seed)
+    return TrainingState(model, optimizer, create_scaler(device, config.run.amp), ema)
+
+
+def build_recipe(config: Config) -> Recipe:
+    """How an optimizer step is made."""
+    train = config.train
+    return Recipe(
+        accumulate=train.accumulate,
+        label_smoothing=train.label_smoothing,
+        mixup=train.mixup,
+        cutmix=train.cutmix,
+        clip=config.optim.clip,
+        amp=config.run.amp,
+        channels_last=config.run.channels_last,
+        seed=config.run.seed,
+    )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All durations of a run in optimizer steps, and the learning-rate factor of a step."""
+
+    total: int
+    evaluate_every: int
+    save_every: int
+    save_seconds: float | None
+    factor: Callable[[int], float]
+
+
+def build_timing(config: Config, loader: Loader) -> Timing:
+    """Turn every duration of the configuration into steps of this loader."""
+    per_epoch = steps_per_epoch(loader, config.train.accumulate)
+    total = per_epoch * config.train.epochs
+
+    def steps(duration: Duration) -> int:
+        return duration.to_steps(per_epoch, total)
+
+    by_clock = config.checkpoint.every.unit == "minutes"
+    schedule = config.schedule
+    factor = partial(
+        _factor,
+        name=schedule.name,
+        total=total,
+        warmup=steps(schedule.warmup),
+        milestones=tuple(map(steps, schedule.milestones)),
+        every=steps(schedule.every),
+        gamma=schedule.gamma,
+        min_factor=min(1.0, schedule.min_lr / config.optim.lr),
+    )
+    return Timing(
+        total=total,
+        evaluate_every=steps(config.evaluate.every),
+        save_every=0 if by_clock else steps(config.checkpoint.every),
+        save_seconds=config.checkpoint.every.seconds if by_clock else None,
+        factor=factor,
+    )
+
+
+def _factor(step: int, name: str, **options: object) -> float:
+    return learning_rate_factor(name, step, **options)
+
+
+def run_stem(config: Config) -> str:
+    """`<data>-<backbone>-<head>`, the name of a run folder up to its number."""
+    stem = f"{config.data.name}-{config.model.backbone}-{config.head.name}"
+    return re.sub(r"[^\w.+=,-]", "_", stem)

@@ -1,0 +1,55 @@
+"""The end of a run: the test split, scored once, with the final weights and with those best on validation."""
+
+from collections.abc import Callable
+
+from gcp.engine import checkpoint
+from gcp.engine.folder import RunFolder
+from gcp.engine.state import TrainingState, load_weights
+
+METRICS = (("top1", "top-1 %"), ("top5", "top-5 %"), ("macro", "macro %"), ("loss", "loss"))
+
+
+def score_run(state: TrainingState, folder: RunFolder, rule: str, score: Callable[[], dict]) -> dict:
+    """Contents of `result.json`.
+
+    Args:
+        state: the finished run; its evaluated weights are those of `best.pt` afterwards.
+        folder: of the run.
+        rule: how validation was held out.
+        score: () -> scores of the evaluated weights on the test split.
+
+    Raises:
+        CheckpointError: `best.pt` is missing or damaged.
+    """
+    progress = state.progress
+    final = {**score(), "step": progress.step, "epoch": progress.epoch}
+    saved = checkpoint.load(folder.best)
+    validation = saved["scores"]
+    place = {key: validation[key] for key in ("step", "epoch")}
+    if validation["step"] == progress.step:
+        best = dict(final)
+    else:
+        load_weights(state.evaluated, saved["model"], str(folder.best))
+        best = {**score(), **place}
+    last_row = progress.history[-1] if progress.history else {}
+    return {
+        "test": {"final": final, "best": best},
+        "validation": {
+            "final": {"loss": last_row.get("val_loss"), "top1": last_row.get("val_accuracy")},
+            "best": validation,
+        },
+        "selection": f"best is chosen on the validation split. {rule}",
+        "seconds": sum(row["seconds"] for row in progress.history),
+    }
+
+
+def format_result(result: dict) -> str:
+    """The table that is printed at the end."""
+    test = result["test"]
+    rows = [("final weights", test["final"]), ("best on validation", test["best"])]
+    shown = [(key, title) for key, title in METRICS if test["final"].get(key) is not None]
+    lines = [f"{'test split':<20}" + "".join(f"{title:>10}" for _, title in shown) + f"{'epoch':>8}"]
+    for name, scores in rows:
+        cells = "".join(f"{scores[key]:>10.4f}" if key == "loss" else f"{scores[key]:>10.2f}" for key, _ in shown)
+        lines.append(f"{name:<20}{cells}{scores['epoch']:>8}")
+    return "\n".join(lines)

@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM during training: finish the step, write a checkpoint, end."""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+
+class StopSignal:
+    """Context manager; calling it tells whether a stop was asked for. A second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._owner = os.getpid()
+        self._before: dict[int, object] = {}
+
+    def __call__(self) -> bool:
+        return self.number is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells report it."""
+        return 128 + (self.number or 0)
+
+    def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be caught
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:  # a data worker forked from the run: the run decides, not the terminal
+            if number == signal.SIGTERM:
+                os._exit(0)
+            return
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number = number
+        os.write(sys.stderr.fileno() if sys.stderr else 2, b"\nstopping after this step\n")

@@ -1,0 +1,1 @@
+"""Training and evaluation as plain functions. Nothing here knows a configuration file."""

@@ -1,0 +1,168 @@
+"""Checkpoints that a kill, a full disk or a flipped bit cannot turn into a silent loss.
+
+Writing: into a temporary file of the same folder, synced to the disk, then renamed over the old one; at every
+moment there is a whole `last.pt`. The ones before stay as `last-1.pt`, `last-2.pt`, ... (hard links, no copy).
+Reading: a torch file is a zip archive whose records carry CRC-32 sums; they are checked before anything is
+unpickled, and only tensors and plain Python are admitted (`weights_only=True`).
+"""
+
+import errno
+import logging
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+
+from gcp.errors import CheckpointError, nearest
+
+log = logging.getLogger("gcp")
+
+FORMAT = 1  # of the dictionary in the file; a reader refuses what is newer than itself
+OLDEST = 100  # more files than this are never kept
+
+
+def older(path: Path, age: int) -> Path:
+    """Name of the checkpoint `age` writes before `path`: last.pt, last-1.pt, last-2.pt, ..."""
+    return path.with_name(f"{path.stem}-{age}{path.suffix}") if age else path
+
+
+def save(path: str | Path, state: dict, keep: int = 1) -> None:
+    """Write `state` (tensors and plain Python) atomically, keeping the `keep` newest files in all.
+
+    Raises:
+        CheckpointError: the file cannot be written; the previous one is untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _rotate(path, keep)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(_write_failure(path, error)) from error
+
+
+def _rotate(path: Path, keep: int) -> None:
+    """Shift the older files by one and give the newest a second name, so that it never goes missing."""
+    if not path.exists():
+        return
+    for age in range(keep - 1, 1, -1):
+        if older(path, age - 1).exists():
+            os.replace(older(path, age - 1), older(path, age))
+    if keep > 1:
+        link = path.with_name(f".{path.name}.link")
+        link.unlink(missing_ok=True)
+        try:
+            os.link(path, link)
+        except OSError:  # a file system without hard links
+            shutil.copy2(path, link)
+        os.replace(link, older(path, 1))
+    for age in range(max(keep, 1), OLDEST):  # also beyond a gap that a kill between two renames left
+        older(path, age).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself durable, where the system lets a folder be opened."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
+
+
+def _write_failure(path: Path, error: Exception) -> str:
+    free = ""
+    if path.parent.is_dir():
+        free = f" ({shutil.disk_usage(path.parent).free / 2**20:.0f} MiB free in {path.parent})"
+    kept = f" The previous {path.name} is whole." if path.exists() else ""
+    return f"cannot write checkpoint {path}: {error}{free}.{kept}"
+
+
+def load(path: str | Path) -> dict:
+    """Read a checkpoint onto the CPU, after checking that it is whole.
+
+    Raises:
+        CheckpointError: no such file, damaged, foreign, or written by a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = sorted(file.name for file in path.parent.glob("*.pt")) if path.parent.is_dir() else []
+        here = f" {path.parent} has {', '.join(found)}." if found else ""
+        near = nearest(path.name, found)
+        raise CheckpointError(f"no checkpoint {path}.{here}" + (f" Did you mean {near!r}?" if near else ""))
+    _verify(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"checkpoint {path} cannot be read: {cause}.{_other(path)}") from error
+    if not isinstance(state, dict) or "model" not in state or "format" not in state:
+        keys = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(
+            f"{path} is not a checkpoint of this library (it holds: {keys}). Weights of others can be given "
+            "as model.pretrained."
+        )
+    if state["format"] > FORMAT:
+        raise CheckpointError(f"{path} was written by a newer version (format {state['format']}, known {FORMAT})")
+    return state
+
+
+def _verify(path: Path) -> None:
+    """Check every record of the archive against its CRC-32."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged or truncated: {error}.{_other(path)}") from error
+    if damaged:
+        raise CheckpointError(f"checkpoint {path} is damaged: record {damaged} fails its checksum.{_other(path)}")
+
+
+def _other(path: Path) -> str:
+    """` An older one is ...` for the newest older file whose archive opens, or an empty string."""
+    for candidate in candidates(path.parent, path.name.split("-")[0].removesuffix(path.suffix) + path.suffix):
+        if candidate != path and zipfile.is_zipfile(candidate):
+            return f" The previous checkpoint is {candidate}."
+    return ""
+
+
+def candidates(folder: Path, name: str = "last.pt") -> list[Path]:
+    """Checkpoints of a run folder that exist, newest first."""
+    return [path for path in (older(folder / name, age) for age in range(OLDEST)) if path.is_file()]
+
+
+def load_latest(folder: str | Path) -> tuple[Path, dict] | None:
+    """Newest whole checkpoint of a run folder, or None where there is none at all.
+
+    A damaged file is passed over with a warning on the log that names it and the one taken instead.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all of them are damaged.
+    """
+    faults = []
+    for path in candidates(Path(folder)):
+        try:
+            state = load(path)
+        except CheckpointError as error:
+            faults.append(str(error))
+            continue
+        for fault in faults:
+            log.warning("%s Continuing from %s instead.", fault, path)
+        return path, state
+    if faults:
+        raise CheckpointError("no whole checkpoint is left:\n  " + "\n  ".join(faults))
+    return None

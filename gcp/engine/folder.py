@@ -1,0 +1,104 @@
+"""A run folder: its files, how one is made, and that only one process writes it."""
+
+import os
+from pathlib import Path
+
+from gcp.errors import GCPError, nearest
+
+
+class RunFolder:
+    """Paths of a run. `path` itself is the folder."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.csv"
+        self.last = self.path / "last.pt"
+        self.best = self.path / "best.pt"
+        self.curves = self.path / "curves.png"
+        self.environment = self.path / "environment.json"
+        self.result = self.path / "result.json"
+        self._lock: int | None = None
+
+    def lock(self) -> None:
+        """Keep other processes from writing this run; ends with the process, however it ends.
+
+        Raises:
+            GCPError: another process holds it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system
+            return
+        handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise GCPError(f"run {self.path} is being trained by another process; wait for it or end it") from None
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return
+        self._lock = handle
+
+    def unlock(self) -> None:
+        """Let others write again."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def discard(self) -> None:
+        """Remove a run that never began: its configuration and, if nothing else is in it, the folder."""
+        self.unlock()
+        for path in (self.config, self.path / ".lock"):
+            path.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def create_run_folder(parent: str | Path, name: str | None, stem: str) -> RunFolder:
+    """Make the folder of a new run: `name`, or the first free `stem-N`.
+
+    Raises:
+        GCPError: the folder exists and is not empty, or cannot be made.
+    """
+    parent = Path(parent)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        if name is not None:
+            return _named(parent / name)
+        number = 1
+        while True:
+            try:
+                (parent / f"{stem}-{number}").mkdir()
+                return RunFolder(parent / f"{stem}-{number}")
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise GCPError(f"cannot make a run folder in {parent}: {error}. Set run.dir=FOLDER.") from error
+
+
+def _named(path: Path) -> RunFolder:
+    path.mkdir(exist_ok=True)
+    if any(path.iterdir()):
+        resume = f"Continue it with resume={path}, or choose" if (path / "config.yaml").is_file() else "Choose"
+        raise GCPError(f"run folder {path} exists and is not empty. {resume} another run.name.")
+    return RunFolder(path)
+
+
+def find_run_folder(run: str | Path, parent: str | Path = "runs") -> RunFolder:
+    """The folder of an existing run: a path, a file in it, or a name under `parent`.
+
+    Raises:
+        GCPError: there is none with a `config.yaml`; names the nearest run.
+    """
+    for path in (Path(run), Path(run).parent, Path(parent) / run):
+        if (path / "config.yaml").is_file() and not (path == Path(run).parent and not Path(run).is_file()):
+            return RunFolder(path)
+    folders = {Path(parent), Path(run).parent}
+    runs = [str(file.parent) for folder in folders if folder.is_dir() for file in folder.glob("*/config.yaml")]
+    by_name = {Path(path).name: path for path in sorted(runs)}
+    near = nearest(Path(run).name, by_name)
+    where = f"{run} is there, but has no config.yaml" if Path(run).exists() else f"looked for {run} and {parent}/{run}"
+    hint = f" Did you mean {by_name[near]}?" if near else ""
+    raise GCPError(f"no run to be found: {where}.{hint}")

@@ -1,0 +1,97 @@
+"""What a run tells: progress bar, table, TensorBoard, `metrics.csv`.
+
+Reading the sums from the device waits for it, so it is done at intervals: every `interval` steps for TensorBoard,
+twice a second at most for the bar, which is only there on a terminal.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from gcp.engine.metrics import heading, line, write_metrics
+from gcp.engine.state import Progress
+
+REFRESH = 0.5  # seconds between two updates of the bar
+
+
+class RunLog:
+    """Writer of a run folder's records.
+
+    Args:
+        folder: the run folder.
+        epochs: length of the run.
+        total_steps: the same in optimizer steps.
+        progress: where the run stands; events and rows after it are dropped.
+        interval: steps between two TensorBoard points.
+    """
+
+    def __init__(self, folder: Path, epochs: int, total_steps: int, progress: Progress, interval: int = 50):
+        from torch.utils.tensorboard import SummaryWriter
+        from tqdm import tqdm
+
+        self.folder, self.epochs, self.interval = folder, epochs, interval
+        purge = progress.step + 1 if progress.step else None
+        self._board = SummaryWriter(str(folder), purge_step=purge)
+        self._bar = tqdm(total=total_steps, initial=progress.step, unit="step", disable=None, leave=False)
+        self._read = (progress.loss_sum, progress.count, progress.seconds)
+        self._shown = 0.0
+        self._history = list(progress.history)
+        if self._history:
+            write_metrics(folder / "metrics.csv", self._history)
+        self.say(heading())
+
+    def say(self, text: str) -> None:
+        """Print a line on stdout without tearing the bar."""
+        self._bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def step(self, progress: Progress, rates: dict[str, float], sums: Tensor) -> None:
+        """Record one optimizer step. `sums`: loss and right answers of the epoch so far, on the device."""
+        if progress.step % self.interval == 0:
+            self._point(progress, rates, sums.tolist()[0])
+        if not self._bar.disable:
+            now = time.monotonic()
+            if now - self._shown >= REFRESH:
+                self._shown = now
+                self._show(progress, *sums.tolist())
+            self._bar.update()
+
+    def _point(self, progress: Progress, rates: dict[str, float], loss_sum: float) -> None:
+        """Mean loss, images per second and learning rates since the last point of this epoch."""
+        loss, count, seconds = self._read
+        if progress.count <= count:  # the last point was in the epoch before
+            loss, count, seconds = 0.0, 0, 0.0
+        self._read = (loss_sum, progress.count, progress.seconds)
+        images = progress.count - count
+        self._scalar("step/loss", (loss_sum - loss) / images, progress.step)
+        self._scalar("step/images_per_second", images / max(1e-9, progress.seconds - seconds), progress.step)
+        for part, rate in rates.items():
+            self._scalar(f"lr/{part}", rate, progress.step)
+
+    def _show(self, progress: Progress, loss_sum: float, correct: float) -> None:
+        self._bar.set_description(f"epoch {progress.epoch + 1}/{self.epochs}", refresh=False)
+        self._bar.set_postfix_str(
+            f"loss {loss_sum / progress.count:.4f}, accuracy {100 * correct / progress.count:.2f} %, "
+            f"{progress.count / max(1e-9, progress.seconds):.0f} images/s",
+            refresh=False,
+        )
+
+    def epoch(self, row: dict) -> None:
+        """Record a finished epoch."""
+        self._history.append(row)
+        write_metrics(self.folder / "metrics.csv", self._history)
+        for key, value in row.items():
+            if value is not None and key not in ("epoch", "step"):
+                self._scalar(f"epoch/{key}", value, row["step"])
+        self._board.flush()
+        self.say(line(row))
+
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Remove the bar and finish the event file."""
+        self._bar.close()
+        self._board.close()

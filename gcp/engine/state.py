@@ -1,0 +1,123 @@
+"""What a training consists of, and where it stands: all that a checkpoint has to hold."""
+
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import nn
+
+from gcp.engine import rng
+from gcp.engine.ema import EMA
+from gcp.errors import CheckpointError
+
+
+@dataclass
+class Progress:
+    """Where a run stands. Sums cover the part of the present epoch that is done.
+
+    Attributes:
+        step: optimizer steps made.
+        epoch: epochs finished, which is the index of the present one.
+        batch: batches of the present epoch that have been used.
+        loss_sum: sum of the training losses of the present epoch's samples.
+        correct: of these samples, how many were right.
+        count: how many samples they are.
+        seconds: time spent on them, without evaluation.
+        validation: scores of the newest evaluation of the present epoch.
+        best: scores of the best evaluation so far, with its `step` and `epoch`.
+        history: one row per finished epoch.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    count: int = 0
+    seconds: float = 0.0
+    validation: dict | None = None
+    best: dict | None = None
+    history: list[dict] = field(default_factory=list)
+
+    def start_epoch(self) -> None:
+        """Count the present epoch as finished and clear its sums."""
+        self.epoch += 1
+        self.batch = self.count = 0
+        self.loss_sum = self.correct = self.seconds = 0.0
+        self.validation = None
+
+    def improve(self, scores: dict) -> bool:
+        """Take `scores` as the best so far if they are: higher top-1, or the same at a lower loss."""
+        new = (scores["top1"], -scores["loss"])
+        if self.best and new <= (self.best["top1"], -self.best["loss"]):
+            return False
+        self.best = {**scores, "step": self.step, "epoch": self.epoch + 1}
+        return True
+
+
+@dataclass
+class TrainingState:
+    """Model, optimizer, average, loss scale and progress of one run."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: EMA | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The module whose scores count: the averaged one where there is one."""
+        return self.ema.module if self.ema else self.model
+
+    def state_dict(self) -> dict:
+        """Tensors and plain Python, the random states included."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": asdict(self.progress),
+            "rng": rng.get_state(),
+        }
+
+    def load_state_dict(self, state: dict, source: str = "the checkpoint") -> None:
+        """Put everything back, the random states included.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model or another optimizer, or holds weights only.
+        """
+        if missing := [key for key in ("optimizer", "scaler", "progress", "rng") if key not in state]:
+            raise CheckpointError(
+                f"{source} cannot be continued: it has no {', '.join(missing)}. Resume from last.pt; "
+                "best.pt holds weights only."
+            )
+        load_weights(self.model, state["model"], source)
+        if self.ema:
+            load_weights(self.ema.module, state["ema"] or state["model"], source)
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"{source}: the state of another optimizer: {error}") from error
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+        rng.set_state(state["rng"])
+
+
+def load_weights(model: nn.Module, weights: dict, source: str) -> None:
+    """Load a state dict whose names and shapes have to fit.
+
+    Raises:
+        CheckpointError: they do not; the message lists what differs.
+    """
+    own = model.state_dict()
+    faults = [f"missing {key}" for key in own if key not in weights]
+    faults += [f"not in the model: {key}" for key in weights if key not in own]
+    faults += [
+        f"{key}: {tuple(weights[key].shape)} in the file, {tuple(own[key].shape)} in the model"
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    if faults:
+        more = f"; and {len(faults) - 6} more" if len(faults) > 6 else ""
+        raise CheckpointError(f"{source} is of another model: {'; '.join(faults[:6])}{more}")
+    model.load_state_dict(weights)

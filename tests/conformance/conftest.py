@@ -1,0 +1,87 @@
+"""Cases drawn from the registry of heads: a head that registers is tested by every file of this folder."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+import gcp
+from gcp.heads import HEADS, Head, create_head
+
+# few buckets: an empty one sits on the discontinuity of the signed root
+SMALL = {"compact_bilinear": {"sketch": 3}}
+VARIANTS = {"mpa_lyapunov": {"backward": "iterations"}, "mtp_lyapunov": {"backward": "iterations"}}
+# gradients that are approximations on purpose; every other head must pass gradcheck
+APPROXIMATE = {"svd_taylor", "svd_pi", "svd_newton", "svd_topn", "mpa_lyapunov", "mtp_lyapunov"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A head with its options; call it to build."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, in_channels: int, **arguments: Any) -> Head:
+        return create_head(self.name, in_channels, **(self.options | arguments))
+
+    def takes(self, argument: str) -> bool:
+        return argument in HEADS[self.name].obj.takes
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{value}" for value in self.options.values())])
+
+
+ALL = [Case(str(name), SMALL.get(str(name), {})) for name in gcp.list_heads()]
+VARIED = [*ALL, *(Case(name, options) for name, options in VARIANTS.items() if name in HEADS)]
+CASES = {
+    "any_head": ALL,
+    "root_head": [case for case in VARIED if case.takes("side")],
+    "centred_head": [case for case in VARIED if case.takes("side") or case.name == "covariance"],
+    "eigen_head": [case for case in ALL if case.takes("form")],
+    "published_head": [case for case in ALL if case.takes("form") and case.name != "svd_exact"],
+    "exact_head": [case for case in VARIED if case.name not in APPROXIMATE or case.options.get("backward")],
+}
+
+
+def pytest_generate_tests(metafunc):
+    for argument, cases in CASES.items():
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(argument, cases, ids=str)
+
+
+def _features(*shape, seed=0, dtype=torch.float64, mean=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(*shape, generator=generator, dtype=torch.float64) + mean).to(dtype)
+
+
+def _output_and_gradient(head, x, seed=1):
+    """The output, and the gradient of <out, g> for a fixed random g."""
+    x = x.detach().clone().requires_grad_()
+    out = head(x)
+    g = torch.randn(out.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return out.detach(), torch.autograd.grad(out, x, g.to(out.dtype))[0]
+
+
+def _relative(got, expected):
+    got, expected = got.double(), expected.double()
+    return float((got - expected).norm() / expected.norm())
+
+
+@pytest.fixture
+def features():
+    """features(B, C, H, W, seed=, dtype=, mean=): normal samples."""
+    return _features
+
+
+@pytest.fixture
+def output_and_gradient():
+    """Output of a head and the gradient of a fixed linear function of it."""
+    return _output_and_gradient
+
+
+@pytest.fixture
+def relative():
+    """Relative difference in the Frobenius norm."""
+    return _relative

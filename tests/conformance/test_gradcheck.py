@@ -1,0 +1,38 @@
+"""Heads whose gradient is exact, against finite differences in float64."""
+
+import pytest
+import torch
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3, 2), (2, 6, 2, 2), (1, 4, 2, 2)], ids=["M>d", "M<d", "M=d"])
+@pytest.mark.parametrize("side", ["channel", "sample"])
+def test_gradcheck(exact_head, features, shape, side):
+    if not exact_head.takes("side") and side == "sample":
+        return
+    head = exact_head(shape[1], side=side) if exact_head.takes("side") else exact_head(shape[1])
+    x = features(*shape, mean=0.3).requires_grad_()
+    assert torch.autograd.gradcheck(head, x, eps=1e-6, atol=1e-6, rtol=1e-5)
+
+
+def test_gradcheck_through_the_reduction(exact_head, features):
+    """M = 4 < dim = 6 leaves a root of low rank behind the ReLU; a shift keeps it away from its kinks."""
+    head = exact_head(3, dim=6).double().eval()
+    with torch.no_grad():
+        head.reduction[1].bias += 3
+    x = features(1, 3, 2, 2).requires_grad_()
+    assert torch.autograd.gradcheck(head, x, eps=1e-6, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2, 3), (1, 4, 2, 2)])
+def test_gradcheck_at_repeated_eigenvalues(exact_head, shape):
+    """Orthogonal centred rows of equal norm: the covariance is a multiple of the identity on its range."""
+    if exact_head.name in ("bilinear", "compact_bilinear", "svd_original", "svd_trunc"):
+        return  # kinks at zero; and the two rules that are 0 between equal eigenvalues
+    d, M = shape[1], shape[2] * shape[3]
+    rows = min(d, M - 1)
+    basis = torch.linalg.qr(torch.cat([torch.ones(M, 1), torch.eye(M)], 1).double()).Q[:, 1 : rows + 1].T
+    x = torch.zeros(d, M, dtype=torch.float64)
+    x[:rows] = basis
+    mix = torch.linalg.qr(torch.randn(d, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    x = (mix @ x).reshape(shape).requires_grad_()
+    assert torch.autograd.gradcheck(exact_head(d), x, eps=1e-6, atol=2e-6, rtol=1e-5)

@@ -1,0 +1,98 @@
+"""Heads without a root against their definitions, and what the reduction does."""
+
+import pytest
+import torch
+from torch import nn
+
+import gcp
+
+
+def features(*shape, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+
+
+def test_average():
+    x = features(2, 5, 3, 4)
+    torch.testing.assert_close(gcp.create_head("average", 5)(x), x.flatten(2).sum(2) / 12)
+
+
+def test_covariance():
+    x = features(2, 4, 3, 3)
+    rows, columns = torch.triu_indices(4, 4)
+    expected = torch.stack([torch.cov(image.flatten(1), correction=0)[rows, columns] for image in x])
+    torch.testing.assert_close(gcp.create_head("covariance", 4)(x), expected, rtol=1e-13, atol=1e-14)
+
+
+def test_bilinear():
+    x = features(2, 4, 3, 3)
+    X = x.flatten(2)
+    M = X @ X.mT / 9
+    expected = (M.sign() * (M.abs() + 1e-8).sqrt()).flatten(1)
+    expected = expected / expected.square().sum(1, keepdim=True).sqrt()
+    got = gcp.create_head("bilinear", 4)(x)
+    torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(got.norm(dim=1), torch.ones(2, dtype=torch.float64))
+
+
+def test_compact_bilinear_approximates_bilinear_products():
+    """Without the root, <sketch, sketch> is <X X^T, Y Y^T> on average; here one draw of many buckets, to 20 %."""
+    from gcp.ops.sketch import hashes, tensor_sketch
+
+    X = features(2, 9, 8).abs()
+    buckets, signs = hashes(8, 4096, 0)
+    first, second = tensor_sketch(X, buckets, signs, 4096)
+    expected = ((X[0].T @ X[0]) * (X[1].T @ X[1])).sum()
+    assert float((first * second).sum() / expected) == pytest.approx(1, abs=0.2)
+
+
+def test_compact_bilinear_defaults():
+    head = gcp.create_head("compact_bilinear", 6)
+    assert head.out_features == 8192
+    out = head(features(2, 6, 3, 3, dtype=torch.float32))
+    torch.testing.assert_close(out.norm(dim=1), torch.ones(2))
+
+
+def test_reduction_is_convolution_norm_relu():
+    head = gcp.create_head("svd_pade", 6, dim=3)
+    assert [type(module) for module in head.reduction] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    assert isinstance(gcp.create_head("svd_pade", 6).reduction, nn.Identity)
+    x = features(4, 6, 3, 3, dtype=torch.float32)
+    reduced = head.eval().reduction(x)
+    assert reduced.shape == (4, 3, 3, 3) and float(reduced.min()) >= 0
+    assert torch.equal(head(x), gcp.create_head("svd_pade", 3)(reduced))
+
+
+def test_reduction_takes_half_precision_features():
+    """A backbone under autocast hands over bfloat16, the reduction outside of it is float32."""
+    head = gcp.create_head("svd_pade", 6, dim=3).eval()
+    x = features(4, 6, 3, 3, dtype=torch.bfloat16)
+    assert torch.equal(head(x), head(x.float()))
+
+
+def test_reduction_learns():
+    head = gcp.create_head("newton_schulz", 6, dim=3)
+    head(features(4, 6, 3, 3, dtype=torch.float32)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_root_head_is_the_triangle_of_the_functional_form():
+    x = features(2, 4, 3, 3)
+    rows, columns = torch.triu_indices(4, 4)
+    for name, options in [
+        ("svd_taylor", {"rule": "taylor"}),
+        ("newton_schulz", {"solver": "newton_schulz"}),
+        ("polar_express", {"solver": "polar_express"}),
+        ("mpa_lyapunov", {"solver": "mpa"}),
+    ]:
+        assert torch.equal(gcp.create_head(name, 4)(x), gcp.covariance_sqrt(x, **options)[:, rows, columns])
+
+
+def test_repr_tells_the_sizes():
+    assert "6 channels -> 10 features" in repr(gcp.create_head("svd_pade", 6, dim=4))
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((2, 4, 3, 3), None), ((2, 4, 3, 3), 3)])
+def test_flags_by_module_name(shape, dim):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), gcp.create_head("svd_pade", 4, dim=dim))
+    flags = gcp.heads.nonfinite(model)
+    assert list(flags) == ["1"] and flags["1"].dtype == torch.bool and not flags["1"]

@@ -1,0 +1,47 @@
+"""The tensor sketch is the count sketch of x x^T with the sum of the hashes."""
+
+import torch
+
+from gcp.ops.sketch import count_sketch, hashes, tensor_sketch
+
+
+def test_against_the_definition():
+    C, M, size = 5, 4, 7
+    X = torch.randn(2, M, C, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    buckets, signs = hashes(C, size, seed=3)
+    expected = torch.zeros(2, size, dtype=torch.float64)
+    for i in range(C):
+        for j in range(C):
+            bucket = int(buckets[0, i] + buckets[1, j]) % size
+            expected[:, bucket] += signs[0, i] * signs[1, j] * (X[..., i] * X[..., j]).sum(1)
+    torch.testing.assert_close(tensor_sketch(X, buckets, signs, size), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_count_sketch():
+    X = torch.tensor([[[1.0, 2.0, 4.0]]])
+    got = count_sketch(X, torch.tensor([1, 0, 1]), torch.tensor([1.0, -1.0, 1.0]), 3)
+    assert got.tolist() == [[[-2.0, 5.0, 0.0]]]
+
+
+def test_inner_products_are_unbiased():
+    """Mean of <sketch(x), sketch(y)> over seeds is <x, y>^2, to a few standard errors."""
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(2, 1, 1, 6, generator=generator, dtype=torch.float64)
+    products = []
+    for seed in range(400):
+        buckets, signs = hashes(6, 64, seed)
+        products.append((tensor_sketch(x, buckets, signs, 64) * tensor_sketch(y, buckets, signs, 64)).sum())
+    products = torch.stack(products)
+    error = products.mean() - (x * y).sum() ** 2
+    assert abs(float(error)) < 4 * float(products.std()) / 20
+
+
+def test_hashes_are_their_own():
+    state = torch.random.get_rng_state()
+    first, second = hashes(8, 32, 0), hashes(8, 32, 0)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    buckets, signs = first
+    assert buckets.shape == signs.shape == (2, 8) and int(buckets.max()) < 32
+    assert set(signs.flatten().tolist()) == {-1.0, 1.0}
+    assert not torch.equal(hashes(8, 32, 1)[0], buckets)
