@@ -4,7 +4,8 @@ A rule or solver is a frozen dataclass; its fields are its options, with default
 place, and `build` turns keyword arguments into an instance or into one clear message.
 """
 
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import Field, field
+from math import isfinite
 from typing import Any, TypeVar
 
 from gcp.errors import OptionError, suggest
@@ -19,7 +20,13 @@ def option(default: Any, help: str, *, minimum: float | None = None, choices: tu
 
 def defaults(kind: type) -> dict[str, Any]:
     """Option names of a rule or solver with their default values."""
-    return {f.name: f.default for f in fields(kind) if f.init and f.default is not MISSING}
+    return {name: f.default for name, f in _options(kind).items()}
+
+
+def _options(kind: type) -> dict[str, Field]:
+    """Fields made by `option`; `dataclasses.fields` would do, but does not pass through torch.compile."""
+    every: dict[str, Field] = vars(kind)["__dataclass_fields__"]
+    return {name: f for name, f in every.items() if "help" in f.metadata}
 
 
 def _fault(f: Field, value: Any) -> str | None:
@@ -28,7 +35,7 @@ def _fault(f: Field, value: Any) -> str | None:
         return None if value in choices else f"one of {', '.join(map(str, choices))}{suggest(str(value), choices)}"
     whole = isinstance(f.default, int)
     numeric = isinstance(value, (int,) if whole else (int, float)) and not isinstance(value, bool)
-    if numeric and value >= minimum:
+    if numeric and isfinite(value) and value >= minimum:
         return None
     return f"{'a whole number' if whole else 'a number'} >= {minimum:g}"
 
@@ -39,8 +46,7 @@ def build(kind: type[T], name: str, options: dict[str, Any]) -> T:
     Raises:
         OptionError: an option that `name` does not have, or a value outside its bounds.
     """
-    every: dict[str, Field] = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    known = {key: f for key, f in every.items() if f.init}
+    known = _options(kind)
     for key, value in options.items():
         if key not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes no options"

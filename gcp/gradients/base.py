@@ -42,6 +42,10 @@ class Rule:
         """Eigenvalues (B, n) that the root is taken of; `channels` is d, also where n is smaller."""
         return eigenvalues
 
+    def published(self) -> "Rule":
+        """The rule with everything that its published form needs; costs are paid here, once."""
+        return self
+
     def published_spectrum(self, eigenvalues: Tensor) -> Tensor:
         """Published: eigenvalues are clamped at machine epsilon."""
         return eigenvalues.clamp(min=torch.finfo(eigenvalues.dtype).eps)

@@ -9,7 +9,6 @@ up to x = 1 - 1e-6. Song, Sebe and Wang, ICCV 2021 (arXiv:2105.02498).
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
 from torch import Tensor
 
 from gcp.gradients.base import RULES, Rule, signed_pairs
@@ -19,7 +18,6 @@ DIGITS = 20  # working precision of the published coefficients
 
 
 @lru_cache(maxsize=1)
-@torch.compiler.assume_constant_result
 def coefficients() -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Numerator and denominator of the published approximant, lowest degree first."""
     import mpmath  # comes with torch (through sympy); needed by the published form only
@@ -43,7 +41,18 @@ def polynomial(x: Tensor, lowest_first: tuple[float, ...]) -> Tensor:
 class Pade(Rule):
     """The Pade rule, exact in its folded form."""
 
+    def published(self) -> "PublishedPade":
+        return PublishedPade(*coefficients())
+
+
+@dataclass(frozen=True)
+class PublishedPade(Rule):
+    """The factor K with the published coefficients; not a rule of its own."""
+
+    numerator: tuple[float, ...]
+    denominator: tuple[float, ...]
+
     def factor(self, eigenvalues: Tensor) -> Tensor:
         x, inverse = signed_pairs(eigenvalues)
-        numerator, denominator = coefficients()
-        return inverse * polynomial(x, numerator) / polynomial(x, denominator)
+        x.diagonal(dim1=1, dim2=2).zero_()  # at x = 1 the approximant may be infinite, and inverse is 0 there
+        return inverse * polynomial(x, self.numerator) / polynomial(x, self.denominator)

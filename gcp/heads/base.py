@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gcp.errors import NonFiniteError
+from gcp.errors import ShapeError
 from gcp.heads.reduction import create_reduction
+from gcp.ops.covariance import check_map
+from gcp.ops.finite import all_finite, require_finite
 from gcp.registry import Registry
 
 
@@ -31,23 +33,25 @@ class Head(nn.Module):
         self.register_buffer("nonfinite", torch.zeros((), dtype=torch.bool), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool a feature map; bfloat16 and float16 features give float32, others keep their dtype."""
+        """Pool a feature map; bfloat16 and float16 features give float32, others keep their dtype.
+
+        Raises:
+            ShapeError: not (B, in_channels, H, W), an empty map, or one position where the head needs two.
+            NonFiniteError: inf or NaN, in eager mode on the CPU.
+        """
+        check_map(x)
+        if x.shape[1] != self.in_channels:
+            raise ShapeError(f"the head was built for {self.in_channels} channels, the feature map has {x.shape[1]}.")
         x = self.reduction(x)
-        self._check(x.detach())
+        if torch.compiler.is_compiling() or x.device.type != "cpu":
+            self.nonfinite.logical_or_(~all_finite(x.detach()))
+        else:
+            require_finite(x, "where they enter the head, the features of sample")
         return self.pool(x)
 
     def pool(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> (B, out_features)."""
         raise NotImplementedError
-
-    def _check(self, x: Tensor) -> None:
-        smallest, largest = torch.aminmax(x)  # one pass, and NaN wins; `isfinite` takes four
-        finite = torch.isfinite(smallest) & torch.isfinite(largest)
-        if torch.compiler.is_compiling() or x.device.type != "cpu":
-            self.nonfinite.logical_or_(~finite)
-        elif not bool(finite):
-            sample = int((~torch.isfinite(x)).flatten(1).any(1).nonzero()[0])
-            raise NonFiniteError(f"the features of sample {sample} of the batch hold inf or NaN where they enter the head")
 
     def extra_repr(self) -> str:
         return f"{self.in_channels} channels -> {self.out_features} features"

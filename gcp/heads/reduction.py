@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gcp.errors import OptionError, suggest
+from gcp.errors import OptionError, ShapeError, suggest
 
 REDUCTIONS = ("conv",)
 
@@ -16,9 +16,21 @@ class Reduction(nn.Sequential):
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(conv, nn.BatchNorm2d(dim), nn.ReLU(inplace=True))
 
+    @property
+    def conv(self) -> nn.Conv2d:
+        """The 1x1 convolution."""
+        layer = self[0]
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(x.device.type):
-            x = x.to(self[0].weight.dtype)  # half-precision features of a backbone that ran under autocast
+        weights = self.conv.weight.dtype
+        if x.dtype in (torch.bfloat16, torch.float16) and not torch.is_autocast_enabled(x.device.type):
+            x = x.to(weights)  # of a backbone that ran under autocast
+        elif torch.promote_types(x.dtype, weights) != weights:
+            raise ShapeError(
+                f"features are {x.dtype}, the reduction is {weights}: convert one, head.double() or x.float()."
+            )
         return super().forward(x)
 
 

@@ -11,13 +11,16 @@ from gcp.ops.triangle import pack, triangle_size
 from gcp.solvers import SOLVERS
 from gcp.sqrtm import Root
 
+NAMED = ("rule", "solver", "side", "form", "precision")
+
 
 class CovarianceRoot(Head):
-    """triangle(sqrt(covariance(reduce(x)))); keyword arguments are those of `gcp.covariance_sqrt`."""
+    """triangle(sqrt(covariance(reduce(x)))); further arguments are those of `gcp.covariance_sqrt`."""
 
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv", **root: Any):
         super().__init__(in_channels, dim, reduction)
-        self.root = Root.create(**root)
+        named = {key: root.pop(key) for key in NAMED if key in root}
+        self.root = Root.create(**named, options=root)
         self.out_features = triangle_size(self.channels)
 
     def pool(self, x: Tensor) -> Tensor:

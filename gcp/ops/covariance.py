@@ -17,16 +17,21 @@ from gcp.ops.first_order import first_order
 from gcp.ops.precision import outside_autocast
 
 
+def check_map(x: Tensor) -> None:
+    """Raise ShapeError unless x is a feature map (B, C, H, W) with at least one channel and one position."""
+    if x.ndim != 4:
+        raise ShapeError(f"a feature map (B, C, H, W) is needed, got shape {tuple(x.shape)}.")
+    if 0 in x.shape[1:]:
+        raise ShapeError(f"the feature map is empty: shape {tuple(x.shape)}.")
+
+
 def samples(x: Tensor) -> Tensor:
     """View a feature map (B, d, H, W) as samples (B, d, M).
 
     Raises:
         ShapeError: not four dimensions, an empty one, or a single position (its covariance is zero).
     """
-    if x.ndim != 4:
-        raise ShapeError(f"a feature map (B, C, H, W) is needed, got shape {tuple(x.shape)}.")
-    if 0 in x.shape[1:]:
-        raise ShapeError(f"the feature map is empty: shape {tuple(x.shape)}.")
+    check_map(x)
     X = x.flatten(2)
     if X.shape[2] == 1:
         raise ShapeError(

@@ -11,18 +11,22 @@ bound n = 1.01 |P^2|_F^(1/2) >= l_max. Amsel, Persson, Musco and Gower 2025 (arX
 import torch
 from torch import Tensor
 
-from gcp.ops.newton_schulz import add_identity
+from gcp.ops.newton_schulz import add_identity, trace
 from gcp.ops.remez import Coefficients
-from gcp.ops.spectrum import sym
+from gcp.ops.spectrum import inverse_or_zero, sym
 
 Quintics = tuple[Coefficients, ...]  # of `remez.sign_quintics`
 MARGIN = 1.01  # rounding must not lift the largest eigenvalue above 1
 
 
-def spectral_bound(P: Tensor) -> tuple[Tensor, Tensor]:
-    """N (B,) >= l_max for P (B, d, d), and P^2, which the first step needs anyway."""
-    P2 = P @ P
-    return MARGIN * P2.square().sum((1, 2)).sqrt().sqrt(), P2
+def normalise(P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """N (B,) >= l_max for P (B, d, d), A = P / n, and A^2, which the first step needs anyway."""
+    scale = inverse_or_zero(trace(P))[:, None, None]  # the fourth power of a small matrix underflows
+    A = P * scale
+    A2 = A @ A
+    m = MARGIN * torch.linalg.matrix_norm(A2).sqrt()
+    inverse = inverse_or_zero(m)[:, None, None]
+    return trace(P) * m, A * inverse, A2 * (inverse * inverse)
 
 
 def null_inverse_root(quintics: Quintics) -> float:

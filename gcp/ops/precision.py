@@ -5,15 +5,16 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from gcp.errors import OptionError, ShapeError
+from gcp.errors import OptionError, ShapeError, suggest
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
 def check_precision(precision: str | None) -> None:
     """Raise OptionError unless `precision` is None, `float32` or `float64`."""
-    if precision is not None and precision not in PRECISIONS:
-        raise OptionError(f"precision is {precision!r}; allowed: null, {', '.join(PRECISIONS)}.")
+    if precision is not None and not (isinstance(precision, str) and precision in PRECISIONS):
+        hint = suggest(str(precision), PRECISIONS)
+        raise OptionError(f"precision is {precision!r}; allowed: {', '.join(PRECISIONS)}, or null.{hint}")
 
 
 def compute_dtype(x: Tensor, precision: str | None, default: str) -> torch.dtype:

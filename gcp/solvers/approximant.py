@@ -8,8 +8,11 @@ reach on a wide spectrum); it differs from the derivative of the solver's own fo
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from gcp.ops.newton_schulz import trace
+from gcp.ops.spectrum import inverse_or_zero
 from gcp.options import option
 from gcp.solvers.base import Solver
 
@@ -23,7 +26,8 @@ class Approximant(Solver):
     )
 
     def norm(self, P: Tensor) -> Tensor:
-        return P.square().sum((1, 2)).sqrt()
+        scale = trace(P)  # the square of a small matrix underflows
+        return scale * torch.linalg.matrix_norm(P * inverse_or_zero(scale)[:, None, None])
 
     def norm_gradient(self, A: Tensor) -> Tensor:
         return A

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from gcp.ops import polar_express
-from gcp.ops.polar_express import MARGIN, Quintics, spectral_bound
+from gcp.ops.polar_express import MARGIN, Quintics
 from gcp.ops.remez import sign_quintics
 from gcp.options import option
 from gcp.solvers.base import SOLVERS, Solver, check_fraction
@@ -35,7 +35,7 @@ class PolarExpress(Solver):
         object.__setattr__(self, "quintics", sign_quintics(self.lower, self.steps)[0])
 
     def norm(self, P: Tensor) -> Tensor:
-        return spectral_bound(P)[0]
+        return polar_express.normalise(P)[0]
 
     def norm_gradient(self, A: Tensor) -> Tensor:
         # nu = margin (tr P^4)^(1/4), so d nu / d P = margin^4 P^3 / nu^3

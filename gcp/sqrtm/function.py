@@ -11,21 +11,21 @@ from gcp.sqrtm.method import Method
 
 
 class MatrixRoot(torch.autograd.Function):
-    """P (B, d, d) -> Q (B, d, d), both in the working precision."""
+    """P (B, d, d) -> Q (B, d, d), computed in `dtype`."""
 
     @staticmethod
-    def forward(ctx, P: Tensor, method: Method) -> Tensor:
-        Q, saved = method.matrix_root(P, None)
-        ctx.method = method
-        ctx.save_for_backward(*saved)
-        return Q
+    def forward(ctx, P: Tensor, dtype: torch.dtype, method: Method) -> Tensor:
+        Q, saved = method.matrix_root(sym(P.to(dtype)), None)
+        ctx.method, ctx.dtype = method, dtype
+        ctx.save_for_backward(P, *saved)
+        return Q.to(output_dtype(P))
 
     @staticmethod
-    def backward(ctx, G: Tensor) -> tuple[Tensor, None]:
-        saved = ctx.saved_tensors
-        with torch.no_grad(), outside_autocast(G):
-            gradient = ctx.method.matrix_gradient(sym(G), saved)
-        return first_order(gradient, G), None
+    def backward(ctx, G: Tensor) -> tuple[Tensor, None, None]:
+        P, *saved = ctx.saved_tensors
+        with torch.no_grad(), outside_autocast(P):
+            gradient = sym(ctx.method.matrix_gradient(sym(G).to(ctx.dtype), tuple(saved))).to(P.dtype)
+        return first_order(gradient, G, P), None, None
 
 
 class FeatureRoot(torch.autograd.Function):

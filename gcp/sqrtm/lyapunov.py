@@ -20,14 +20,15 @@ from torch import Tensor
 from gcp.ops.covariance import gram
 from gcp.ops.lyapunov import solve
 from gcp.ops.newton_schulz import add_identity
-from gcp.ops.polar_express import null_inverse_root, roots, spectral_bound
+from gcp.ops.polar_express import normalise, null_inverse_root, roots
 from gcp.ops.spectrum import inverse_or_zero, sym
 from gcp.solvers.approximant import Approximant
 from gcp.solvers.polar_express import PolarExpress
 from gcp.sqrtm.iterations import deflate, gram_side_root, normalised_gram, scaled
 from gcp.sqrtm.method import Saved, silence
 
-POLAR_TOLERANCE = 1e-5  # of the Lyapunov equation: below what float32 leaves in Y and Z
+# of the Lyapunov equation: in float32 below what rounding leaves in Y and Z
+POLAR_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,8 @@ class PolarLyapunov:
 
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
         P = silence(P, floor)
-        nu, P2 = spectral_bound(P)
-        inverse = inverse_or_zero(nu)
-        Y, Z = roots(scaled(P, inverse), scaled(P2, inverse * inverse), self.solver.quintics)
+        nu, A, A2 = normalise(P)
+        Y, Z = roots(A, A2, self.solver.quintics)
         return scaled(Y, nu.sqrt()), (Y, Z, nu)
 
     def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
@@ -56,15 +56,11 @@ class PolarLyapunov:
         return scaled(X, inverse_or_zero(nu.sqrt()))
 
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
-        K = silence(gram(Xc), floor)
-        nu, K2 = spectral_bound(K)
-        inverse = inverse_or_zero(nu)
-        A = scaled(K, inverse)
+        nu, A, A2 = normalise(silence(gram(Xc), floor))
         deflated = deflate(A)
         shift = deflated[:, :1, :1] - A[:, :1, :1]
         # (A + s 1 1^T)^2 = A^2 + s^2 M 1 1^T, because A 1 = 0
-        square = scaled(K2, inverse * inverse) + shift * shift * A.shape[1]
-        Y, Z = roots(deflated, square, self.solver.quintics)
+        Y, Z = roots(deflated, A2 + shift * shift * A.shape[1], self.solver.quintics)
         return gram_side_root(Xc, nu, Z, 0.0), (Y, Z, nu)
 
     def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
@@ -80,7 +76,7 @@ class PolarLyapunov:
         h = (alpha + 1 / alpha) / 2
         A = alpha / (2 * h) * Y + 1 / (2 * h * alpha) * Z
         C = C / (2 * h) + (Z @ C @ Z) / (2 * h * alpha * alpha)
-        return alpha * solve(A, C, 1 / h, POLAR_TOLERANCE)
+        return alpha * solve(A, C, 1 / h, POLAR_TOLERANCE[A.dtype])
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class ApproximantLyapunov:
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
         P = silence(P, floor)
         nu = self.solver.norm(P)
-        F = self.solver.phi(scaled(P, inverse_or_zero(nu)))
+        F = sym(self.solver.phi(scaled(P, inverse_or_zero(nu))))
         return scaled(F, nu.sqrt()), (F, nu)
 
     def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
@@ -101,14 +97,14 @@ class ApproximantLyapunov:
 
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
         nu, _, A = normalised_gram(Xc, floor, self.solver)
-        psi = self.solver.psi(A)
+        psi = sym(self.solver.psi(A))
         return gram_side_root(Xc, nu, psi, self.solver.null_value), (psi, nu)
 
     def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
         psi, nu = saved
         samples, null = Xc.shape[2], self.solver.null_value
         Xn = scaled(Xc, inverse_or_zero(nu.sqrt()))
-        F = add_identity(deflate(gram(Xn)) @ psi, null)
+        F = add_identity(sym(deflate(gram(Xn)) @ psi), null)
         GX = G @ Xn
         w = self._solve(F, Xn.mT @ GX / samples)
         right = GX - Xn @ (psi @ w)

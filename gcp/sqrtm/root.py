@@ -1,5 +1,6 @@
 """The public functions: square root of the covariance of a feature map, and of a matrix."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,11 @@ from gcp.errors import OptionError, ShapeError, suggest
 from gcp.gradients import create_rule
 from gcp.gradients.scaling_branch import ScalingBranch
 from gcp.ops.covariance import samples
-from gcp.ops.precision import check_precision, compute_dtype, output_dtype, outside_autocast
+from gcp.ops.finite import require_finite
+from gcp.ops.newton_schulz import add_identity
+from gcp.ops.precision import check_precision, compute_dtype, outside_autocast
 from gcp.ops.spectrum import sym
-from gcp.solvers import Solver, create_solver
+from gcp.solvers import SOLVERS, Solver, create_solver
 from gcp.solvers.approximant import Approximant
 from gcp.solvers.eig import Eig
 from gcp.solvers.polar_express import PolarExpress
@@ -24,6 +27,7 @@ from gcp.sqrtm.method import Method
 
 SIDES = ("auto", "channel", "sample")
 FORMS = ("folded", "published")
+NO_OPTIONS: Mapping[str, Any] = {}
 
 
 def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -47,9 +51,9 @@ def _check_form(rule: str, solver: str, side: str, form: str) -> None:
         raise OptionError("form='published' works on the channel side; use side='auto' or side='channel'.")
 
 
-def _eigen_method(rule: str, form: str, options: dict[str, Any]) -> Method:
+def _eigen_method(rule: str, form: str, options: Mapping[str, Any]) -> Method:
     chosen = create_rule(rule, **options)
-    return Eigen(chosen) if form == "folded" else PublishedEigen(chosen)
+    return Eigen(chosen) if form == "folded" else PublishedEigen(chosen.published())
 
 
 def _iterative_method(solver: Solver) -> Method:
@@ -76,9 +80,10 @@ class Root:
         side: str = "auto",
         form: str = "folded",
         precision: str | None = None,
-        **options: Any,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> "Root":
         """Arguments of `covariance_sqrt`; raises OptionError or UnknownNameError."""
+        SOLVERS[solver]  # an unknown name is the first thing to say
         _check_form(rule, solver, side, form)
         check_precision(precision)
         if solver == "eig":
@@ -94,24 +99,22 @@ class Root:
         smaller_is_sample = d >= M
         on_samples = smaller_is_sample if self.side == "auto" else self.side == "sample"
         dtype = compute_dtype(x, self.precision, self.default_precision)
-        if isinstance(self.method, PolarLyapunov) and on_samples != smaller_is_sample:
-            dtype = torch.float64  # the larger side is singular, and float32 does not carry its inverse root
+        method = self.method
+        if isinstance(method, PolarLyapunov):
+            if on_samples != smaller_is_sample:
+                dtype = torch.float64  # the larger side is singular, and float32 does not carry its inverse root
+            elif dtype == torch.float64:
+                method = Iterations(method.solver)  # the derivative of the solver's own steps
         with outside_autocast(x):
-            return FeatureRoot.apply(x, dtype, self._method(dtype), on_samples)
+            return FeatureRoot.apply(x, dtype, method, on_samples)
 
     def of_matrix(self, P: Tensor) -> Tensor:
         """(B, d, d) -> (B, d, d)."""
-        dtype = compute_dtype(P, self.precision, self.default_precision)
+        method = self.method
+        if isinstance(method, PolarLyapunov):  # a matrix alone does not tell whether it is singular
+            method = Iterations(method.solver)
         with outside_autocast(P):
-            # a matrix alone does not tell whether it is singular, which the Lyapunov backward would have to know
-            Q = MatrixRoot.apply(sym(P.to(dtype)), self._method(torch.float64))
-            return Q.to(output_dtype(P))
-
-    def _method(self, dtype: torch.dtype) -> Method:
-        """In float64 the derivative of the iterations, which is exact; the Lyapunov equation is solved to 1e-5."""
-        if isinstance(self.method, PolarLyapunov) and dtype == torch.float64:
-            return Iterations(self.method.solver)
-        return self.method
+            return MatrixRoot.apply(P, compute_dtype(P, self.precision, self.default_precision), method)
 
 
 def covariance_sqrt(
@@ -141,7 +144,10 @@ def covariance_sqrt(
     Raises:
         ShapeError, OptionError, UnknownNameError: with what is allowed.
     """
-    return Root.create(rule, solver, side, form, precision, **options).of_features(x)
+    root = Root.create(rule, solver, side, form, precision, options)
+    samples(x)
+    require_finite(x, "the features of sample")
+    return root.of_features(x)
 
 
 def matrix_sqrt(
@@ -159,7 +165,7 @@ def matrix_sqrt(
     Raises:
         ShapeError: not square, not symmetric, or clearly indefinite (checked in eager mode on the CPU).
     """
-    root = Root.create(rule, solver, "auto", form, precision, **options)
+    root = Root.create(rule, solver, "auto", form, precision, options)
     _check_matrix(P)
     return root.of_matrix(P)
 
@@ -181,7 +187,16 @@ def _check_matrix(P: Tensor) -> None:
         raise ShapeError(f"square matrices (B, d, d) are needed, got shape {tuple(P.shape)}.")
     if torch.compiler.is_compiling() or P.device.type != "cpu" or not P.is_floating_point():
         return
+    require_finite(P, "the entries of matrix")
     P = P.detach().to(torch.promote_types(P.dtype, torch.float32))
-    skew = (P - P.mT).abs().amax((1, 2)) > torch.finfo(P.dtype).eps ** 0.5 * P.abs().amax((1, 2))
+    tolerance = torch.finfo(P.dtype).eps ** 0.5 * P.abs().amax((1, 2))
+    skew = (P - P.mT).abs().amax((1, 2)) > tolerance
     if bool(skew.any()):
         raise ShapeError(f"matrix {int(skew.nonzero()[0])} of the batch is not symmetric; pass (P + P.mT) / 2.")
+    shift = P.shape[1] * tolerance + torch.finfo(P.dtype).tiny
+    failed = torch.linalg.cholesky_ex(add_identity(sym(P), shift)).info > 0
+    if bool(failed.any()):
+        raise ShapeError(
+            f"matrix {int(failed.nonzero()[0])} of the batch is not positive semidefinite: it has an eigenvalue "
+            f"below zero, which a covariance has not."
+        )

@@ -141,7 +141,16 @@ def test_compile_in_float32_with_a_reduction(features, output_and_gradient, rela
     assert relative(got, out) < 1e-5 and relative(got_gradient, gradient) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["average", "svd_pade", "newton_schulz", "polar_express"])
+def test_compiled_decomposition_refuses_non_finite_features(features):
+    """LAPACK raises before anybody could read the flag: the step stops either way."""
+    step = compiled(create_head("svd_pade", 4))
+    x = features(2, 4, 3, 3)
+    x[0, 1, 0, 0] = float("inf")
+    with pytest.raises(torch.linalg.LinAlgError):
+        step(x)
+
+
+@pytest.mark.parametrize("name", ["average", "newton_schulz", "polar_express"])
 def test_compiled_heads_set_the_flag(name, features):
     """The flag is read by the trainer a step later, stays until cleared, and is not part of the state."""
     head = create_head(name, 4)

@@ -62,7 +62,7 @@ def pairwise(eigenvalues, weight, options):
 def top_n(eigenvalues, keep):
     """Exact among the kept, 1/sqrt(kept) across, 0 among the dropped; the first of equal ones is kept."""
     n = len(eigenvalues)
-    count = round(keep * n) if isinstance(keep, float) and keep <= 1 else min(int(keep), n)
+    count = max(1, round(keep * n)) if isinstance(keep, float) and keep <= 1 else min(int(keep), n)
     kept = sorted(range(n), key=lambda i: -eigenvalues[i])[:count]
     cut = [eigenvalues[i] if i in kept else ZERO for i in range(n)]
     return pairwise(cut, exact, {})

@@ -83,7 +83,7 @@ def test_a_name_that_is_no_text(given):
         ("compact_bilinear", {"seed": -1}, "option seed of 'compact_bilinear' is -1"),
         ("svd_pade", {"side": "chanel"}, "side is 'chanel'; allowed: auto, channel, sample. Did you mean 'channel'"),
         ("svd_pade", {"form": "publish"}, "form is 'publish'; allowed: folded, published. Did you mean 'published'"),
-        ("svd_pade", {"precision": "float46"}, "precision is 'float46'; allowed: null, float32, float64"),
+        ("svd_pade", {"precision": "float46"}, "precision is 'float46'; allowed: float32, float64, or null"),
         ("svd_pade", {"reduction": "con"}, "reduction is 'con'; allowed: conv.* Did you mean 'conv'"),
         ("svd_pade", {"dim": 0}, "dim is 0; allowed: a whole number >= 1"),
         ("svd_pade", {"dim": 2.5}, "dim is 2.5; allowed: a whole number >= 1"),

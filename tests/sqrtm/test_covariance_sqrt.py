@@ -82,7 +82,7 @@ def test_options_and_names():
         OptionError, match=r"side is 'channels'; allowed: auto, channel, sample. Did you mean 'channel'"
     ):
         gcp.covariance_sqrt(x, side="channels")
-    with pytest.raises(OptionError, match="precision is 'float16'; allowed: null, float32, float64"):
+    with pytest.raises(OptionError, match="precision is 'float16'; allowed: float32, float64, or null"):
         gcp.covariance_sqrt(x, precision="float16")
     with pytest.raises(OptionError, match="form='published' works on the channel side"):
         gcp.covariance_sqrt(x, rule="pade", form="published", side="sample")
