@@ -30,15 +30,18 @@ def chebyshev(A: Tensor, C: Tensor, m: float, tolerance: float) -> Tensor:
     centre, radius = 1 + m, 1 - m  # of the spectrum [2m, 2]
     rate = (1 - math.sqrt(m)) / (1 + math.sqrt(m))
     count = max(1, math.ceil(math.log(tolerance / 2) / math.log(rate))) if rate > 0 else 1
-    X = step = C / centre
+    half = C / 2
+    X = C / centre
+    step = X.clone()
     theta = centre / radius if radius else math.inf
     rho = 1 / theta
     for _ in range(count):
-        AX = A @ X
-        residual = C - AX - AX.mT
+        E = torch.baddbmm(half, A, X, alpha=-1)  # the residual is E + E^T
         rho_next = 1 / (2 * theta - rho)
-        step = rho_next * rho * step + (2 * rho_next / radius) * residual if radius else residual / centre
-        X, rho = X + step, rho_next
+        gain = 2 * rho_next / radius if radius else 1 / centre
+        step.mul_(rho_next * rho).add_(E, alpha=gain).add_(E.mT, alpha=gain)
+        X.add_(step)
+        rho = rho_next
     return X
 
 

@@ -9,7 +9,7 @@ from math import comb
 
 from torch import Tensor
 
-from gcp.ops.newton_schulz import add_identity
+from gcp.ops.newton_schulz import add_identity_
 
 Coefficients = tuple[float, ...]
 
@@ -31,16 +31,16 @@ def taylor_root(degree: int) -> Coefficients:
 
 def horner(A: Tensor, coefficients: Coefficients) -> Tensor:
     """sum_i c_i A^i (B, n, n), coefficients lowest degree first, at least two."""
-    value = add_identity(coefficients[-1] * A, coefficients[-2])
+    value = add_identity_(coefficients[-1] * A, coefficients[-2])
     for c in reversed(coefficients[:-2]):
-        value = add_identity(A @ value, c)
+        value = add_identity_(A @ value, c)
     return value
 
 
 def horner_tangent(A: Tensor, E: Tensor, coefficients: Coefficients) -> tuple[Tensor, Tensor]:
     """The polynomial and its derivative in the symmetric direction E, both (B, n, n)."""
-    value, slope = add_identity(coefficients[-1] * A, coefficients[-2]), coefficients[-1] * E
+    value, slope = add_identity_(coefficients[-1] * A, coefficients[-2]), coefficients[-1] * E
     for c in reversed(coefficients[:-2]):
         slope = E @ value + A @ slope
-        value = add_identity(A @ value, c)
+        value = add_identity_(A @ value, c)
     return value, slope

@@ -24,10 +24,10 @@ def trace(A: Tensor) -> Tensor:
     return A.diagonal(dim1=1, dim2=2).sum(1)
 
 
-def add_identity(A: Tensor, scale: Tensor | float) -> Tensor:
-    """A + scale I for matrices (B, n, n) and a scale per matrix (B,) or one number."""
-    diagonal = A.diagonal(dim1=1, dim2=2) + (scale[:, None] if isinstance(scale, Tensor) else scale)
-    return A.diagonal_scatter(diagonal, dim1=1, dim2=2)
+def add_identity_(A: Tensor, scale: Tensor | float) -> Tensor:
+    """A + scale I in place, for matrices (B, n, n) and a scale per matrix (B,) or one number."""
+    A.diagonal(dim1=1, dim2=2).add_(scale[:, None] if isinstance(scale, Tensor) else scale)
+    return A
 
 
 def root(A: Tensor, iterations: int) -> Tensor:
@@ -54,7 +54,7 @@ def _step(X: Tensor | None, R: Tensor, last: bool) -> tuple[Tensor, Tensor]:
     """X T and the next R; X is None for the identity, and R itself in the first step of a root."""
     R2 = R if last and X is not R else R @ R
     if X is None:
-        X = add_identity(-0.5 * R, 1.5)
+        X = add_identity_(-0.5 * R, 1.5)
     else:
         X = 1.5 * R - 0.5 * R2 if X is R else torch.baddbmm(X, X, R, beta=1.5, alpha=-0.5)
     return X, R if last else torch.baddbmm(2.25 * R - 1.5 * R2, R, R2, alpha=0.25)
@@ -92,4 +92,4 @@ def root_gradient(P: Tensor, G: Tensor, iterations: int) -> Tensor:
     A = P * inverse[:, None, None]
     Y, dY = root_tangent(A, G, iterations)
     c = (G * Y).sum((1, 2)) / 2 - (dY * A).sum((1, 2))
-    return add_identity(dY, c) * inverse.sqrt()[:, None, None]
+    return add_identity_(dY, c) * inverse.sqrt()[:, None, None]

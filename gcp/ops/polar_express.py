@@ -11,7 +11,7 @@ bound n = 1.01 |P^2|_F^(1/2) >= l_max. Amsel, Persson, Musco and Gower 2025 (arX
 import torch
 from torch import Tensor
 
-from gcp.ops.newton_schulz import add_identity, trace
+from gcp.ops.newton_schulz import add_identity_, trace
 from gcp.ops.remez import Coefficients
 from gcp.ops.spectrum import inverse_or_zero, sym
 
@@ -40,11 +40,11 @@ def null_inverse_root(quintics: Quintics) -> float:
 def roots(A: Tensor, A2: Tensor, quintics: Quintics) -> tuple[Tensor, Tensor]:
     """Y ~ A^(1/2) and Z ~ A^(-1/2), both (B, n, n), for A with spectrum in [0, 1] and its square."""
     (a, b, c), *rest = quintics
-    Z = add_identity(b * A + c * A2, a)
+    Z = add_identity_(b * A + c * A2, a)
     Y = A @ Z
     for a, b, c in rest:
         R = Z @ Y
-        T = add_identity(torch.baddbmm(R, R, R, beta=b, alpha=c), a)
+        T = add_identity_(torch.baddbmm(R, R, R, beta=b, alpha=c), a)
         Z, Y = T @ Z, Y @ T
     # at the end only: it takes a factor of five off the gradient's error, and inside the loop it diverges
     return sym(Y), sym(Z)
@@ -54,13 +54,13 @@ def roots_tangent(A: Tensor, A2: Tensor, E: Tensor, quintics: Quintics) -> tuple
     """Y, Z and their derivatives Y', Z' in the symmetric direction E, all (B, n, n)."""
     (a, b, c), *rest = quintics
     dZ = b * E + 2 * c * sym(A @ E)
-    Z = add_identity(b * A + c * A2, a)
+    Z = add_identity_(b * A + c * A2, a)
     dY = sym(E @ Z + A @ dZ)
     Y = A @ Z
     for a, b, c in rest:
         R = Z @ Y
         dR = sym(dZ @ Y + Z @ dY)
-        T = add_identity(torch.baddbmm(R, R, R, beta=b, alpha=c), a)
+        T = add_identity_(torch.baddbmm(R, R, R, beta=b, alpha=c), a)
         dT = b * dR + 2 * c * sym(R @ dR)
         dZ, dY = sym(dT @ Z + T @ dZ), sym(dY @ T + Y @ dT)
         Z, Y = T @ Z, Y @ T

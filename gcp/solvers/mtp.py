@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gcp.ops.matrix_polynomial import horner, horner_tangent, taylor_root
-from gcp.ops.newton_schulz import add_identity
+from gcp.ops.newton_schulz import add_identity_
 from gcp.solvers.approximant import Approximant
 from gcp.solvers.base import SOLVERS
 
@@ -28,13 +28,13 @@ class MTP(Approximant):
         return sum(SERIES)
 
     def phi(self, A: Tensor) -> Tensor:
-        return horner(add_identity(-A, 1.0), SERIES)
+        return horner(add_identity_(-A, 1.0), SERIES)
 
     def psi(self, A: Tensor) -> Tensor:
-        return horner(add_identity(-A, 1.0), QUOTIENT)
+        return horner(add_identity_(-A, 1.0), QUOTIENT)
 
     def phi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
-        return horner_tangent(add_identity(-A, 1.0), -E, SERIES)
+        return horner_tangent(add_identity_(-A, 1.0), -E, SERIES)
 
     def psi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
-        return horner_tangent(add_identity(-A, 1.0), -E, QUOTIENT)
+        return horner_tangent(add_identity_(-A, 1.0), -E, QUOTIENT)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gcp.gradients import Rule
 from gcp.ops.covariance import gram
-from gcp.ops.newton_schulz import add_identity
+from gcp.ops.newton_schulz import add_identity_
 from gcp.ops.spectrum import eigh, inverse_or_zero
 from gcp.sqrtm.method import Saved
 
@@ -38,7 +38,7 @@ class Eigen:
         kept, V = saved
         core, c = self.rule.core(kept, V.mT @ G @ V)
         gradient = V @ core @ V.mT
-        return gradient if c is None else add_identity(gradient, c)
+        return gradient if c is None else add_identity_(gradient, c)
 
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
         eigenvalues, U = eigh(gram(Xc), floor)

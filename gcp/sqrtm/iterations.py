@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gcp.ops.covariance import gram
-from gcp.ops.newton_schulz import add_identity, trace
+from gcp.ops.newton_schulz import add_identity_, trace
 from gcp.ops.spectrum import inverse_or_zero
 from gcp.solvers import Solver
 from gcp.sqrtm.method import Saved, silence
@@ -78,4 +78,4 @@ class Iterations:
 def gram_side_root(Xc: Tensor, nu: Tensor, psi: Tensor, null_value: float) -> Tensor:
     """Q (B, d, d) = phi(0) sqrt(nu) I + Xc psi Xc^T / (M sqrt nu)."""
     Q = scaled(Xc @ psi, inverse_or_zero(nu.sqrt()) / Xc.shape[2]) @ Xc.mT
-    return add_identity(Q, null_value * nu.sqrt()) if null_value else Q
+    return add_identity_(Q, null_value * nu.sqrt()) if null_value else Q

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gcp.ops.covariance import gram
 from gcp.ops.lyapunov import solve
-from gcp.ops.newton_schulz import add_identity
+from gcp.ops.newton_schulz import add_identity_
 from gcp.ops.polar_express import normalise, null_inverse_root, roots
 from gcp.ops.spectrum import inverse_or_zero, sym
 from gcp.solvers.approximant import Approximant
@@ -47,7 +47,7 @@ class PolarLyapunov:
         Y, Z, nu = saved
         # N projects on the null space (dead or twin channels), where Z is not the inverse of Y. The equation is
         # solved on the range; between range and null space X = N G Z; null with null meets Xc = 0.
-        N = add_identity(-sym(Y @ Z), 1.0)
+        N = add_identity_(-sym(Y @ Z), 1.0)
         N = N @ N  # rounding leaves 1e-5 of the range in N, its square 1e-10
         NG = N @ G
         NGN = NG @ N
@@ -104,11 +104,11 @@ class ApproximantLyapunov:
         psi, nu = saved
         samples, null = Xc.shape[2], self.solver.null_value
         Xn = scaled(Xc, inverse_or_zero(nu.sqrt()))
-        F = add_identity(sym(deflate(gram(Xn)) @ psi), null)
+        F = add_identity_(sym(deflate(gram(Xn)) @ psi), null)
         GX = G @ Xn
         w = self._solve(F, Xn.mT @ GX / samples)
         right = GX - Xn @ (psi @ w)
-        return (2 / samples) * torch.linalg.solve(add_identity(F, null), right, left=False)
+        return (2 / samples) * torch.linalg.solve(add_identity_(F, null), right, left=False)
 
     def _solve(self, F: Tensor, C: Tensor) -> Tensor:
         return solve(F, C, self.solver.null_value, 4 * torch.finfo(F.dtype).eps)

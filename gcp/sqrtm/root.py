@@ -12,7 +12,7 @@ from gcp.gradients import create_rule
 from gcp.gradients.scaling_branch import ScalingBranch
 from gcp.ops.covariance import samples
 from gcp.ops.finite import require_finite
-from gcp.ops.newton_schulz import add_identity
+from gcp.ops.newton_schulz import add_identity_
 from gcp.ops.precision import check_precision, compute_dtype, outside_autocast
 from gcp.ops.spectrum import sym
 from gcp.solvers import SOLVERS, Solver, create_solver
@@ -194,7 +194,7 @@ def _check_matrix(P: Tensor) -> None:
     if bool(skew.any()):
         raise ShapeError(f"matrix {int(skew.nonzero()[0])} of the batch is not symmetric; pass (P + P.mT) / 2.")
     shift = P.shape[1] * tolerance + torch.finfo(P.dtype).tiny
-    failed = torch.linalg.cholesky_ex(add_identity(sym(P), shift)).info > 0
+    failed = torch.linalg.cholesky_ex(add_identity_(sym(P), shift)).info > 0
     if bool(failed.any()):
         raise ShapeError(
             f"matrix {int(failed.nonzero()[0])} of the batch is not positive semidefinite: it has an eigenvalue "
