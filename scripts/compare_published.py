@@ -1,4 +1,7 @@
-"""Show by numbers where the published code differs from its formulas: python scripts/compare_published.py [TOPIC ...]."""
+"""Show by numbers where the published code differs from its formulas.
+
+python scripts/compare_published.py [TOPIC ...]
+"""
 
 import sys
 from pathlib import Path

@@ -90,7 +90,9 @@ def pade() -> list[Finding]:
     _, exact = gradient(x)
     return [
         Finding(topic, "folded form against exact", _error(gradient(x, rule="pade")[1], exact)),
-        Finding(topic, "published coefficients against exact", _error(gradient(x, rule="pade", form="published")[1], exact)),
+        Finding(
+            topic, "published coefficients against exact", _error(gradient(x, rule="pade", form="published")[1], exact)
+        ),
     ]
 
 

@@ -21,6 +21,7 @@ from gcp.errors import OptionError
 from gcp.models import Classifier, create_model, default_image_size
 from gcp.models.freeze import freeze
 from gcp.models.groups import parameter_groups
+from gcp.ops.covariance import check_samples
 
 
 def build_device(config: Config) -> torch.device:
@@ -42,16 +43,28 @@ def build_device(config: Config) -> torch.device:
     return device
 
 
+def image_size(config: Config) -> int:
+    """The side of the images: as configured, or what data set and backbone ask for."""
+    size = config.data.image_size
+    if size != "auto":
+        return size
+    return default_image_size(config.model.backbone, DATASETS[config.data.name].obj.image_size)
+
+
+def check_map(model: Classifier, size: int) -> None:
+    """Raise ShapeError where images of `size` leave the head a map that it cannot pool."""
+    height, width = model.features.map_size(size)
+    if model.head.least_samples > 1:
+        check_samples(height, width)
+
+
 def build_splits(config: Config) -> Splits:
     """The data set's three splits at the image size that data set and backbone ask for."""
     data = config.data
-    size = data.image_size
-    if size == "auto":
-        size = default_image_size(config.model.backbone, DATASETS[data.name].obj.image_size)
     return create_dataset(
         data.name,
         root=data.root,
-        image_size=size,
+        image_size=image_size(config),
         in_chans=data.in_chans,
         per_class=data.per_class,
         val_fraction=data.val_fraction,

@@ -66,6 +66,7 @@ class Session:
         self.timing = build.build_timing(config, self.loader)
         pretrained = not checkpoint.candidates(folder.path)
         model = build.build_model(config, len(self.splits.classes), self.device, weights=pretrained)
+        build.check_map(model, build.image_size(config))
         self.state: TrainingState = build.build_state(config, model, self.device)
 
     @property

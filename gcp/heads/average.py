@@ -9,6 +9,8 @@ from gcp.ops.precision import output_dtype
 class Average(Head):
     """Mean over positions, (B, C, H, W) -> (B, C); with `dim` the mean of the reduced map."""
 
+    least_samples = 1
+
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv"):
         super().__init__(in_channels, dim, reduction)
         self.out_features = self.channels

@@ -23,6 +23,7 @@ class Head(nn.Module):
     """
 
     out_features: int
+    least_samples = 2  # positions of the map that `pool` needs
     nonfinite: Tensor
 
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv"):

@@ -21,6 +21,8 @@ def signed_root(x: Tensor) -> Tensor:
 class Bilinear(Head):
     """Normalised second moment, all d^2 entries; a 1x1 map is allowed."""
 
+    least_samples = 1
+
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv", precision: str | None = None):
         check_precision(precision)
         super().__init__(in_channels, dim, reduction)

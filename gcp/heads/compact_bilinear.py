@@ -30,6 +30,8 @@ class CompactBilinear(Head):
     buckets: Tensor
     signs: Tensor
 
+    least_samples = 1
+
     def __init__(
         self,
         in_channels: int,

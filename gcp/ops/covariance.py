@@ -32,14 +32,18 @@ def samples(x: Tensor) -> Tensor:
         ShapeError: not four dimensions, an empty one, or a single position (its covariance is zero).
     """
     check_map(x)
-    X = x.flatten(2)
-    if X.shape[2] == 1:
+    check_samples(x.shape[2], x.shape[3])
+    return x.flatten(2)
+
+
+def check_samples(height: int, width: int) -> None:
+    """Raise ShapeError for a map of one position: its covariance is zero."""
+    if height * width == 1:
         raise ShapeError(
-            f"a covariance needs at least two samples, but the feature map is {tuple(x.shape[2:])}: use larger "
-            "images (data.image_size) or a smaller stride (model.last_stride=1); "
+            "a covariance needs at least two samples, but the feature map is 1x1: use larger images "
+            "(data.image_size) or a smaller stride (model.last_stride=1); "
             "the heads 'average' and 'bilinear' accept a 1x1 map."
         )
-    return X
 
 
 def centre(x: Tensor, dtype: torch.dtype) -> Tensor:
