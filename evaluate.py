@@ -1,7 +1,6 @@
 """Score a checkpoint; `python evaluate.py --help` shows how."""
 
-from gcp.cli.evaluate import main
-from gcp.cli.main import run
+from gcp.cli.evaluate import entry
 
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(entry())

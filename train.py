@@ -1,7 +1,6 @@
 """Train a classifier; `python train.py --help` shows how."""
 
-from gcp.cli.main import run
-from gcp.cli.train import main
+from gcp.cli.train import entry
 
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(entry())

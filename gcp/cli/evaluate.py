@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gcp.cli.arguments import parse
 from gcp.cli.listing import KINDS, listing
+from gcp.cli.main import run
 from gcp.cli.train import check_overrides
 from gcp.errors import CheckpointError, GCPError, UnknownNameError
 
@@ -130,3 +131,8 @@ def _write(path: str, result: dict) -> None:
         write_json(path, result)
     except OSError as error:
         raise GCPError(f"cannot write {path}: {error}") from error
+
+
+def entry() -> int:
+    """The command as a program: exit code of the process."""
+    return run(main)

@@ -4,6 +4,7 @@ import logging
 
 from gcp.cli.arguments import Arguments, parse
 from gcp.cli.listing import KINDS, listing
+from gcp.cli.main import run
 from gcp.errors import ConfigError, GCPError
 
 FLAGS = {"--config": (1, 1), "--list": (1, 2), "--help": (0, 0)}
@@ -93,3 +94,8 @@ def check_overrides(overrides: list[str], allowed: tuple[str, ...], what: str) -
     ]
     if faults:
         raise ConfigError(faults, "the command line")
+
+
+def entry() -> int:
+    """The command as a program: exit code of the process."""
+    return run(main)
