@@ -4,6 +4,7 @@ The published pipeline is imitated step by step: a float32 centring matrix, an S
 absolute eigenvalues), a clamp at machine epsilon, the factor K, everything else in float64.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,7 +50,7 @@ def gradient(x: Tensor, **root: object) -> Result:
     """Output and feature gradient of the covariance root for a fixed random upstream gradient."""
     x = x.clone().requires_grad_()
     output = pack(covariance_sqrt(x, **root))  # type: ignore[arg-type]
-    output.backward(_upstream(x))
+    output.backward(_upstream(x).to(output.dtype))
     assert x.grad is not None
     return output.detach(), x.grad
 
@@ -135,10 +136,34 @@ def _norm(x: Tensor, form: str) -> float:
     return float(gradient(x, rule="top_n", form=form)[1].norm())
 
 
+def conditioned(channels: int, side: int, condition: float) -> Tensor:
+    """Features (2, channels, side, side) float64 whose covariance has a log-uniform spectrum; float32 values."""
+    generator = torch.Generator().manual_seed(2)
+    samples = torch.randn(2, side * side, channels, generator=generator, dtype=torch.float64)
+    V, _ = torch.linalg.qr(samples - samples.mean(1, keepdim=True))
+    U, _ = torch.linalg.qr(torch.randn(2, channels, channels, generator=generator, dtype=torch.float64))
+    roots = torch.logspace(0, -0.5 * math.log10(condition), channels, dtype=torch.float64)
+    return ((U * roots) @ V.mT * side).reshape(2, channels, side, side).float().double()
+
+
+def precision() -> list[Finding]:
+    """Gradient error of float32 against float64, by condition number of the covariance (d = 256, 28x28 map)."""
+    topic = "gradient error in float32"
+    findings = []
+    for condition in (1e2, 1e3, 1e4, 1e5, 1e6):
+        x = conditioned(256, 28, condition)
+        _, exact = gradient(x)
+        for solver in ("eig", "polar_express"):
+            _, rounded = gradient(x.float(), solver=solver, precision="float32")
+            findings.append(Finding(topic, f"{solver}, condition number {condition:.0e}", _error(rounded.double(), exact)))
+    return findings
+
+
 TOPICS: dict[str, Callable[[], list[Finding]]] = {
     "power_iteration": power_iteration,
     "pade": pade,
     "centring": centring,
     "clamping": clamping,
     "top_n": top_n,
+    "precision": precision,
 }
