@@ -65,6 +65,6 @@ def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Argument
 def _hint(word: str, flags: Mapping[str, tuple[int, int]]) -> str:
     if "--config" in flags and word.endswith((".yaml", ".yml")):
         return f"a configuration is given as --config {word}"
-    if "--checkpoint" in flags and word.endswith(".pt"):
-        return f"a checkpoint is given as --checkpoint {word}"
+    if "--checkpoint" in flags:
+        return f"a checkpoint or a run is given as --checkpoint {word}, a setting as key=value"
     return "a setting is given as key=value, such as optim.lr=0.05"

@@ -121,7 +121,7 @@ def build_model(config: Config, num_classes: int, device: torch.device, weights:
     )
     freeze(classifier, model.freeze)
     memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
-    return classifier.to(device=device, memory_format=memory_format)
+    return classifier.to(device).to(memory_format=memory_format)
 
 
 def base_learning_rate(config: Config) -> float:
@@ -196,8 +196,8 @@ def build_timing(config: Config, loader: Loader) -> Timing:
     by_clock = config.checkpoint.every.unit == "minutes"
     schedule = config.schedule
     factor = partial(
-        _factor,
-        name=schedule.name,
+        learning_rate_factor,
+        schedule.name,
         total=total,
         warmup=steps(schedule.warmup),
         milestones=tuple(map(steps, schedule.milestones)),
@@ -212,10 +212,6 @@ def build_timing(config: Config, loader: Loader) -> Timing:
         save_seconds=config.checkpoint.every.seconds if by_clock else None,
         factor=factor,
     )
-
-
-def _factor(step: int, name: str, **options: object) -> float:
-    return learning_rate_factor(name, step, **options)
 
 
 def run_stem(config: Config) -> str:

@@ -30,29 +30,37 @@ def start(config: Config) -> int:
     folder = create_run_folder(config.run.dir, config.run.name, build.run_stem(config))
     config = from_dict(config.plain(), [f"run.name={json.dumps(folder.path.name)}"])
     write_text(folder.config, dump(config))  # first of all: from here on the run can be resumed
+    folder.lock()
     try:
-        folder.lock()
-        session = Session(config, folder)
-    except GCPError:
-        folder.discard()
-        raise
-    return session.run()
+        try:
+            session = Session(config, folder)
+        except GCPError:
+            folder.discard()
+            raise
+        return session.run()
+    finally:
+        folder.unlock()
 
 
 def resume(config: Config, folder: RunFolder) -> int:
     """Continue a run from its newest whole checkpoint, or from the beginning where it has none."""
     folder.lock()
-    session = Session(config, folder)
-    found = checkpoint.load_latest(folder.path)
-    if found is None:
-        print(f"{folder.path} has no checkpoint yet: starting from the beginning")
-    else:
-        session.restore(*found)
-        if session.finished and folder.result.is_file():
-            print(f"{folder.path} is finished.\n{format_result(json.loads(folder.result.read_text()))}")
-            return 0
-    write_text(folder.config, dump(config))
-    return session.run()
+    try:
+        session = Session(config, folder)
+        found = checkpoint.load_latest(folder.path)
+        if found is None:
+            print(f"{folder.path} has no checkpoint yet: starting from the beginning")
+        else:
+            session.restore(*found)
+            if result := session.result():
+                print(f"{folder.path} is finished.\n{format_result(result)}")
+                return 0
+            progress = session.state.progress
+            print(f"continuing {folder.path} at step {progress.step}, epoch {progress.epoch + 1}")
+        write_text(folder.config, dump(config))
+        return session.run()
+    finally:
+        folder.unlock()
 
 
 class Session:
@@ -69,10 +77,13 @@ class Session:
         build.check_map(model, build.image_size(config))
         self.state: TrainingState = build.build_state(config, model, self.device)
 
-    @property
-    def finished(self) -> bool:
-        """Whether every step of the run has been made."""
-        return self.state.progress.step >= self.timing.total
+    def result(self) -> dict | None:
+        """The result of the finished run; None where steps are left, or where it is that of fewer epochs."""
+        step = self.state.progress.step
+        if step < self.timing.total or not self.folder.result.is_file():
+            return None
+        result = json.loads(self.folder.result.read_text())
+        return result if result["test"]["final"]["step"] == step else None
 
     def restore(self, path: object, saved: dict) -> None:
         """Continue from a checkpoint that `checkpoint.load` returned.
@@ -90,11 +101,11 @@ class Session:
         self.state.load_state_dict(saved, str(path))
         progress = self.state.progress
         if progress.step > self.timing.total:
+            begun = progress.epoch + (progress.batch > 0)
             raise ConfigError(
-                [f"train.epochs: got {self.config.train.epochs}; allowed: at least {progress.epoch}, which are done"],
+                [f"train.epochs: got {self.config.train.epochs}; allowed: at least {begun}, which are begun"],
                 f"the settings of {self.folder.path}",
             )
-        print(f"continuing {self.folder.path} at step {progress.step}, epoch {progress.epoch + 1}")
 
     def run(self) -> int:
         """Train, score, write. Returns the exit code."""
@@ -174,10 +185,14 @@ class Session:
         checkpoint.save(self.folder.best, weights | self._about())
 
     def _draw(self) -> None:
+        """A picture that cannot be written must not hide what ended the run, nor cost its result."""
         if self.folder.metrics.is_file():
             from gcp.analysis.curves import draw_curves
 
-            draw_curves(self.folder.metrics, self.folder.curves)
+            try:
+                draw_curves(self.folder.metrics, self.folder.curves)
+            except OSError as error:
+                log.warning("cannot write %s: %s", self.folder.curves, error)
 
     def _finish(self) -> None:
         loader = build.build_score_loader(self.config, self.splits, "test", self.device)

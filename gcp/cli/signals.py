@@ -2,9 +2,11 @@
 
 import os
 import signal
-import sys
 import threading
+from contextlib import suppress
 from types import FrameType
+
+STDERR = 2
 
 
 class StopSignal:
@@ -41,4 +43,5 @@ class StopSignal:
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number
-        os.write(sys.stderr.fileno() if sys.stderr else 2, b"\nstopping after this step\n")
+        with suppress(OSError):  # stderr is closed; not through sys.stderr, which may be in the middle of a write
+            os.write(STDERR, b"\nstopping after this step\n")

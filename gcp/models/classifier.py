@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from gcp import heads
 from gcp.errors import OptionError
-from gcp.models.backbones import create_backbone
+from gcp.heads.base import Head
+from gcp.models.backbones import Backbone, create_backbone
 from gcp.models.freeze import is_frozen
 from gcp.models.names import PREFIX, check_backbone
 from gcp.models.weights import load_classifier
@@ -25,10 +26,14 @@ class Classifier(nn.Module):
     `arguments` are those of `create_model` that build the same model again, weights aside.
     """
 
+    features: Backbone
+    head: Head
+    num_classes: int
+
     def __init__(
         self,
-        features: nn.Module,
-        head: nn.Module,
+        features: Backbone,
+        head: Head,
         classifier: nn.Module,
         num_classes: int,
         dropout: float = 0.0,
