@@ -22,6 +22,7 @@ log = logging.getLogger("gcp")
 
 FORMAT = 1  # of the dictionary in the file; a reader refuses what is newer than itself
 OLDEST = 100  # more files than this are never kept
+DIRECTORY = 0x10  # attribute of a record for which torch would return memory that nothing was read into
 
 
 def older(path: Path, age: int) -> Path:
@@ -89,7 +90,15 @@ def _write_failure(path: Path, error: Exception) -> str:
     if path.parent.is_dir():
         free = f" ({shutil.disk_usage(path.parent).free / 2**20:.0f} MiB free in {path.parent})"
     kept = f" The previous {path.name} is whole." if path.exists() else ""
-    return f"cannot write checkpoint {path}: {error}{free}.{kept}"
+    return f"cannot write checkpoint {path}: {_cause(error)}{free}.{kept}"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The refusal of the system behind the error: torch follows it up with an error of its own."""
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, OSError):
+        link = link.__context__
+    return link or error
 
 
 def load(path: str | Path) -> dict:
@@ -110,7 +119,7 @@ def load(path: str | Path) -> dict:
     except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"checkpoint {path} cannot be read: {cause}.{_other(path)}") from error
-    if not isinstance(state, dict) or "model" not in state or "format" not in state:
+    if not isinstance(state, dict) or "model" not in state or not isinstance(state.get("format"), int):
         keys = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(
             f"{path} is not a checkpoint of this library (it holds: {keys}). Weights of others can be given "
@@ -122,14 +131,16 @@ def load(path: str | Path) -> dict:
 
 
 def _verify(path: Path) -> None:
-    """Check every record of the archive against its CRC-32."""
+    """Check every record of the archive: as torch writes them (files, not compressed), and its CRC-32."""
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            records = archive.infolist()
+            odd = (r.filename for r in records if r.compress_type or r.external_attr & DIRECTORY)
+            damaged = next(odd, None) or archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged or truncated: {error}.{_other(path)}") from error
     if damaged:
-        raise CheckpointError(f"checkpoint {path} is damaged: record {damaged} fails its checksum.{_other(path)}")
+        raise CheckpointError(f"checkpoint {path} is damaged: record {damaged} fails its check.{_other(path)}")
 
 
 def _other(path: Path) -> str:

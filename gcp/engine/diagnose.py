@@ -13,12 +13,11 @@ from gcp.errors import GCPError
 
 
 class Observer:
-    """Hooks on every module that note the first non-finite output, gradient and the module at work."""
+    """Hooks on every module that note the first non-finite output and gradient, and which modules are at work."""
 
     def __init__(self, model: nn.Module):
         self.stack: list[str] = []
         self.output: str | None = None
-        self.raised: str | None = None
         self.finite_gradients: list[str] = []
         self.gradient: str | None = None
         self._handles = []

@@ -1,11 +1,13 @@
 """Scores of a model on a split: every sample exactly once, sums in float64."""
 
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gcp.engine.loader import Loader
 from gcp.engine.precision import autocast
 from gcp.engine.step import to_device
 from gcp.errors import DataError, NonFiniteError
@@ -37,7 +39,7 @@ class Scores:
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    loader: object,
+    loader: Loader,
     device: torch.device,
     amp: str = "none",
     channels_last: bool = False,
@@ -63,10 +65,11 @@ def evaluate(
         model.train(training)
 
 
-def _evaluate(model: nn.Module, loader: object, device: torch.device, amp: str, channels_last: bool) -> Scores:
+def _evaluate(model: nn.Module, loader: Loader, device: torch.device, amp: str, channels_last: bool) -> Scores:
+    num_classes = cast(int, model.num_classes)
     loss = torch.zeros((), dtype=torch.float64, device=device)
     top5 = bad = torch.zeros((), dtype=torch.int64, device=device)
-    right = seen = torch.zeros(model.num_classes, dtype=torch.int64, device=device)
+    right = seen = torch.zeros(num_classes, dtype=torch.int64, device=device)
     for batch, (images, labels) in enumerate(loader.epoch(0), 1):
         images, labels = to_device(images, device, channels_last), labels.to(device, non_blocking=True)
         try:
@@ -90,7 +93,7 @@ def _evaluate(model: nn.Module, loader: object, device: torch.device, amp: str, 
     return Scores(
         loss=loss.item() / count,
         top1=100 * right.sum().item() / count,
-        top5=100 * top5.item() / count if model.num_classes > 5 else None,
+        top5=100 * top5.item() / count if num_classes > 5 else None,
         macro=100 * (right[present].double() / seen[present]).mean().item(),
         count=count,
     )

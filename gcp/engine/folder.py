@@ -40,6 +40,7 @@ class RunFolder:
             os.close(handle)
             return
         self._lock = handle
+        os.register_at_fork(after_in_child=self.unlock)  # else a data worker holds the lock of a killed run
 
     def unlock(self) -> None:
         """Let others write again."""
@@ -80,8 +81,8 @@ def create_run_folder(parent: str | Path, name: str | None, stem: str) -> RunFol
 
 def _named(path: Path) -> RunFolder:
     path.mkdir(exist_ok=True)
-    if any(path.iterdir()):
-        resume = f"Continue it with resume={path}, or choose" if (path / "config.yaml").is_file() else "Choose"
+    if {file.name for file in path.iterdir()} - {".config.yaml.tmp"}:  # of a start that was killed at once
+        resume = f"Continue it with python train.py resume={path}, or choose" if (path / "config.yaml").is_file() else "Choose"
         raise GCPError(f"run folder {path} exists and is not empty. {resume} another run.name.")
     return RunFolder(path)
 
@@ -92,13 +93,16 @@ def find_run_folder(run: str | Path, parent: str | Path = "runs") -> RunFolder:
     Raises:
         GCPError: there is none with a `config.yaml`; names the nearest run.
     """
-    for path in (Path(run), Path(run).parent, Path(parent) / run):
-        if (path / "config.yaml").is_file() and not (path == Path(run).parent and not Path(run).is_file()):
+    for place in (Path(run), Path(parent) / run):
+        path = place.parent if place.is_file() else place
+        if (path / "config.yaml").is_file():
             return RunFolder(path)
     folders = {Path(parent), Path(run).parent}
     runs = [str(file.parent) for folder in folders if folder.is_dir() for file in folder.glob("*/config.yaml")]
     by_name = {Path(path).name: path for path in sorted(runs)}
     near = nearest(Path(run).name, by_name)
-    where = f"{run} is there, but has no config.yaml" if Path(run).exists() else f"looked for {run} and {parent}/{run}"
-    hint = f" Did you mean {by_name[near]}?" if near else ""
+    places = dict.fromkeys((Path(run), Path(parent) / run))  # one and the same for an absolute path
+    looked = " and ".join(str(place) for place in places)
+    where = f"{run} is there, but has no config.yaml" if Path(run).exists() else f"looked for {looked}"
+    hint = f" Did you mean {by_name[near]}?" if near else " A new run is started with --config FILE."
     raise GCPError(f"no run to be found: {where}.{hint}")

@@ -32,14 +32,15 @@ class RunLog:
         from tqdm import tqdm
 
         self.folder, self.epochs, self.interval = folder, epochs, interval
-        purge = progress.step + 1 if progress.step else None
-        self._board = SummaryWriter(str(folder), purge_step=purge)
+        self._board = SummaryWriter(str(folder), purge_step=progress.step + 1)
         self._bar = tqdm(total=total_steps, initial=progress.step, unit="step", disable=None, leave=False)
-        self._read = (progress.loss_sum, progress.count, progress.seconds)
+        self._read = (progress.epoch, progress.loss_sum, progress.count, progress.seconds)
         self._shown = 0.0
         self._history = list(progress.history)
         if self._history:
             write_metrics(folder / "metrics.csv", self._history)
+        else:  # a row may have been written after the checkpoint, or before any
+            (folder / "metrics.csv").unlink(missing_ok=True)
         self.say(heading())
 
     def say(self, text: str) -> None:
@@ -60,10 +61,10 @@ class RunLog:
 
     def _point(self, progress: Progress, rates: dict[str, float], loss_sum: float) -> None:
         """Mean loss, images per second and learning rates since the last point of this epoch."""
-        loss, count, seconds = self._read
-        if progress.count <= count:  # the last point was in the epoch before
+        epoch, loss, count, seconds = self._read
+        if progress.epoch != epoch:  # the sums have begun anew since
             loss, count, seconds = 0.0, 0, 0.0
-        self._read = (loss_sum, progress.count, progress.seconds)
+        self._read = (progress.epoch, loss_sum, progress.count, progress.seconds)
         images = progress.count - count
         self._scalar("step/loss", (loss_sum - loss) / images, progress.step)
         self._scalar("step/images_per_second", images / max(1e-9, progress.seconds - seconds), progress.step)

@@ -6,6 +6,7 @@ that carry it themselves (`nesterov`, `nlars`, `nmuon`, ...) keep it.
 
 import inspect
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -39,15 +40,15 @@ def create_optimizer(
     """
     from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 
-    known = list_optimizers()
+    known = [str(entry) for entry in list_optimizers()]
     if name.lower() not in known:
         raise UnknownNameError("optimizer", name, known)
-    groups = [dict(group) for group in groups]
-    if not any(len(list(group["params"])) for group in groups):
+    groups = [{**group, "params": list(group["params"])} for group in groups]
+    if not any(group["params"] for group in groups):
         raise OptionError("nothing to train: every parameter is frozen. Shorten model.freeze.")
     if name.lower() == "adahessian":
         raise OptionError("optimizer 'adahessian' needs second derivatives, which the heads do not have")
-    options = {}
+    options: dict[str, Any] = {}
     if not name.lower().startswith("n") or nesterov:
         accepts = "nesterov" in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
         if nesterov and not accepts:

@@ -6,6 +6,7 @@ therefore the states of NumPy and of Python are kept as integer tensors.
 
 import os
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,12 +32,17 @@ def deterministic(enabled: bool) -> None:
 
 def get_state() -> dict:
     """States of the global generators: a dict of tensors, numbers and None."""
-    _, keys, position, has_gauss, cached = np.random.get_state()
+    numpy: Any = np.random.get_state(legacy=False)  # its stub does not tell a dictionary from a tuple
     version, words, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        "numpy": (torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)),
+        "numpy": (
+            torch.from_numpy(numpy["state"]["key"].astype(np.int64)),
+            int(numpy["state"]["pos"]),
+            int(numpy["has_gauss"]),
+            float(numpy["gauss"]),
+        ),
         "python": (int(version), torch.tensor(words, dtype=torch.int64), gauss),
     }
 

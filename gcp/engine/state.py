@@ -1,6 +1,7 @@
 """What a training consists of, and where it stands: all that a checkpoint has to hold."""
 
 from dataclasses import asdict, dataclass, field
+from typing import cast
 
 import torch
 from torch import nn
@@ -63,6 +64,11 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     ema: EMA | None = None
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the logits, which every classifier tells."""
+        return cast(int, self.model.num_classes)
 
     @property
     def evaluated(self) -> nn.Module:

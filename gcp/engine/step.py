@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from gcp.engine.loader import Batch
 from gcp.engine.precision import autocast
 from gcp.engine.state import TrainingState
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)

@@ -11,29 +11,17 @@ functions of the place in the run, and everything else is in the `TrainingState`
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 
 from gcp.engine.diagnose import locate
+from gcp.engine.loader import Batch, Loader
 from gcp.engine.optimizer import learning_rates, set_learning_rates
 from gcp.engine.state import Progress, TrainingState
-from gcp.engine.step import Batch, Recipe, backward, gradient_norm, is_finite, to_device, update, windows
+from gcp.engine.step import Recipe, backward, gradient_norm, is_finite, to_device, update, windows
 from gcp.errors import NonFiniteError
 
 SMALLEST_SCALE = 2.0**-14  # a loss scale below this no longer helps: the gradient itself overflows
-
-
-class Loader(Protocol):
-    """Batches whose order is a function of the epoch (`gcp.data.Loader`)."""
-
-    def __len__(self) -> int:
-        """Batches per epoch."""
-        ...
-
-    def epoch(self, epoch: int, start: int = 0) -> object:
-        """Iterate over an epoch's batches from batch `start`."""
-        ...
 
 
 def _nothing(*_: object) -> None:
@@ -129,7 +117,7 @@ def train_epoch(
     state.model.train()
     sums = torch.tensor([progress.loss_sum, progress.correct], dtype=torch.float64, device=device)
     batches = loader.epoch(progress.epoch, start=progress.batch)
-    stream = windows(batches, recipe, state.model.num_classes, progress.epoch, progress.batch)
+    stream = windows(batches, recipe, state.num_classes, progress.epoch, progress.batch)
     started = time.perf_counter() - progress.seconds
     window = next(stream, None)
     while window:
