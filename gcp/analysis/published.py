@@ -155,7 +155,9 @@ def precision() -> list[Finding]:
         _, exact = gradient(x)
         for solver in ("eig", "polar_express"):
             _, rounded = gradient(x.float(), solver=solver, precision="float32")
-            findings.append(Finding(topic, f"{solver}, condition number {condition:.0e}", _error(rounded.double(), exact)))
+            findings.append(
+                Finding(topic, f"{solver}, condition number {condition:.0e}", _error(rounded.double(), exact))
+            )
     return findings
 
 

@@ -82,8 +82,10 @@ def create_run_folder(parent: str | Path, name: str | None, stem: str) -> RunFol
 def _named(path: Path) -> RunFolder:
     path.mkdir(exist_ok=True)
     if {file.name for file in path.iterdir()} - {".config.yaml.tmp"}:  # of a start that was killed at once
-        resume = f"Continue it with python train.py resume={path}, or choose" if (path / "config.yaml").is_file() else "Choose"
-        raise GCPError(f"run folder {path} exists and is not empty. {resume} another run.name.")
+        choice = "Choose another run.name."
+        if (path / "config.yaml").is_file():
+            choice = f"Continue it by python train.py resume={path}, or choose another run.name."
+        raise GCPError(f"run folder {path} exists and is not empty. {choice}")
     return RunFolder(path)
 
 

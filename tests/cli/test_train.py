@@ -112,7 +112,9 @@ def test_help_names_every_key(command, request):
 def test_an_existing_run_is_not_overwritten(small, refused, here):
     (here / "runs" / "x").mkdir(parents=True)
     (here / "runs" / "x" / "config.yaml").write_text("mine")
-    assert "runs/x exists and is not empty. Continue it with resume=runs/x" in refused(small("run.name=x"))
+    assert "runs/x exists and is not empty. Continue it by python train.py resume=runs/x" in refused(
+        small("run.name=x")
+    )
     assert [file.read_text() for file in (here / "runs" / "x").iterdir()] == ["mine"]
 
 
