@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gcp.gradients import create_rule
-from gcp.ops.spectrum import sym
+from gcp.ops.matrix import sym
 from gcp.ops.triangle import pack
 from gcp.sqrtm import covariance_sqrt
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gcp.errors import ShapeError
-from gcp.ops.spectrum import inverse_or_zero, sym
+from gcp.ops.matrix import inverse_or_zero, sym
 from gcp.options import build, defaults
 from gcp.registry import Registry
 

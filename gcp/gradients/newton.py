@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from gcp.gradients.base import RULES, Rule
+from gcp.ops.matrix import inverse_or_zero
 from gcp.ops.newton_schulz import root_gradient
-from gcp.ops.spectrum import inverse_or_zero
 from gcp.options import option
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gcp.gradients.base import RULES, Rule
-from gcp.ops.spectrum import inverse_or_zero
+from gcp.ops.matrix import inverse_or_zero
 from gcp.options import option
 
 

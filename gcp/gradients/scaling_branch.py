@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gcp.gradients.base import Rule
-from gcp.ops.spectrum import inverse_or_zero
+from gcp.ops.matrix import inverse_or_zero
 
 
 def _scale(kept: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gcp.gradients.base import RULES, Rule, signed_pairs
-from gcp.ops.spectrum import inverse_or_zero
+from gcp.ops.matrix import inverse_or_zero
 from gcp.options import option
 
 

@@ -9,7 +9,7 @@ from math import comb
 
 from torch import Tensor
 
-from gcp.ops.newton_schulz import add_identity_
+from gcp.ops.matrix import add_identity_
 
 Coefficients = tuple[float, ...]
 

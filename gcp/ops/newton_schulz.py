@@ -16,18 +16,7 @@ the trace as norm and five steps.
 import torch
 from torch import Tensor
 
-from gcp.ops.spectrum import inverse_or_zero, sym
-
-
-def trace(A: Tensor) -> Tensor:
-    """Traces (B,) of matrices (B, n, n)."""
-    return A.diagonal(dim1=1, dim2=2).sum(1)
-
-
-def add_identity_(A: Tensor, scale: Tensor | float) -> Tensor:
-    """A + scale I in place, for matrices (B, n, n) and a scale per matrix (B,) or one number."""
-    A.diagonal(dim1=1, dim2=2).add_(scale[:, None] if isinstance(scale, Tensor) else scale)
-    return A
+from gcp.ops.matrix import add_identity_, inverse_or_zero, sym, trace
 
 
 def root(A: Tensor, iterations: int) -> Tensor:

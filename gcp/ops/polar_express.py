@@ -11,9 +11,8 @@ bound n = 1.01 |P^2|_F^(1/2) >= l_max. Amsel, Persson, Musco and Gower 2025 (arX
 import torch
 from torch import Tensor
 
-from gcp.ops.newton_schulz import add_identity_, trace
+from gcp.ops.matrix import add_identity_, inverse_or_zero, sym, trace
 from gcp.ops.remez import Coefficients
-from gcp.ops.spectrum import inverse_or_zero, sym
 
 Quintics = tuple[Coefficients, ...]  # of `remez.sign_quintics`
 MARGIN = 1.01  # rounding must not lift the largest eigenvalue above 1

@@ -20,14 +20,3 @@ def eigh(P: Tensor, floor: Tensor | None = None) -> tuple[Tensor, Tensor]:
     eigenvalues, V = torch.linalg.eigh(P)
     null = eigenvalues <= null_threshold(eigenvalues, floor)
     return eigenvalues.masked_fill(null, 0), V
-
-
-def inverse_or_zero(x: Tensor) -> Tensor:
-    """1 / x where x > 0, else 0."""
-    positive = x > 0
-    return torch.where(positive, x, 1).reciprocal() * positive
-
-
-def sym(G: Tensor) -> Tensor:
-    """(G + G^T) / 2 over the last two dimensions."""
-    return (G + G.mT) / 2

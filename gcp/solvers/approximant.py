@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gcp.ops.newton_schulz import trace
-from gcp.ops.spectrum import inverse_or_zero
+from gcp.ops.matrix import inverse_or_zero, trace
 from gcp.options import option
 from gcp.solvers.base import Solver
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gcp.ops.matrix import add_identity_
 from gcp.ops.matrix_polynomial import horner, horner_tangent, taylor_root
-from gcp.ops.newton_schulz import add_identity_
 from gcp.solvers.approximant import Approximant
 from gcp.solvers.base import SOLVERS
 

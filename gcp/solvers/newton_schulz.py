@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gcp.ops import newton_schulz
-from gcp.ops.newton_schulz import trace
+from gcp.ops.matrix import trace
 from gcp.options import option
 from gcp.solvers.base import SOLVERS, Solver
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gcp.gradients import Rule
 from gcp.ops.covariance import gram
-from gcp.ops.newton_schulz import add_identity_
-from gcp.ops.spectrum import eigh, inverse_or_zero
+from gcp.ops.matrix import add_identity_, inverse_or_zero
+from gcp.ops.spectrum import eigh
 from gcp.sqrtm.method import Saved
 
 

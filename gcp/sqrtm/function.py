@@ -5,8 +5,8 @@ from torch import Tensor
 
 from gcp.ops.covariance import centre, noise_floor
 from gcp.ops.first_order import first_order
+from gcp.ops.matrix import sym
 from gcp.ops.precision import output_dtype, outside_autocast
-from gcp.ops.spectrum import sym
 from gcp.sqrtm.method import Method
 
 

@@ -17,15 +17,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gcp.ops.covariance import gram
-from gcp.ops.newton_schulz import add_identity_, trace
-from gcp.ops.spectrum import inverse_or_zero
+from gcp.ops.matrix import add_identity_, inverse_or_zero, scaled, trace
 from gcp.solvers import Solver
 from gcp.sqrtm.method import Saved, silence
-
-
-def scaled(X: Tensor, factor: Tensor) -> Tensor:
-    """Each matrix of a batch (B, m, n) times its factor (B,)."""
-    return X * factor[:, None, None]
 
 
 def normalised_gram(Xc: Tensor, floor: Tensor, solver: Solver) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,12 +19,11 @@ from torch import Tensor
 
 from gcp.ops.covariance import gram
 from gcp.ops.lyapunov import solve
-from gcp.ops.newton_schulz import add_identity_
+from gcp.ops.matrix import add_identity_, inverse_or_zero, scaled, sym
 from gcp.ops.polar_express import normalise, null_inverse_root, roots
-from gcp.ops.spectrum import inverse_or_zero, sym
 from gcp.solvers.approximant import Approximant
 from gcp.solvers.polar_express import PolarExpress
-from gcp.sqrtm.iterations import deflate, gram_side_root, normalised_gram, scaled
+from gcp.sqrtm.iterations import deflate, gram_side_root, normalised_gram
 from gcp.sqrtm.method import Saved, silence
 
 # of the Lyapunov equation: in float32 below what rounding leaves in Y and Z

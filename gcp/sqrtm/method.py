@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gcp.ops.newton_schulz import trace
+from gcp.ops.matrix import trace
 
 Saved = tuple[Tensor, ...]
 

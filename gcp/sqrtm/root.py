@@ -12,9 +12,8 @@ from gcp.gradients import create_rule
 from gcp.gradients.scaling_branch import ScalingBranch
 from gcp.ops.covariance import samples
 from gcp.ops.finite import require_finite
-from gcp.ops.newton_schulz import add_identity_
+from gcp.ops.matrix import add_identity_, sym
 from gcp.ops.precision import check_precision, compute_dtype, outside_autocast
-from gcp.ops.spectrum import sym
 from gcp.solvers import SOLVERS, Solver, create_solver
 from gcp.solvers.approximant import Approximant
 from gcp.solvers.eig import Eig

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from gcp.errors import OptionError
+from gcp.ops.matrix import inverse_or_zero, sym
 from gcp.ops.precision import check_precision, compute_dtype, output_dtype
-from gcp.ops.spectrum import eigh, inverse_or_zero, null_threshold, sym
+from gcp.ops.spectrum import eigh, null_threshold
 
 
 def matrix(values, dtype=torch.float64, n=None, seed=0):
