@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gcp.gradients import RULES
 from gcp.heads.base import HEADS, Head, HeadKind
-from gcp.ops.triangle import pack, triangle_size
+from gcp.ops.triangle import triangle_size
 from gcp.solvers import SOLVERS
 from gcp.sqrtm import Root
 
@@ -24,7 +24,7 @@ class CovarianceRoot(Head):
         self.out_features = triangle_size(self.channels)
 
     def pool(self, x: Tensor) -> Tensor:
-        return pack(self.root.of_features(x))
+        return self.root.of_features(x, packed=True)
 
 
 def _register(name: str, solver: str, rule: str = "exact") -> None:

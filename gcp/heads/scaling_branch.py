@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from gcp.heads.base import HEADS, Head, HeadKind
-from gcp.ops.triangle import pack, triangle_size
+from gcp.ops.triangle import triangle_size
 from gcp.sqrtm import scaled_root
 
 
@@ -23,7 +23,7 @@ class ScalingBranch(Head):
         self.out_features = triangle_size(self.channels)
 
     def pool(self, x: Tensor) -> Tensor:
-        return pack(self.root.of_features(x))
+        return self.root.of_features(x, packed=True)
 
 
 HEADS.add(

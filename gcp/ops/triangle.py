@@ -13,17 +13,35 @@ def triangle_size(d: int) -> int:
 
 
 def _flat_index(d: int, device: torch.device) -> Tensor:
+    """Place of each entry of the triangle in the flat matrix."""
     rows, columns = torch.triu_indices(d, d, device=device)
     return rows * d + columns
 
 
-class _Pack(torch.autograd.Function):
-    """Gather forward, scatter backward: no index accumulation, which is slow and not deterministic on CUDA."""
+def select(Q: Tensor) -> Tensor:
+    """Upper triangles (B, d(d+1)/2) of matrices (B, d, d)."""
+    return Q.flatten(1).gather(1, _flat_index(Q.shape[1], Q.device).expand(len(Q), -1))
 
+
+def spread(g: Tensor, d: int) -> Tensor:
+    """Gradient (B, d(d+1)/2) of a triangle -> the symmetric gradient (B, d, d) of the matrix.
+
+    Half of an off-diagonal entry goes to either side. A gather: no index accumulation, which is slow and not
+    deterministic on CUDA.
+    """
+    row = torch.arange(d, device=g.device)
+    low, high = torch.minimum(row[:, None], row), torch.maximum(row[:, None], row)
+    place = low * d - low * (low - 1) // 2 + high - low
+    rows, columns = torch.triu_indices(d, d, device=g.device)
+    halves = torch.where(rows == columns, 1.0, 0.5).to(g.dtype)
+    return (g * halves).gather(1, place.flatten().expand(len(g), -1)).view(-1, d, d)
+
+
+class _Pack(torch.autograd.Function):
     @staticmethod
     def forward(ctx, Q: Tensor) -> Tensor:
         ctx.d = Q.shape[1]
-        return Q.flatten(1).index_select(1, _flat_index(ctx.d, Q.device))
+        return select(Q)
 
     @staticmethod
     def backward(ctx, g: Tensor) -> Tensor:
@@ -33,7 +51,7 @@ class _Pack(torch.autograd.Function):
 
 
 def pack(Q: Tensor) -> Tensor:
-    """Matrices (B, d, d) -> their upper triangles (B, d(d+1)/2)."""
+    """Matrices (B, d, d) -> their upper triangles (B, d(d+1)/2), differentiable."""
     return _Pack.apply(Q)
 
 

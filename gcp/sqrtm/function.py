@@ -7,6 +7,7 @@ from gcp.ops.covariance import centre, noise_floor
 from gcp.ops.first_order import first_order
 from gcp.ops.matrix import sym
 from gcp.ops.precision import output_dtype, outside_autocast
+from gcp.ops.triangle import select, spread
 from gcp.sqrtm.method import Method
 
 
@@ -31,28 +32,30 @@ class MatrixRoot(torch.autograd.Function):
 class FeatureRoot(torch.autograd.Function):
     """x (B, d, H, W) -> Q (B, d, d), computed in `dtype` by way of the covariance or of the Gram matrix.
 
+    `packed`: its upper triangle (B, d(d+1)/2) instead, so that only half of Q is converted and passed on.
     Saves the features themselves, which the layer before keeps anyway, and not their centred copy.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, dtype: torch.dtype, method: Method, on_samples: bool) -> Tensor:
+    def forward(ctx, x: Tensor, dtype: torch.dtype, method: Method, on_samples: bool, packed: bool) -> Tensor:
         Xc, floor = centre(x, dtype), noise_floor(x, dtype)
         if on_samples:
             Q, saved = method.sample_root(Xc, floor)
         else:
             Q, saved = method.matrix_root((Xc @ Xc.mT).div_(Xc.shape[2]), floor)
-        ctx.method, ctx.dtype, ctx.on_samples = method, dtype, on_samples
+        ctx.method, ctx.dtype, ctx.on_samples, ctx.packed = method, dtype, on_samples, packed
         ctx.save_for_backward(x, *saved)
-        return Q.to(output_dtype(x))
+        return (select(Q) if packed else Q).to(output_dtype(x))
 
     @staticmethod
-    def backward(ctx, G: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, G: Tensor) -> tuple[Tensor, None, None, None, None]:
         x, *saved = ctx.saved_tensors
         with torch.no_grad(), outside_autocast(x):
-            Xc, S = centre(x, ctx.dtype), sym(G).to(ctx.dtype)
+            Xc = centre(x, ctx.dtype)
+            S = spread(G.to(ctx.dtype), x.shape[1]) if ctx.packed else sym(G).to(ctx.dtype)
             if ctx.on_samples:
                 gradient = ctx.method.sample_gradient(S, Xc, tuple(saved))
             else:  # dP is symmetric, so (dP + dP^T) Xc / M is one product
                 gradient = ctx.method.matrix_gradient(S, tuple(saved)).mul(2 / Xc.shape[2]) @ Xc
             gradient = gradient.to(x.dtype).reshape(x.shape)
-        return first_order(gradient, G, x), None, None, None
+        return first_order(gradient, G, x), None, None, None, None

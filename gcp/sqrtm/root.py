@@ -91,8 +91,8 @@ class Root:
         built = create_solver(solver, **options)
         return Root(_iterative_method(built), side, precision, built.default_precision)
 
-    def of_features(self, x: Tensor) -> Tensor:
-        """(B, d, H, W) -> (B, d, d)."""
+    def of_features(self, x: Tensor, packed: bool = False) -> Tensor:
+        """(B, d, H, W) -> (B, d, d), or its upper triangle (B, d(d+1)/2) if `packed`."""
         d, M = samples(x).shape[1:]
         # at d = M the covariance is singular, and the Gram matrix has a known null vector
         smaller_is_sample = d >= M
@@ -105,7 +105,7 @@ class Root:
             elif dtype == torch.float64:
                 method = Iterations(method.solver)  # the derivative of the solver's own steps
         with outside_autocast(x):
-            return FeatureRoot.apply(x, dtype, method, on_samples)
+            return FeatureRoot.apply(x, dtype, method, on_samples, packed)
 
     def of_matrix(self, P: Tensor) -> Tensor:
         """(B, d, d) -> (B, d, d)."""

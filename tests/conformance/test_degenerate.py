@@ -101,7 +101,7 @@ def test_one_position(any_head):
     if any_head.name in ("average", "bilinear", "compact_bilinear"):
         assert head(x).shape == (2, head.out_features)
     else:
-        with pytest.raises(ShapeError, match=r"\(1, 1\): use larger images.*stride.*'average' and 'bilinear' accept"):
+        with pytest.raises(ShapeError, match=r"1x1: use larger images.*stride.*'average' and 'bilinear' accept"):
             head(x)
 
 
