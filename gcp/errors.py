@@ -7,6 +7,8 @@ a defect of this library and keeps its traceback.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LISTED = {"backbone": "backbones", "head": "heads", "rule": "rules", "data set": "datasets"}  # by --list
+
 
 def nearest(got: str, allowed: Iterable[str]) -> str | None:
     """The allowed name most like `got`, or None where nothing is close."""
@@ -30,7 +32,9 @@ class UnknownNameError(GCPError, ValueError):
 
     def __init__(self, kind: str, got: str, allowed: Iterable[str]):
         names = sorted(str(name) for name in allowed)
-        listed = ", ".join(names) if len(names) <= 40 else f"{len(names)} names, see --list"
+        listed = ", ".join(names) if len(names) <= 40 else f"{len(names)} names"
+        if kind in LISTED and len(names) > 40:
+            listed += f", see python train.py --list {LISTED[kind]}"
         super().__init__(f"unknown {kind} {got!r}.{suggest(got, names)} Known: {listed}.")
 
 

@@ -4,8 +4,14 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 
-name="quickstart-$(date +%Y%m%d-%H%M%S)"
-"$PYTHON" train.py --config configs/digits/resnet.yaml run.dir=runs run.name="$name" "$@"
+folder=runs name="quickstart-$(date +%Y%m%d-%H%M%S)"
+for setting in "$@"; do
+    case "$setting" in
+        run.dir=*) folder="${setting#*=}" ;;
+        run.name=*) name="${setting#*=}" ;;
+    esac
+done
+"$PYTHON" train.py --config configs/digits/resnet.yaml "$@" run.dir="$folder" run.name="$name"
 echo
 echo "evaluate.py scores the saved weights once more, from the file alone:"
-"$PYTHON" evaluate.py --checkpoint "runs/$name"
+"$PYTHON" evaluate.py --checkpoint "$folder/$name"

@@ -48,6 +48,9 @@ def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Argument
         flag, equals, value = word.partition("=")
         if flag == "-h":
             flag = "--help"
+        if flag not in flags and ("." in flag or flag in ("--resume", "--split")):
+            typed = f"{flag.lstrip('-')}={value or (words[0] if words else 'VALUE')}"
+            raise GCPError(f"unknown flag {flag!r}: a setting is given without dashes, as {typed}.")
         if flag not in flags:
             raise GCPError(f"unknown flag {flag!r}.{suggest(flag, flags)} Known: {', '.join(sorted(flags))}.")
         if flag in arguments.flags:

@@ -20,7 +20,7 @@ from gcp.engine.folder import RunFolder, create_run_folder
 from gcp.engine.log import RunLog
 from gcp.engine.state import TrainingState
 from gcp.engine.train import Events, fit
-from gcp.errors import CheckpointError, ConfigError, GCPError
+from gcp.errors import CheckpointError, ConfigError, DataError, GCPError
 
 log = logging.getLogger("gcp")
 
@@ -89,15 +89,11 @@ class Session:
         """Continue from a checkpoint that `checkpoint.load` returned.
 
         Raises:
-            CheckpointError: it is of other classes, another model or another batch count.
+            CheckpointError: it is of other classes, another model or other images.
             ConfigError: the run has fewer epochs than are done.
         """
         check_classes(saved, self.splits, str(path))
-        if saved.get("batches") != len(self.loader):
-            raise CheckpointError(
-                f"{path} was written with {saved.get('batches')} batches per epoch, now there are "
-                f"{len(self.loader)}: the training data are not the same"
-            )
+        check_images(saved, self.splits, str(path))
         self.state.load_state_dict(saved, str(path))
         progress = self.state.progress
         if progress.step > self.timing.total:
@@ -109,6 +105,17 @@ class Session:
 
     def run(self) -> int:
         """Train, score, write. Returns the exit code."""
+        try:
+            return self._run()
+        except DataError:
+            if checkpoint.candidates(self.folder.path):
+                print(f"Nothing is lost: when the data are mended, continue with\n  {self._command()}")
+            raise
+
+    def _command(self) -> str:
+        return f"python train.py resume={shlex.quote(str(self.folder.path))}"
+
+    def _run(self) -> int:
         write_json(self.folder.environment, describe_environment(self.device))
         self._introduce()
         loader = build.build_score_loader(self.config, self.splits, "val", self.device)
@@ -129,8 +136,7 @@ class Session:
                 journal.close()
                 self._draw()
             if not complete:
-                command = f"python train.py resume={shlex.quote(str(self.folder.path))}"
-                print(f"stopped at step {self.state.progress.step}. Continue with\n  {command}")
+                print(f"stopped at step {self.state.progress.step}. Continue with\n  {self._command()}")
                 return stop.exit_code
         self._finish()
         return 0
@@ -174,7 +180,7 @@ class Session:
         return {
             "config": self.config.plain(),
             "classes": list(self.splits.classes),
-            "batches": len(self.loader),
+            "images": self.splits.fingerprint(),
         }
 
     def _save_last(self) -> None:
@@ -199,6 +205,21 @@ class Session:
         result = score_run(self.state, self.folder, self.splits.rule, lambda: self.score(loader))
         write_json(self.folder.result, result)
         print(f"{format_result(result)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")
+
+
+def check_images(saved: dict, splits: Splits, source: str) -> None:
+    """Refuse to continue on other images: those held out from training could be in it now.
+
+    Raises:
+        CheckpointError: a split has other files or labels than when the run began.
+    """
+    theirs, ours = saved.get("images", {}), splits.fingerprint()
+    changed = [f"{name} ({theirs.get(name)} then, {ours[name]} now)" for name in ours if ours[name] != theirs.get(name)]
+    if changed:
+        raise CheckpointError(
+            f"{source} was trained on other images: {', '.join(changed)}. Going on could train on what was held out. "
+            f"Put the files back, or begin a new run from its weights: model.pretrained={source}"
+        )
 
 
 def check_classes(saved: dict, splits: Splits, source: str) -> None:

@@ -173,7 +173,7 @@ def _warmup(config: Config) -> Iterator[Fault]:
         yield wrong(
             "schedule.warmup",
             str(schedule.warmup),
-            f"shorter than the run of {config.train.epochs} epochs",
+            f"shorter than the run of {config.train.epochs} epochs, or 0 for none",
             needs=("train.epochs",),
         )
 

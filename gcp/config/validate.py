@@ -6,6 +6,7 @@ checked against each other; what was concluded from a faulty key is not reported
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from pydantic import ValidationError
@@ -137,4 +138,4 @@ def _unquoted(value: object, types: set[str | None]) -> Sequence[str]:
         number = float(value) if isinstance(value, str) and types & {"number", "integer"} else None
     except ValueError:
         return []
-    return [f"{value} without quotes"] if number is not None else []
+    return [f"{value} without quotes"] if number is not None and isfinite(number) else []

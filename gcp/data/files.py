@@ -60,7 +60,8 @@ def decode(path: str, in_chans: int) -> "Image":
             picture = image.convert("L" if in_chans == 1 else "RGB")
     except Exception as error:  # decoders of broken files raise nearly anything
         raise DataError(
-            f"cannot read the image {path}: {type(error).__name__}: {error}. Replace the file or remove it."
+            f"cannot read the image {path}: {type(error).__name__}: {error}. Replace the file and continue, or remove "
+            "it and begin a new run."
         ) from error
     if mode.startswith(("I", "F")):
         # Conversion from 16 or 32 bits clips at 255 and gives a white image.

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import PurePath
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -53,6 +55,17 @@ class Splits:
     test: ImageSet
     classes: tuple[str, ...]
     rule: str
+
+    def fingerprint(self) -> dict[str, str]:
+        """A hash of each split's labels and file names (class/file, so a data set may move as a whole)."""
+        return {name: _fingerprint(getattr(self, name)) for name in ("train", "val", "test")}
+
+
+def _fingerprint(images: ImageSet) -> str:
+    digest = sha256(np.ascontiguousarray(images.labels, dtype="<i8").tobytes())
+    for path in images.paths or ():
+        digest.update("/".join(PurePath(path).parts[-2:]).encode() + b"\0")
+    return f"{len(images)} images, {digest.hexdigest()[:16]}"
 
 
 def frozen_labels(labels: Sequence[int] | np.ndarray) -> np.ndarray:

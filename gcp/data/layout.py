@@ -74,12 +74,15 @@ def _folders(folder: Path) -> list[str]:
 
 def _images(folder: Path) -> list[str]:
     # Files such as ._name.jpg are left by archives of macOS and are no images.
-    return sorted(
-        os.path.join(place, name)
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-    )
+    found, seen = [], set()
+    for place, inside, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen or (place != str(folder) and os.path.realpath(folder).startswith(real + os.sep)):
+            inside.clear()  # a link to a folder that was read already, or to one above
+            continue
+        seen.add(real)
+        found += [os.path.join(place, n) for n in names if n.lower().endswith(EXTENSIONS) and n[0] != "."]
+    return sorted(found)
 
 
 def _missing(folder: Path) -> str:

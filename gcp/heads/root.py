@@ -23,6 +23,9 @@ class CovarianceRoot(Head):
         self.root = Root.create(**named, options=root)
         self.out_features = triangle_size(self.channels)
 
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.root.method}, side={self.root.side}"
+
     def pool(self, x: Tensor) -> Tensor:
         return self.root.of_features(x, packed=True)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gcp.errors import ShapeError
 from gcp.ops.first_order import first_order
+from gcp.ops.matrix import trace
 from gcp.ops.precision import outside_autocast
 
 
@@ -72,17 +73,20 @@ class _Covariance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, dtype: torch.dtype) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.dtype = dtype
         Xc = centre(x, dtype)
-        return (Xc @ Xc.mT).div_(Xc.shape[2])
+        P = (Xc @ Xc.mT).div_(Xc.shape[2])
+        # a constant map leaves the rounding of its mean, which is not signal
+        alive = (trace(P) > noise_floor(x, dtype))[:, None, None]
+        ctx.save_for_backward(x, alive)
+        ctx.dtype = dtype
+        return P.mul_(alive)
 
     @staticmethod
     def backward(ctx, G: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
+        x, alive = ctx.saved_tensors
         with torch.no_grad(), outside_autocast(x):
             Xc = centre(x, ctx.dtype)
-            gradient = ((G + G.mT).div_(Xc.shape[2]) @ Xc).to(x.dtype).reshape(x.shape)
+            gradient = ((G + G.mT).mul_(alive / Xc.shape[2]) @ Xc).to(x.dtype).reshape(x.shape)
         return first_order(gradient, G, x), None
 
 

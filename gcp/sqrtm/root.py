@@ -26,6 +26,8 @@ from gcp.sqrtm.method import Method
 
 SIDES = ("auto", "channel", "sample")
 FORMS = ("folded", "published")
+# relative to the largest entry: above rounding and finite differences, below what a mistake looks like
+SKEW, INDEFINITE = 1e-3, 1e-5
 NO_OPTIONS: Mapping[str, Any] = {}
 
 
@@ -188,11 +190,11 @@ def _check_matrix(P: Tensor) -> None:
         return
     require_finite(P, "the entries of matrix")
     P = P.detach().to(torch.promote_types(P.dtype, torch.float32))
-    tolerance = torch.finfo(P.dtype).eps ** 0.5 * P.abs().amax((1, 2))
-    skew = (P - P.mT).abs().amax((1, 2)) > tolerance
+    scale = P.abs().amax((1, 2))
+    skew = (P - P.mT).abs().amax((1, 2)) > SKEW * scale
     if bool(skew.any()):
         raise ShapeError(f"matrix {int(skew.nonzero()[0])} of the batch is not symmetric; pass (P + P.mT) / 2.")
-    shift = P.shape[1] * tolerance + torch.finfo(P.dtype).tiny
+    shift = INDEFINITE * scale + torch.finfo(P.dtype).tiny
     failed = torch.linalg.cholesky_ex(add_identity_(sym(P), shift)).info > 0
     if bool(failed.any()):
         raise ShapeError(

@@ -238,3 +238,16 @@ def test_data_that_have_changed(folder_run, train, image_folder, refused, at_upd
             path.unlink()
         (image_folder / split / "ant").rmdir()
     assert train("resume=x").code == 0
+
+
+def test_an_image_that_is_gone(folder_run, train, image_folder, refused, at_update, here):
+    """The held-out images would be others, and those of before would be trained on."""
+    at_update(2, lambda _: signal.raise_signal(signal.SIGINT))
+    assert folder_run().code == 130
+    path = image_folder / "train" / "dog" / "3.png"
+    whole = path.read_bytes()
+    path.unlink()
+    text = refused(train("resume=x"))
+    assert "last.pt was trained on other images: train (" in text and "Put the files back" in text
+    path.write_bytes(whole)
+    assert train("resume=x").code == 0

@@ -232,3 +232,20 @@ def test_sixteen_bits_are_refused(make_tree):
     splits = folder(root)
     with pytest.raises(DataError, match="has mode 'I;16'; allowed are 8 bits per channel"):
         splits.test[names(splits.test).index("test/cat/000.png")]
+
+
+def test_links_that_lead_back_are_not_followed(make_tree):
+    root = make_tree(FULL)
+    before = names(folder(root).train)
+    (root / "train" / "cat" / "again").symlink_to(root / "train")
+    (root / "train" / "cat" / "self").symlink_to(root / "train" / "cat")
+    assert names(folder(root).train) == before
+
+
+def test_fingerprint_follows_the_files_and_not_the_place(make_tree):
+    first, second = make_tree(FULL, root="a"), make_tree(FULL, root="b")
+    assert folder(first).fingerprint() == folder(second).fingerprint()
+    (second / "test" / "cat" / "001.jpg").unlink()
+    changed = folder(second).fingerprint()
+    assert changed["train"] == folder(first).fingerprint()["train"]
+    assert changed["test"] != folder(first).fingerprint()["test"]

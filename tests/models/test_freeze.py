@@ -32,8 +32,9 @@ def test_a_frozen_part_does_not_change_under_train(model, copied):
     assert {"head.reduction.0.weight", "head.reduction.1.running_mean", "classifier.weight"} <= changed
 
 
-def test_modes(model):
-    freeze(model, ["features.body.layer1", "head"])
+@pytest.mark.parametrize("stage", ["features.body.layer1", "features.layer1"])
+def test_modes(model, stage):
+    freeze(model, [stage, "head"])
     assert model.train() is model
     assert not model.features.body.layer1[0].bn1.training and not model.head.training
     assert model.features.body.layer2[0].bn1.training and model.training

@@ -39,7 +39,7 @@ def test_saves_the_features_only():
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         covariance(x)
-    assert [t.data_ptr() for t in saved] == [x.data_ptr()]
+    assert saved[0].data_ptr() == x.data_ptr() and sum(t.numel() for t in saved[1:]) == len(x)  # and a flag a sample
 
 
 def test_gram_has_the_eigenvalues_of_the_covariance():
@@ -77,3 +77,12 @@ def test_bad_shapes():
         samples(torch.ones(2, 0, 3, 3))
     with pytest.raises(ShapeError, match=r"at least two samples, but the feature map is 1x1"):
         samples(torch.ones(2, 3, 1, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_constant_map_has_covariance_zero(dtype):
+    """3.7 is no binary fraction: the mean of sixteen is not exactly 3.7, and what is left is not signal."""
+    x = torch.full((2, 3, 4, 4), 3.7, dtype=dtype, requires_grad=True)
+    P = covariance(x)
+    P.sum().backward()
+    assert not P.any() and not x.grad.any()
