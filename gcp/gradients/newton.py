@@ -30,33 +30,9 @@ class Newton(Rule):
     iterations: int = option(10, "Newton-Schulz steps k", minimum=1)
 
     def weight(self, kept: Tensor) -> Tensor:
-        y2, _, _, scale = self._divided_differences(kept)
         null = kept == 0
-        return (y2 * scale[:, None, None]).masked_fill(null[:, :, None] & null[:, None, :], 0)
-
-    def null_weight(self, kept: Tensor) -> Tensor:
-        _, _, z, scale = self._divided_differences(kept)
-        return z * scale[:, None]
-
-    def core(self, kept: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
-        y2, y, _, scale = self._divided_differences(kept)
-        null = kept == 0
-        a = kept * (scale * scale)[:, None]
-        diagonal = S.diagonal(dim1=1, dim2=2)
-        c = scale * (diagonal * (y / 2 - a * y2.diagonal(dim1=1, dim2=2))).sum(1)
-        W = (y2 * scale[:, None, None]).masked_fill(null[:, :, None] & null[:, None, :], 0)
-        return W * S, c
-
-    def published_gradient(self, P: Tensor, V: Tensor, clamped: Tensor, G: Tensor) -> Tensor:
-        return root_gradient(P, G, self.iterations)
-
-    def _divided_differences(self, kept: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """y[ij] (B, n, n), y (B, n), z (B, n) after k steps, and tau^(-1/2) (B,), 0 for a zero matrix."""
-        scale = inverse_or_zero(kept.sum(1).sqrt())
-        y = kept * (scale * scale)[:, None]
-        z = torch.ones_like(y)
-        n = y.shape[1]
-        y2 = y.new_ones(y.shape[0], n, n)
+        y, z, scale = self._start(kept)
+        y2 = y.new_ones(y.shape[0], y.shape[1], y.shape[1])
         z2 = torch.zeros_like(y2)
         for _ in range(self.iterations):
             t = (3 - z * y) / 2
@@ -64,4 +40,32 @@ class Newton(Rule):
             y2 = y[:, :, None] * t2 + y2 * t[:, None, :]
             z2 = z[:, :, None] * t2 + z2 * t[:, None, :]
             y, z = y * t, z * t
-        return y2, y, z, scale
+        return y2.mul_(scale[:, :, None]).masked_fill_(null[:, :, None] & null[:, None, :], 0)
+
+    def null_weight(self, kept: Tensor) -> Tensor:
+        _, z, scale = self._iterate(kept)
+        return z * scale
+
+    def core(self, kept: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
+        W = self.weight(kept)
+        y, _, scale = self._iterate(kept)
+        # sqrt(tau) W_ii is the derivative y'_i
+        slope = scale * y / 2 - kept * scale * scale * W.diagonal(dim1=1, dim2=2)
+        c = (S.diagonal(dim1=1, dim2=2) * slope).sum(1)
+        return W.mul_(S), c
+
+    def published_gradient(self, P: Tensor, V: Tensor, clamped: Tensor, G: Tensor) -> Tensor:
+        return root_gradient(P, G, self.iterations)
+
+    def _start(self, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """y = l / tau, z = 1, both (B, n), and tau^(-1/2) (B, 1), 0 for a zero matrix."""
+        scale = inverse_or_zero(kept.sum(1, keepdim=True).sqrt())
+        return kept * scale * scale, torch.ones_like(kept), scale
+
+    def _iterate(self, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """y and z (B, n) after k steps, and tau^(-1/2) (B, 1)."""
+        y, z, scale = self._start(kept)
+        for _ in range(self.iterations):
+            t = (3 - z * y) / 2
+            y, z = y * t, z * t
+        return y, z, scale

@@ -20,11 +20,11 @@ from gcp.gradients import Rule
 from gcp.ops.covariance import gram
 from gcp.ops.matrix import add_identity_, inverse_or_zero
 from gcp.ops.spectrum import eigh
-from gcp.sqrtm.method import Saved
+from gcp.sqrtm.method import Method, Saved
 
 
 @dataclass(frozen=True)
-class Eigen:
+class Eigen(Method):
     """Eigendecomposition with a rule in its folded form."""
 
     rule: Rule
@@ -60,7 +60,7 @@ class Eigen:
 
 
 @dataclass(frozen=True)
-class PublishedEigen:
+class PublishedEigen(Method):
     """Eigendecomposition with a rule in its published form; the channel side only."""
 
     rule: Rule
@@ -73,12 +73,6 @@ class PublishedEigen:
     def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
         P, clamped, V = saved
         return self.rule.published_gradient(P, V, clamped, G)
-
-    def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
-        raise AssertionError("the published form has no sample side")
-
-    def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
-        raise AssertionError("the published form has no sample side")
 
 
 def _range(Xc: Tensor, eigenvalues: Tensor, U: Tensor, scale: Tensor | float = 1.0) -> Tensor:

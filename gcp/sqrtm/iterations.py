@@ -19,7 +19,7 @@ from torch import Tensor
 from gcp.ops.covariance import gram
 from gcp.ops.matrix import add_identity_, inverse_or_zero, scaled, trace
 from gcp.solvers import Solver
-from gcp.sqrtm.method import Saved, silence
+from gcp.sqrtm.method import Method, Saved, silence
 
 
 def normalised_gram(Xc: Tensor, floor: Tensor, solver: Solver) -> tuple[Tensor, Tensor, Tensor]:
@@ -36,7 +36,7 @@ def deflate(A: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Iterations:
+class Iterations(Method):
     """A solver, differentiated through its iterations."""
 
     solver: Solver

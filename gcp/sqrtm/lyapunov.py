@@ -23,18 +23,26 @@ from gcp.ops.matrix import add_identity_, inverse_or_zero, scaled, sym
 from gcp.ops.polar_express import normalise, null_inverse_root, roots
 from gcp.solvers.approximant import Approximant
 from gcp.solvers.polar_express import PolarExpress
-from gcp.sqrtm.iterations import deflate, gram_side_root, normalised_gram
-from gcp.sqrtm.method import Saved, silence
+from gcp.sqrtm.iterations import Iterations, deflate, gram_side_root, normalised_gram
+from gcp.sqrtm.method import Method, Saved, silence
 
 # of the Lyapunov equation: in float32 below what rounding leaves in Y and Z
 POLAR_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 
 @dataclass(frozen=True)
-class PolarLyapunov:
+class PolarLyapunov(Method):
     """Minimax quintics forward, Lyapunov equation backward; saves both roots of the smaller side."""
 
     solver: PolarExpress
+
+    def settle(self, dtype: torch.dtype, smaller: bool | None) -> tuple[Method, torch.dtype]:
+        if smaller is False:  # singular, and float32 does not carry its inverse root
+            return self, torch.float64
+        if smaller is None or dtype == torch.float64:
+            # a matrix alone does not tell whether it is singular; in float64 the derivative of the steps is exact
+            return Iterations(self.solver), dtype
+        return self, dtype
 
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
         P = silence(P, floor)
@@ -79,7 +87,7 @@ class PolarLyapunov:
 
 
 @dataclass(frozen=True)
-class ApproximantLyapunov:
+class ApproximantLyapunov(Method):
     """MPA or MTP forward, Lyapunov equation of their own output backward."""
 
     solver: Approximant

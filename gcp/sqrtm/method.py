@@ -5,8 +5,6 @@ centred samples Xc (B, d, M); `floor` (B,) is the total variance that counts as 
 is all that its backward gets, and no backward decomposes again.
 """
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
@@ -15,24 +13,31 @@ from gcp.ops.matrix import trace
 Saved = tuple[Tensor, ...]
 
 
-class Method(Protocol):
+class Method:
     """A forward solver with its backward."""
+
+    def settle(self, dtype: torch.dtype, smaller: bool | None) -> "tuple[Method, torch.dtype]":
+        """The method and the precision to compute with, asked for `dtype` on the smaller side of a feature map.
+
+        `smaller` is False on the larger side, and None for a matrix without features.
+        """
+        return self, dtype
 
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
         """Q (B, d, d) and what the gradient needs."""
-        ...
+        raise NotImplementedError
 
     def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
-        """dL/dP (B, d, d) for a symmetric upstream gradient G (B, d, d)."""
-        ...
+        """dL/dP (B, d, d), symmetric, for a symmetric upstream gradient G (B, d, d)."""
+        raise NotImplementedError
 
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
         """Q (B, d, d) by way of the Gram matrix, and what the gradient needs besides Xc."""
-        ...
+        raise NotImplementedError
 
     def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
         """dL/dXc (B, d, M) for a symmetric upstream gradient G (B, d, d)."""
-        ...
+        raise NotImplementedError
 
 
 def silence(P: Tensor, floor: Tensor | None) -> Tensor:

@@ -100,22 +100,15 @@ class Root:
         smaller_is_sample = d >= M
         on_samples = smaller_is_sample if self.side == "auto" else self.side == "sample"
         dtype = compute_dtype(x, self.precision, self.default_precision)
-        method = self.method
-        if isinstance(method, PolarLyapunov):
-            if on_samples != smaller_is_sample:
-                dtype = torch.float64  # the larger side is singular, and float32 does not carry its inverse root
-            elif dtype == torch.float64:
-                method = Iterations(method.solver)  # the derivative of the solver's own steps
+        method, dtype = self.method.settle(dtype, smaller=on_samples == smaller_is_sample)
         with outside_autocast(x):
             return FeatureRoot.apply(x, dtype, method, on_samples, packed)
 
     def of_matrix(self, P: Tensor) -> Tensor:
         """(B, d, d) -> (B, d, d)."""
-        method = self.method
-        if isinstance(method, PolarLyapunov):  # a matrix alone does not tell whether it is singular
-            method = Iterations(method.solver)
+        method, dtype = self.method.settle(compute_dtype(P, self.precision, self.default_precision), smaller=None)
         with outside_autocast(P):
-            return MatrixRoot.apply(P, compute_dtype(P, self.precision, self.default_precision), method)
+            return MatrixRoot.apply(P, dtype, method)
 
 
 def covariance_sqrt(
