@@ -19,7 +19,7 @@ MARGIN = 1.01  # rounding must not lift the largest eigenvalue above 1
 
 
 def normalise(P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """N (B,) >= l_max for P (B, d, d), A = P / n, and A^2, which the first step needs anyway."""
+    """n (B,) >= l_max for P (B, d, d), A = P / n, and A^2, which the first step needs anyway."""
     scale = inverse_or_zero(trace(P))[:, None, None]  # the fourth power of a small matrix underflows
     A = P * scale
     A2 = A @ A

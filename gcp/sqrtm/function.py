@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gcp.ops.covariance import centre, noise_floor
+from gcp.ops.covariance import centre, covariance_gradient, covariance_matrix, noise_floor
 from gcp.ops.first_order import first_order
 from gcp.ops.matrix import sym
 from gcp.ops.precision import output_dtype, outside_autocast
@@ -38,11 +38,11 @@ class FeatureRoot(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, dtype: torch.dtype, method: Method, on_samples: bool, packed: bool) -> Tensor:
-        Xc, floor = centre(x, dtype), noise_floor(x, dtype)
+        floor = noise_floor(x, dtype)
         if on_samples:
-            Q, saved = method.sample_root(Xc, floor)
+            Q, saved = method.sample_root(centre(x, dtype), floor)
         else:
-            Q, saved = method.matrix_root((Xc @ Xc.mT).div_(Xc.shape[2]), floor)
+            Q, saved = method.matrix_root(covariance_matrix(x, dtype), floor)
         ctx.method, ctx.dtype, ctx.on_samples, ctx.packed = method, dtype, on_samples, packed
         ctx.save_for_backward(x, *saved)
         return (select(Q) if packed else Q).to(output_dtype(x))
@@ -51,11 +51,10 @@ class FeatureRoot(torch.autograd.Function):
     def backward(ctx, G: Tensor) -> tuple[Tensor, None, None, None, None]:
         x, *saved = ctx.saved_tensors
         with torch.no_grad(), outside_autocast(x):
-            Xc = centre(x, ctx.dtype)
             S = spread(G.to(ctx.dtype), x.shape[1]) if ctx.packed else sym(G).to(ctx.dtype)
             if ctx.on_samples:
-                gradient = ctx.method.sample_gradient(S, Xc, tuple(saved))
-            else:  # dP is symmetric, so (dP + dP^T) Xc / M is one product
-                gradient = ctx.method.matrix_gradient(S, tuple(saved)).mul(2 / Xc.shape[2]) @ Xc
-            gradient = gradient.to(x.dtype).reshape(x.shape)
+                gradient = ctx.method.sample_gradient(S, centre(x, ctx.dtype), tuple(saved))
+                gradient = gradient.to(x.dtype).reshape(x.shape)
+            else:
+                gradient = covariance_gradient(ctx.method.matrix_gradient(S, tuple(saved)), x)
         return first_order(gradient, G, x), None, None, None, None
