@@ -7,6 +7,7 @@ Persson, Musco and Gower 2025 (arXiv:2505.16932).
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -29,7 +30,8 @@ class PolarExpress(Solver):
     lower: float = option(5e-3, "roots of eigenvalues resolved, relative to the largest", minimum=0)
     steps: int = option(6, "quintic steps", minimum=1)
 
-    quintics: Quintics = field(init=False, repr=False)
+    if TYPE_CHECKING:  # no field: torch.compile before 2.12 would pass it to the constructor
+        quintics: Quintics = field(init=False)
 
     def __post_init__(self) -> None:
         check_fraction("polar_express", "lower", self.lower)
