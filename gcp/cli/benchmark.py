@@ -1,12 +1,11 @@
 """`python scripts/benchmark_heads.py [--heads NAME ...] [--map N ...] ...`."""
 
-from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from gcp.cli.arguments import parse
-from gcp.errors import GCPError, OptionError, UnknownNameError
+from gcp.cli.flags import Flags, choice, find_device, numbers, target
+from gcp.errors import GCPError
 
 MANY = 1000
 FLAGS = {
@@ -38,8 +37,6 @@ Time, memory and error of pooling heads: one table for each feature map (batch, 
 Example:
   python scripts/benchmark_heads.py --heads svd_pade newton_schulz polar_express --map 7 14 --baseline
 """
-
-Flags = dict[str, list[str]]
 
 
 def main(argv: list[str]) -> int:
@@ -104,65 +101,20 @@ def read_settings(flags: Flags) -> dict[str, Any]:
         OptionError: a value outside what is allowed.
         UnknownNameError: not one of the names that a flag takes.
     """
-    precision = _choice(flags, "--precision", PRECISIONS)
+    precision = choice(flags, "--precision", PRECISIONS)
     return {
         "heads": flags.get("--heads"),
-        "batch": _numbers(flags, "--batch", [16], 1),
-        "dim": _numbers(flags, "--dim", [256], 1),
-        "map": _numbers(flags, "--map", [7, 14, 28], 1),
-        "dtype": _choice(flags, "--dtype", DTYPES),
-        "side": _choice(flags, "--side", ("auto", "channel", "sample")),
+        "batch": numbers(flags, "--batch", [16], 1),
+        "dim": numbers(flags, "--dim", [256], 1),
+        "map": numbers(flags, "--map", [7, 14, 28], 1),
+        "dtype": choice(flags, "--dtype", DTYPES),
+        "side": choice(flags, "--side", ("auto", "channel", "sample")),
         "precision": None if precision == "default" else precision,
         "device": flags.get("--device", ["cpu"])[0],
-        "repeats": _numbers(flags, "--repeats", [7], 1)[0],
-        "warmup": _numbers(flags, "--warmup", [2], 0)[0],
+        "repeats": numbers(flags, "--repeats", [7], 1)[0],
+        "warmup": numbers(flags, "--warmup", [2], 0)[0],
         "baseline": "--baseline" in flags,
-        "json": _target(flags.get("--json", [None])[0]),
-        "threads": _numbers(flags, "--threads", [1], 1)[0] if "--threads" in flags else None,
-        "seed": _numbers(flags, "--seed", [0], 0)[0],
+        "json": target(flags.get("--json", [None])[0]),
+        "threads": numbers(flags, "--threads", [1], 1)[0] if "--threads" in flags else None,
+        "seed": numbers(flags, "--seed", [0], 0)[0],
     }
-
-
-def find_device(name: str) -> Any:
-    """The torch device of that name.
-
-    Raises:
-        OptionError: no such device, or a GPU that is not there.
-    """
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise OptionError(f"--device is {name!r}; allowed: cpu, cuda, cuda:0, cuda:1 and so on.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise OptionError(f"--device is {name}, but {found or 'no'} GPU is available. Type --device cpu.")
-    return device
-
-
-def _numbers(flags: Flags, flag: str, default: list[int], least: int) -> list[int]:
-    words = flags.get(flag)
-    if words is None:
-        return default
-    for word in words:
-        if not (word.isascii() and word.isdigit() and int(word) >= least):
-            raise OptionError(f"{flag} is {word!r}; allowed: a whole number >= {least}.")
-    return [int(word) for word in words]
-
-
-def _choice(flags: Flags, flag: str, allowed: Sequence[str]) -> str:
-    """The value of a flag; its default is the first allowed one."""
-    value = flags.get(flag, [allowed[0]])[0]
-    if value not in allowed:
-        raise UnknownNameError(flag.lstrip("-"), value, allowed)
-    return value
-
-
-def _target(path: str | None) -> str | None:
-    """Refuse a file that cannot be written before minutes are spent on what should go into it."""
-    if path is not None and (Path(path).is_dir() or not Path(path).resolve().parent.is_dir()):
-        raise OptionError(f"--json {path}: not a file in a folder that exists.")
-    return path

@@ -1,0 +1,152 @@
+"""`python scripts/benchmark_layers.py [--tasks NAME ...] [--dim N ...] ...`."""
+
+from pathlib import Path
+from typing import Any
+
+from gcp.cli.arguments import parse
+from gcp.cli.flags import Flags, find_device, numbers
+from gcp.errors import GCPError, OptionError, UnknownNameError
+
+TASKS = ("apply", "build", "logdet")
+MANY = 1000
+FLAGS = {
+    **dict.fromkeys(("--tasks", "--methods", "--dim", "--columns", "--blocks"), (1, MANY)),
+    **dict.fromkeys(("--device", "--json", "--plot", "--repeats", "--warmup", "--threads", "--seed"), (1, 1)),
+    "--help": (0, 0),
+}
+
+USAGE = """\
+Time of orthogonal layers, forward and backward, against what else there is.
+
+  python scripts/benchmark_layers.py [flags]
+
+  --tasks            apply   W X of a square orthogonal W (d, d)
+                     build   a weight (d / 8, d) with orthonormal rows
+                     logdet  log |det W| and W^(-1) Y of a square W (d, d)           (all three)
+  --methods NAME ... gcp gcp_rebuild sequential householder_product torch_householder torch_cayley
+                     torch_matrix_exp geotorch dense; ours is always there           (all that are installed)
+  --dim N ...        64 256 512 1024       --columns N ...  of X and Y (32)
+  --blocks N ...     our method also with these numbers of reflectors in a block
+  --device           cpu, cuda, cuda:1 ... (cpu)
+  --repeats N        timed rounds, of which the median is shown (7)      --warmup N  rounds before them (1)
+  --json FILE        everything, with least and greatest times, versions and the command line
+  --plot FILE        forward + backward over d, as PNG
+  --threads N        of the processor (1: then times are of the processor, not of the clock)
+  --seed N           of weights and columns (0)
+
+Example:
+  python scripts/benchmark_layers.py --tasks apply --dim 512 784 1024 --plot layers.png
+"""
+
+
+def main(argv: list[str]) -> int:
+    """The command. Returns the exit code; faults are raised as GCPError."""
+    arguments = parse(argv, FLAGS)
+    if arguments.overrides:
+        raise GCPError(f"unexpected {arguments.overrides[0]!r}: this command takes flags only; see --help.")
+    if "--help" in arguments.flags:
+        print(USAGE)
+        return 0
+    return _measure(arguments.flags)
+
+
+def _measure(flags: Flags) -> int:
+    settings = read_settings(flags)
+    import torch
+    from tqdm import tqdm
+
+    from gcp.analysis.layer_benchmark import compare
+    from gcp.analysis.layer_methods import METHODS, Place, select
+    from gcp.engine.environment import describe_environment
+    from gcp.engine.files import write_json
+
+    known = {name: None for methods in METHODS.values() for name in methods}
+    for name in settings["methods"] or []:
+        if name not in known:
+            raise UnknownNameError("method", name, known)
+    torch.set_num_threads(settings["threads"])
+    device = find_device(settings["device"])
+    environment = describe_environment(device)
+    print(heading(settings, environment))
+    points: list[dict[str, Any]] = []
+    for task in settings["tasks"]:
+        methods = select(task, settings["methods"])
+        for d in settings["dim"]:
+            for m in settings["columns"] if task != "build" else settings["columns"][:1]:
+                point = compare(
+                    task,
+                    methods,
+                    Place(d, m, device, settings["seed"]),
+                    settings["blocks"],
+                    settings["repeats"],
+                    settings["warmup"],
+                    lambda rounds: tqdm(rounds, desc="rounds", leave=False, disable=None),
+                )
+                points.append(point)
+                print(f"\n{table(point)}", flush=True)
+    if settings["json"] is not None:
+        write_json(settings["json"], {"settings": settings, "environment": environment, "points": points})
+    if settings["plot"] is not None:
+        from gcp.analysis.layer_plot import draw_times
+
+        draw_times(points, settings["plot"])
+    return 0
+
+
+def read_settings(flags: Flags) -> dict[str, Any]:
+    """Flags as plain values with their defaults.
+
+    Raises:
+        OptionError: a value outside what is allowed.
+        UnknownNameError: not a task.
+    """
+    tasks = flags.get("--tasks", list(TASKS))
+    for task in tasks:
+        if task not in TASKS:
+            raise UnknownNameError("task", task, TASKS)
+    return {
+        "tasks": tasks,
+        "methods": flags.get("--methods"),
+        "dim": numbers(flags, "--dim", [64, 256, 512, 1024], 1),
+        "columns": numbers(flags, "--columns", [32], 1),
+        "blocks": numbers(flags, "--blocks", [], 1),
+        "device": flags.get("--device", ["cpu"])[0],
+        "repeats": numbers(flags, "--repeats", [7], 1)[0],
+        "warmup": numbers(flags, "--warmup", [1], 0)[0],
+        "threads": numbers(flags, "--threads", [1], 1)[0],
+        "seed": numbers(flags, "--seed", [0], 0)[0],
+        "json": _target(flags, "--json"),
+        "plot": _target(flags, "--plot"),
+    }
+
+
+def _target(flags: Flags, flag: str) -> str | None:
+    """Refuse a file that cannot be written before minutes are spent on what should go into it."""
+    path = flags[flag][0] if flag in flags else None
+    if path is not None and (Path(path).is_dir() or not Path(path).resolve().parent.is_dir()):
+        raise OptionError(f"{flag} {path}: not a file in a folder that exists.")
+    return path
+
+
+def heading(settings: dict[str, Any], environment: dict[str, Any]) -> str:
+    """Machine and meaning of the columns."""
+    on = "" if environment["device"] == "cpu" else f"{environment['device']}, "
+    clock = "processor time" if settings["threads"] == 1 and not on else "elapsed time"
+    return (
+        f"machine   {on}{environment['processor']}, {environment['threads']} of {environment['cores']} threads, torch "
+        f"{environment['packages']['torch']}\n"
+        f"columns   medians of {settings['repeats']} rounds in which the methods take turns, ms of {clock}; x ours: "
+        f"forward +\n          backward over that of gcp; above 1 gcp is faster"
+    )
+
+
+def table(point: dict[str, Any]) -> str:
+    """The times at one size."""
+    size = f"({max(point['d'] // 8, 1)}, {point['d']})" if point["task"] == "build" else f"d {point['d']}"
+    title = f"{point['task']}, {size}" + ("" if point["task"] == "build" else f", {point['columns']} columns")
+    lines = [title, f"{'method':<22}{'forward':>11}{'backward':>11}{'both':>11}{'least':>11}{'x ours':>9}"]
+    for row in point["rows"]:
+        times = row["time_ms"]
+        cells = [times[phase]["median"] for phase in ("forward", "backward", "both")] + [times["both"]["min"]]
+        lines.append(f"{row['method']:<22}" + "".join(f"{c:>11.2f}" for c in cells) + f"{row['ratio']['both']:>9.2f}")
+    return "\n".join(lines)

@@ -1,0 +1,136 @@
+r"""Layers that are their own singular value decomposition: W = U diag(s) V^T, U and V products of reflectors.
+
+Determinant, inverse, spectral norm and condition number cost a pass over s; bounds of s are bounds of the layer.
+"""
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gcp.errors import ShapeError
+from gcp.layers.factored import Factored, Pointwise
+from gcp.layers.frame import Frame
+from gcp.layers.orthonormal import as_matrix
+from gcp.layers.spectrum import Spectrum
+
+Self = TypeVar("Self", bound="SVDLinear")
+
+
+class SVDLinear(Factored):
+    """y = W x + b on the last dimension, W = U diag(s) V^T (out, in) with r = min(in, out) singular values.
+
+    At the start U and V are Haar-distributed and s = 1. `inverse(y)` is V diag(1/s) U^T (y - b).
+
+    Args:
+        in_features, out_features: sizes.
+        bias: a trained bias, zero at the start.
+        spectrum: of `gcp.layers.spectrum`: `exp`, `softplus`, `box`, `fixed`, `free`.
+        reflectors: the number for each of U and V, None is r.
+        block: reflectors in a block, see `householder_apply`.
+        init: of U and V, `haar` or `identity`.
+        **options: of the spectrum.
+
+    Raises:
+        OptionError: a size below 1, an unknown init or option; UnknownNameError: an unknown spectrum.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        spectrum: str = "exp",
+        reflectors: int | None = None,
+        block: int | None = None,
+        init: str = "haar",
+        **options: Any,
+    ):
+        super().__init__(in_features, out_features, bias)
+        r = min(in_features, out_features)
+        self.left = Frame(out_features, r, reflectors, block, init)
+        self.right = Frame(in_features, r, reflectors, block, init)
+        self.spectrum = Spectrum(r, spectrum, **options)
+
+    @property
+    def singular_values(self) -> Tensor:
+        """s (r,), in no order; with `free` they may be negative, and |s| are the singular values."""
+        return self.spectrum()
+
+    def multiply(self, X: Tensor) -> Tensor:
+        return self.left.multiply(self.spectrum()[:, None] * self.right.adjoint(X))
+
+    def solve(self, Y: Tensor) -> Tensor:
+        return self.right.multiply(self.left.adjoint(Y) / self.spectrum()[:, None])
+
+    def build(self) -> Tensor:
+        return (self.left.matrix() * self.spectrum()) @ self.right.matrix().mT
+
+    def build_inverse(self) -> Tensor:
+        return (self.right.matrix() / self.spectrum()) @ self.left.matrix().mT
+
+    def slogdet(self, positions: int = 1) -> tuple[Tensor, Tensor]:
+        """Sign and log |det W| (shape () each), of W applied at so many positions: height times width for a map.
+
+        Raises:
+            ShapeError: W is not square.
+        """
+        if self.in_features != self.out_features:
+            raise ShapeError(f"a determinant needs a square matrix, W is {self.out_features} x {self.in_features}.")
+        sign, logarithm = self.spectrum.slogdet()
+        return (self.left.sign() * self.right.sign() * sign) ** positions, positions * logarithm
+
+    def sigma_max(self) -> Tensor:
+        """The spectral norm, the Lipschitz constant of the layer, shape ()."""
+        return self.spectrum().abs().amax()
+
+    def sigma_min(self) -> Tensor:
+        """The least singular value, shape ()."""
+        return self.spectrum().abs().amin()
+
+    def cond(self) -> Tensor:
+        """The condition number sigma_max / sigma_min, shape ()."""
+        return self.sigma_max() / self.sigma_min()
+
+    @classmethod
+    def from_linear(
+        cls: type[Self], layer: nn.Linear | nn.Conv2d, spectrum: str = "exp", block: int | None = None, **options: Any
+    ) -> Self:
+        """The same function as a trained `nn.Linear`, or 1x1 `nn.Conv2d`, in its dtype and on its device.
+
+        Raises:
+            OptionError: singular values that the spectrum cannot have.
+            ShapeError: a convolution with groups, stride or padding, or one that is not 1x1.
+        """
+        W = as_matrix(check_pointwise(layer).weight.detach())
+        U, s, Vh = torch.linalg.svd(W.double(), full_matrices=False)
+        made = cls(W.shape[1], W.shape[0], layer.bias is not None, spectrum, block=block, **options).to(W)
+        made.left.assign(U)
+        made.right.assign(Vh.mT)
+        made.spectrum.assign(s)
+        if made.bias is not None and layer.bias is not None:
+            made.bias.data.copy_(layer.bias.detach())
+        return made
+
+
+LinearSVD = SVDLinear
+
+
+class SVDConv1x1(Pointwise, SVDLinear):
+    """`SVDLinear` on the channels of (B, C, H, W); its log-determinant is `slogdet(H * W)` for a sample."""
+
+    @classmethod
+    def from_conv(
+        cls, layer: nn.Conv2d, spectrum: str = "exp", block: int | None = None, **options: Any
+    ) -> "SVDConv1x1":
+        """`from_linear`, under the name for convolutions."""
+        return cls.from_linear(layer, spectrum, block, **options)
+
+
+def check_pointwise(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    """The layer. Raises ShapeError for a convolution that does more than multiply the channels by a matrix."""
+    if isinstance(layer, nn.Conv2d):
+        given = (layer.kernel_size, layer.stride, layer.padding, layer.groups)
+        if given not in (((1, 1), (1, 1), (0, 0), 1), ((1, 1), (1, 1), "valid", 1)):
+            raise ShapeError(f"a 1x1 convolution of stride 1, no padding and one group is needed, got {layer}.")
+    return layer

@@ -1,0 +1,125 @@
+"""Layers with orthonormal columns or rows: lengths, angles and gradients pass through a square one unchanged."""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from gcp.errors import OptionError, ShapeError
+from gcp.layers.factored import Factored, Pointwise
+from gcp.layers.frame import Frame
+
+Self = TypeVar("Self", bound="OrthogonalLinear")
+
+
+class OrthogonalLinear(Factored):
+    """y = W x + b on the last dimension; W (out, in) has orthonormal columns, or rows where out < in.
+
+    W = H_1 ... H_k E, or its transpose where out < in; see `Frame`. `inverse(y)` is W^T (y - b).
+
+    Args:
+        in_features, out_features: sizes.
+        bias: a trained bias, zero at the start.
+        reflectors: their number k, None is min(in, out), which reaches every such matrix (of one determinant where
+            in = out).
+        block: reflectors in a block, see `householder_apply`.
+        init: `haar`, or `identity`: ones on the diagonal, zeros elsewhere.
+
+    Raises:
+        OptionError: a size below 1, or an unknown init.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        reflectors: int | None = None,
+        block: int | None = None,
+        init: str = "haar",
+    ):
+        super().__init__(in_features, out_features, bias)
+        self.frame = Frame(max(in_features, out_features), min(in_features, out_features), reflectors, block, init)
+
+    @property
+    def _tall(self) -> bool:
+        return self.out_features >= self.in_features
+
+    def multiply(self, X: Tensor) -> Tensor:
+        return self.frame.multiply(X) if self._tall else self.frame.adjoint(X)
+
+    def solve(self, Y: Tensor) -> Tensor:
+        return self.frame.adjoint(Y) if self._tall else self.frame.multiply(Y)
+
+    def build(self) -> Tensor:
+        return self.frame.matrix() if self._tall else self.frame.matrix().mT
+
+    def build_inverse(self) -> Tensor:
+        return self.build().mT
+
+    @classmethod
+    def from_matrix(cls: type[Self], W: Tensor, bias: Tensor | None = None, block: int | None = None) -> Self:
+        """The layer of a given W (out, in), or (out, in, 1, 1), in its dtype and on its device.
+
+        Raises:
+            ShapeError: neither columns nor rows are orthonormal; `nearest_orthonormal` makes them so.
+        """
+        out_features, in_features = as_matrix(W).shape
+        return cls(in_features, out_features, bias is not None, block=block)._take(W, bias)
+
+    @torch.no_grad()
+    def _take(self: Self, W: Tensor, bias: Tensor | None) -> Self:
+        matrix = as_matrix(W)
+        self.to(matrix)
+        self.frame.assign(matrix if self._tall else matrix.mT)
+        if self.bias is not None and bias is not None:
+            self.bias.copy_(bias)
+        return self
+
+
+class Orthogonal(OrthogonalLinear):
+    """y = W x with an orthogonal W (d, d) on the last dimension of x; `inverse(y)` is exact.
+
+    Args as `OrthogonalLinear`. The determinant is that of the start: either sign with `haar`, 1 with `identity`.
+    """
+
+    def __init__(self, d: int, reflectors: int | None = None, block: int | None = None, init: str = "haar"):
+        super().__init__(d, d, False, reflectors, block, init)
+
+    @classmethod
+    def from_matrix(cls, W: Tensor, bias: Tensor | None = None, block: int | None = None) -> "Orthogonal":
+        """The layer of a given orthogonal W (d, d), of either determinant, in its dtype and on its device.
+
+        Raises:
+            ShapeError: not orthogonal.
+            OptionError: a bias, which this layer has not.
+        """
+        if bias is not None:
+            raise OptionError("an Orthogonal has no bias; use OrthogonalLinear.from_matrix(W, bias).")
+        if W.ndim != 2 or W.shape[0] != W.shape[1]:
+            raise ShapeError(f"a square matrix (d, d) is needed, got shape {tuple(W.shape)}.")
+        return cls(len(W), block=block)._take(W, None)
+
+    def slogdet(self) -> tuple[Tensor, Tensor]:
+        """Sign and log of the absolute value (zero) of the determinant, shape () each."""
+        sign = self.frame.sign()
+        return sign, torch.zeros_like(sign)
+
+
+class OrthogonalConv1x1(Pointwise, OrthogonalLinear):
+    """`OrthogonalLinear` on the channels of (B, C, H, W): `nn.Conv2d(in_channels, out_channels, 1)`."""
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """The matrix (out, in) of a weight (out, in) or (out, in, 1, 1).
+
+    Raises:
+        ShapeError: another shape.
+    """
+    if weight.ndim == 4 and weight.shape[2:] == (1, 1):
+        weight = weight[:, :, 0, 0]
+    if weight.ndim != 2 or not weight.is_floating_point():
+        raise ShapeError(
+            f"floating-point (out, in) or (out, in, 1, 1) is needed, got {weight.dtype} of shape {tuple(weight.shape)}."
+        )
+    return weight

@@ -1,0 +1,93 @@
+"""The benchmark of layers: methods that compute the same thing, and its command line."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gcp.analysis.layer_methods import METHODS, Place, householder_product, select, sequential
+from gcp.cli.benchmark_layers import main
+from gcp.cli.main import run
+from gcp.layers import householder_apply
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_layers.py"
+TINY = ["--dim", "8", "16", "--columns", "3", "--repeats", "1", "--warmup", "0"]
+
+
+def test_the_sequential_product_is_ours():
+    V, X = torch.randn(7, 5, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    assert torch.allclose(sequential(V, X), householder_apply(V, X))
+
+
+def test_torchs_product_is_ours():
+    V, X = torch.randn(5, 5, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    reflectors = V.mT.tril(-1).mT + torch.eye(5, dtype=torch.float64)
+    assert torch.allclose(householder_product(V, X), householder_apply(reflectors, X))
+
+
+@pytest.mark.parametrize("task", ["apply", "build"])
+def test_methods_are_orthogonal(task):
+    for name in select(task, None):
+        if name != "dense":
+            work = METHODS[task][name](Place(16, 5))
+            (out,) = work.call()
+            x = work.leaves[0]
+            lengths = x.norm(dim=1) if task == "apply" else torch.ones(2)
+            assert torch.allclose(out.norm(dim=1), lengths, atol=1e-4), name
+
+
+def test_log_determinants_and_inverses():
+    for name in select("logdet", None):
+        work = METHODS["logdet"][name](Place(6, 4))
+        logarithm, x = work.call()
+        assert logarithm.shape == () and x.shape == (4, 6)
+        assert len(torch.autograd.grad((logarithm, x), work.leaves, (logarithm, x), allow_unused=True)) > 1
+
+
+def test_everything_is_written(tmp_path, capsys):
+    files = ["--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "r.png")]
+    words = ["--methods", "sequential", "dense", "torch_cayley", "--blocks", "4", *TINY, *files]
+    threads = torch.get_num_threads()
+    try:
+        assert run(main, words) == 0
+    finally:
+        torch.set_num_threads(threads)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 120
+    assert "apply, d 8, 3 columns" in text and "build, (2, 16)" in text
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert set(result) == {"settings", "environment", "points"} and len(result["points"]) == 6
+    rows = {row["method"]: row for row in result["points"][0]["rows"]}
+    assert list(rows) == ["gcp", "sequential", "torch_cayley", "dense", "gcp:4"]
+    assert rows["gcp"]["ratio"]["both"] == 1 and rows["dense"]["time_ms"]["both"]["median"] > 0
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tasks", "aply"], "unknown task 'aply'. Did you mean 'apply'"),
+        (["--methods", "sequentil"], "unknown method 'sequentil'. Did you mean 'sequential'"),
+        (["--dim", "0"], "--dim is '0'; allowed: a whole number >= 1"),
+        (["--blocks", "x"], "--blocks is 'x'"),
+        (["--device", "tpu9"], "--device is 'tpu9'"),
+        (["--plot", "/no/such/folder/x.png"], "not a file in a folder that exists"),
+        (["--dims", "4"], "unknown flag '--dims'. Did you mean '--dim'"),
+        (["dim=4"], "takes flags only"),
+    ],
+)
+def test_faults_are_one_line(words, message, capsys):
+    assert run(main, words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and re.search(message, error)
+
+
+def test_script_runs_outside_its_folder(tmp_path):
+    words = ["--tasks", "logdet", *TINY]
+    done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "logdet, d 16" in done.stdout
