@@ -2,27 +2,25 @@
 
 Writing: into a temporary file of the same folder, synced to the disk, then renamed over the old one; at every
 moment there is a whole `last.pt`. The ones before stay as `last-1.pt`, `last-2.pt`, ... (hard links, no copy).
-Reading: a torch file is a zip archive whose records carry CRC-32 sums; they are checked before anything is
-unpickled, and only tensors and plain Python are admitted (`weights_only=True`).
+Reading: the archive is checked before anything is unpickled, and only tensors and plain Python are admitted (see
+`gcp.models.checkpoints.archive`).
 """
 
 import errno
 import logging
 import os
 import shutil
-import zipfile
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 
 from gcp.errors import CheckpointError, nearest
+from gcp.models.checkpoints.archive import Unreadable, damage, is_archive, unpickle
 
 log = logging.getLogger("gcp")
 
 FORMAT = 1  # of the dictionary in the file; a reader refuses what is newer than itself
 OLDEST = 100  # more files than this are never kept
-DIRECTORY = 0x10  # attribute of a record for which torch would return memory that nothing was read into
 
 
 def older(path: Path, age: int) -> Path:
@@ -113,12 +111,15 @@ def load(path: str | Path) -> dict:
         here = f" {path.parent} has {', '.join(found)}." if found else ""
         near = nearest(path.name, found)
         raise CheckpointError(f"no checkpoint {path}.{here}" + (f" Did you mean {near!r}?" if near else ""))
-    _verify(path)
+    fault = damage(path)
+    if fault:
+        # An archive that is cut has lost the directory at its end.
+        what = "damaged" if is_archive(path) else "damaged or truncated"
+        raise CheckpointError(f"checkpoint {path} is {what}: {fault}.{_other(path)}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"checkpoint {path} cannot be read: {cause}.{_other(path)}") from error
+        state = unpickle(path)
+    except Unreadable as reason:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {reason}.{_other(path)}") from reason
     if not isinstance(state, dict) or "model" not in state or not isinstance(state.get("format"), int):
         keys = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(
@@ -130,23 +131,10 @@ def load(path: str | Path) -> dict:
     return state
 
 
-def _verify(path: Path) -> None:
-    """Check every record of the archive: as torch writes them (files, not compressed), and its CRC-32."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            odd = (r.filename for r in records if r.compress_type or r.external_attr & DIRECTORY)
-            damaged = next(odd, None) or archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path} is damaged or truncated: {error}.{_other(path)}") from error
-    if damaged:
-        raise CheckpointError(f"checkpoint {path} is damaged: record {damaged} fails its check.{_other(path)}")
-
-
 def _other(path: Path) -> str:
     """` An older one is ...` for the newest older file whose archive opens, or an empty string."""
     for candidate in candidates(path.parent, path.name.split("-")[0].removesuffix(path.suffix) + path.suffix):
-        if candidate != path and zipfile.is_zipfile(candidate):
+        if candidate != path and is_archive(candidate):
             return f" The previous checkpoint is {candidate}."
     return ""
 

@@ -48,7 +48,10 @@ class Classifier(nn.Module):
         self.arguments = dict(arguments or {})
 
     def forward(self, images: Tensor) -> Tensor:
-        pooled = self.head(self.features(images))
+        return self.logits(self.head(self.features(images)))
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """What the head gives (B, d) -> logits (B, num_classes)."""
         if not torch.is_autocast_enabled(pooled.device.type):
             # Heads answer half precision in float32, which a classifier in half precision does not take.
             pooled = pooled.to(next(self.classifier.parameters()).dtype)

@@ -12,6 +12,7 @@ from gcp.models.cifar_resnet import DEPTHS, cifar_resnet
 from gcp.registry import Entry, Registry
 
 PREFIX = "torchvision/"
+REGISTERED = "gcp_"
 
 # name -> builder(in_chans) of a body that maps images to a feature map.
 OURS: Registry[Callable[[int], nn.Module]] = Registry("backbone")
@@ -35,7 +36,9 @@ def _timm_entries() -> tuple[Entry, ...]:
     import timm
 
     families = {name: family for family in timm.list_modules() for name in timm.list_models(module=family)}
-    return tuple(Entry(name, name, f"timm, family {families.get(name, '?')}") for name in timm.list_models())
+    # What `gcp.timm` registers there are whole models of ours, and no backbones.
+    theirs = [name for name in timm.list_models() if not name.startswith(REGISTERED)]
+    return tuple(Entry(name, name, f"timm, family {families.get(name, '?')}") for name in theirs)
 
 
 @lru_cache(maxsize=1)

@@ -1,77 +1,46 @@
 """Weights from a file into a model whose shape may differ in the number of classes or the reduction.
 
-Accepted: a run's `best.pt` or `last.pt` (a dict whose `model` is a state dict), a dict with `state_dict`, a
-plain state dict, a `.safetensors` file. The prefixes `module.` and `_orig_mod.` of wrapped models come off.
-Files are read as plain tensors; nothing in them is executed.
+Accepted: every layout of `gcp.models.layouts` in a file of torch or safetensors, a run folder, and the name of
+weights of timm. Files are read as plain tensors; nothing in them is executed (see `gcp.models.checkpoints`).
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gcp.errors import CheckpointError
+from gcp.models.checkpoints import Checkpoint, State, open_checkpoint
+from gcp.models.checkpoints.order import first_layer
+from gcp.models.layouts import best_spelling, recognise, rename
 
-State = dict[str, Tensor]
 logger = logging.getLogger("gcp")
 
 # Keys of old files lack it, and it is a counter that nothing here reads.
 COUNTER = "num_batches_tracked"
+FEATURES = "features."
 
 
-def read_state(path: str | Path) -> State:
-    """The state dict of a file, on the CPU. Raises CheckpointError where there is none."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}: the file does not exist")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+def translate(checkpoint: Checkpoint, target: State, prefix: str = "") -> State:
+    """The weights of a file under the names of `target`, which are ours without `prefix`.
 
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in the archive, in pickle or in torch
+    Raises CheckpointError where nothing fits.
+    """
+    layout = recognise(checkpoint.state).obj
+
+    def fits(key: str, shape: tuple[int, ...]) -> bool:
+        own = target.get(key.removeprefix(prefix))
+        return own is not None and tuple(own.shape) == shape
+
+    names = rename(checkpoint.state, best_spelling(checkpoint.state, layout, fits))
+    state = {ours.removeprefix(prefix): checkpoint.state[theirs] for theirs, ours in names.items()}
+    if not any(key in target and target[key].shape == value.shape for key, value in state.items()):
         raise CheckpointError(
-            f"{path} cannot be read: it is damaged, truncated, or holds more than plain tensors "
-            f"({type(error).__name__})"
-        ) from error
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    tensors = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
-    if not tensors or not content:
-        raise CheckpointError(f"{path} holds no state dict: tensors by name, plain or under 'model' or 'state_dict'")
-    return {_unwrapped(str(key)): value for key, value in content.items()}
-
-
-def _unwrapped(key: str) -> str:
-    while key.startswith(("module.", "_orig_mod.")):
-        key = key.partition(".")[2]
-    return key.replace("._orig_mod.", ".")
-
-
-def _under(prefix: str, replaces: str = "") -> Callable[[State], State]:
-    """Rename `replaces`rest to `prefix`rest; keys that do not begin so stay out."""
-    return lambda state: {
-        prefix + key.removeprefix(replaces): value for key, value in state.items() if key.startswith(replaces)
-    }
-
-
-def _fitting(state: State, target: State) -> int:
-    return sum(key in target and target[key].shape == value.shape for key, value in state.items())
-
-
-def _best(state: State, target: State, layouts: list[Callable[[State], State]], path: str | Path) -> State:
-    renamed = max((layout(state) for layout in layouts), key=lambda candidate: _fitting(candidate, target))
-    if not _fitting(renamed, target):
-        raise CheckpointError(
-            f"nothing in {path} fits the model. In the file: {_some(state)}. In the model: {_some(target)}"
+            f"nothing in {checkpoint.path} fits the model. In the file: {_some(checkpoint.state)}. "
+            f"In the model: {_some(target)}"
         )
-    return renamed
+    return state
 
 
 def _some(keys: Iterable[str], most: int = 5) -> str:
@@ -104,8 +73,11 @@ def _require_backbone(faults: dict[str, str], state: State, target: State, path:
         )
 
 
-def _load(model: nn.Module, state: State, required: str, original: State, path: str | Path) -> None:
-    target = model.state_dict()
+def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> None:
+    """Load what fits; the keys of `model` that begin with `required` have to."""
+    checkpoint = open_checkpoint(given)
+    path, target = checkpoint.path, model.state_dict()
+    state = translate(checkpoint, target, prefix)
     faults = _faults(state, target)
     backbone = {key: fault for key, fault in faults.items() if key.startswith(required)}
     _require_backbone(backbone, state, {k: v for k, v in target.items() if k.startswith(required)}, path)
@@ -116,7 +88,7 @@ def _load(model: nn.Module, state: State, required: str, original: State, path: 
     model.load_state_dict(kept, strict=False)
     fresh = [f"{key} ({faults.get(key, 'with its layer')})" for key in left_out]
     taken = {id(value) for key, value in state.items() if key in target}
-    unused = [key for key, value in original.items() if id(value) not in taken]
+    unused = [key for key, value in checkpoint.state.items() if id(value) not in taken]
     parts = []
     if fresh:
         parts.append(f"left out, so newly initialised: {_some(fresh, 20)}")
@@ -124,26 +96,31 @@ def _load(model: nn.Module, state: State, required: str, original: State, path: 
         parts.append(f"only in the file: {_some(unused, 20)}")
     if parts:
         logger.warning("%s: loaded %d of %d tensors; %s", path, len(kept), len(target), "; ".join(parts))
+    if checkpoint.averaged:
+        logger.info("%s: of its weights the averaged ones are taken (%r)", path, checkpoint.container)
+    _mention_order(checkpoint, kept)
 
 
-def load_backbone(backbone: nn.Module, path: str | Path) -> None:
-    """Load a file into a Backbone: of ours, of timm or of torchvision. Raises CheckpointError."""
-    state = read_state(path)
-    layouts = [_under("", "features."), _under(""), _under("body."), _under("body.", "features.")]
-    _load(backbone, _best(state, backbone.state_dict(), layouts, path), "", state, path)
+def _mention_order(checkpoint: Checkpoint, kept: State) -> None:
+    """A classifier of others that reads a triangle may read the order of 2018, at chance accuracy here."""
+    if recognise(checkpoint.state).obj.packs and first_layer(kept):
+        logger.warning(
+            "%s: its classifier is taken to read the upper triangle. Files of 2018 read the lower one and score at "
+            "chance like this; python scripts/convert_checkpoint.py %s OUT --order lower converts them",
+            checkpoint.path,
+            checkpoint.path,
+        )
 
 
-def load_classifier(model: nn.Module, path: str | Path) -> None:
-    """Load a file into a Classifier: all parts of one of ours, the backbone of any other.
+def load_backbone(backbone: nn.Module, given: str | Path) -> None:
+    """Load a file of any layout, a run folder or weights of timm into a Backbone. Raises CheckpointError."""
+    _load(backbone, given, "", FEATURES)
+
+
+def load_classifier(model: nn.Module, given: str | Path) -> None:
+    """Load a file of any layout, a run folder or weights of timm into a Classifier: all the parts that it has.
 
     Where the number of classes or the width of the reduction differs, the layers that do not fit keep their
     initialisation and a warning names them. Raises CheckpointError where the backbone does not fit.
     """
-    state = read_state(path)
-    layouts = [
-        _under(""),
-        _under("features."),
-        _under("features.body."),
-        _under("features.body.", "features."),
-    ]
-    _load(model, _best(state, model.state_dict(), layouts, path), "features.", state, path)
+    _load(model, given, FEATURES, "")

@@ -1,0 +1,144 @@
+"""What a file of weights is: the answer to `--inspect`, and the arguments that build its model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gcp.errors import CheckpointError
+from gcp.models.checkpoints import Checkpoint
+from gcp.models.checkpoints.order import triangle_side
+from gcp.models.identify import identify, in_chans_of, skeleton, spelling_for
+from gcp.models.layouts import recognise, rename
+from gcp.models.layouts.layout import CLASSIFIER, Spelling
+from gcp.ops.triangle import triangle_size
+
+ASSUMED = "svd_pade"  # the exact root and its exact gradient, where a file does not say which head it was trained with
+PUBLISHED_DROPOUT = 0.5  # of classifiers whose linear layers stand at 0, 3, 6: a ReLU and a dropout lie between them
+CONVERTED = "source"  # key under which a converted file says where it comes from
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a file holds.
+
+    `backbone` is None where it is none of the usual ones. `head` is what the file or its layout says, else
+    `head_told` is False and it is what the width of the classifier allows. `width`: what the classifier reads;
+    `dim`: channels after the reduction; `order`: of the triangle, "upper", "unknown", or "" where there is none.
+    """
+
+    layout: str
+    backbone: str | None
+    head: str | None
+    head_told: bool
+    dim: int | None
+    width: int | None
+    hidden: tuple[int, ...]
+    num_classes: int | None
+    last_stride: int | None
+    order: str
+    epoch: int | None
+    tensors: int
+    parameters: int
+    arguments: dict[str, Any]
+    spelling: Spelling
+
+
+def plain_value(value: Any) -> Any:
+    """A number of torch or NumPy as a number of Python; None for what is no number, text or truth."""
+    if isinstance(value, Tensor | np.generic):
+        value = value.item() if value.ndim == 0 else None
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def summarise(checkpoint: Checkpoint, backbone: str | None = None, head: str | None = None) -> Summary:
+    """Find out what a file is; `backbone` and `head` say what it does not.
+
+    Raises:
+        CheckpointError: the file is not of the backbone that was named.
+    """
+    entry = recognise(checkpoint.state)
+    layout = entry.obj
+    told = _told(checkpoint) if entry == "own" else {}
+    hint = told.get("backbone") or plain_value(checkpoint.about.get("arch"))
+    name = backbone or identify(checkpoint.state, layout, hint if isinstance(hint, str) else None)
+    spelling = spelling_for(checkpoint.state, layout, name) if name else layout.spellings[0]
+    if spelling is None:
+        raise CheckpointError(f"{checkpoint.path} does not hold the weights of backbone {name!r}; see --inspect")
+    state = {ours: checkpoint.state[theirs] for theirs, ours in rename(checkpoint.state, spelling).items()}
+    linear = [state[key] for key in sorted(state, key=_place) if key.startswith(CLASSIFIER) and state[key].ndim == 2]
+    reduction = state.get("head.reduction.0.weight")
+    dim = None if reduction is None else reduction.shape[0]
+    width = linear[0].shape[1] if linear else None
+    found = head or told.get("head") or layout.arguments.get("head")
+    arguments = {
+        "backbone": name,
+        "head": found or _possible(width, state, dim, name),
+        "num_classes": linear[-1].shape[0] if linear else None,
+        "dim": dim,
+        "hidden": tuple(weight.shape[0] for weight in linear[:-1]),
+        "in_chans": in_chans_of(state, name) if name else 3,
+        **({"dropout": PUBLISHED_DROPOUT} if "classifier.3.weight" in state else {}),
+        **{key: value for key, value in layout.arguments.items() if key != "head"},
+        **{key: value for key, value in told.items() if key not in ("backbone", "head")},
+    }
+    return Summary(
+        layout=str(entry),
+        backbone=name,
+        head=arguments["head"],
+        head_told=found is not None,
+        dim=dim,
+        width=width,
+        hidden=arguments["hidden"],
+        num_classes=arguments["num_classes"],
+        last_stride=arguments.get("last_stride"),
+        order=_order(layout.packs, width, arguments["head"]),
+        epoch=_epoch(checkpoint.about),
+        tensors=len(checkpoint.state),
+        parameters=sum(value.numel() for value in checkpoint.state.values()),
+        arguments=arguments,
+        spelling=spelling,
+    )
+
+
+def _order(packs: bool, width: int | None, head: str | None) -> str:
+    if width is None or triangle_side(width) is None or head == "average":
+        return ""
+    return "unknown" if packs else "upper"
+
+
+def _told(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Arguments of `create_model` that the configuration in a file of ours says."""
+    config = checkpoint.about.get("config")
+    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("model", "head")):
+        return {}
+    model, head = config["model"], dict(config["head"])
+    told = {"backbone": plain_value(model.get("backbone")), "head": plain_value(head.pop("name", None))}
+    told |= {key: model[key] for key in ("last_stride", "dropout") if key in model}
+    return told | {key: value for key, value in head.items() if key != "dim"}
+
+
+def _place(key: str) -> int:
+    """Place of a layer in the classifier; files keep their tensors in any order."""
+    place = key.removeprefix(CLASSIFIER).partition(".")[0]
+    return int(place) if place.isdecimal() else 0
+
+
+def _possible(width: int | None, state: dict[str, Tensor], dim: int | None, backbone: str | None) -> str | None:
+    """A head whose output has this width."""
+    if "head.buckets" in state:
+        return "compact_bilinear"
+    channels = dim or (skeleton(backbone, 3).channels if backbone else None)
+    if width is None or channels is None:
+        return None
+    return {channels: "average", channels**2: "bilinear", triangle_size(channels): ASSUMED}.get(width)
+
+
+def _epoch(about: dict[str, Any]) -> int | None:
+    """Epochs done, wherever a file says it: ours, and `epoch` of the others."""
+    for place in (about, about.get("scores"), about.get("progress"), about.get(CONVERTED), about.get("meta")):
+        epoch = plain_value(place.get("epoch")) if isinstance(place, dict) else None
+        if isinstance(epoch, int):
+            return epoch
+    return None
