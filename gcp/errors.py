@@ -28,14 +28,15 @@ class GCPError(Exception):
 
 
 class UnknownNameError(GCPError, ValueError):
-    """A name that its registry does not hold."""
+    """A name that its registry does not hold. `meant`: the name to suggest, by default the nearest one allowed."""
 
-    def __init__(self, kind: str, got: str, allowed: Iterable[str]):
+    def __init__(self, kind: str, got: str, allowed: Iterable[str], meant: str | None = None):
         names = sorted(str(name) for name in allowed)
         listed = ", ".join(names) if len(names) <= 40 else f"{len(names)} names"
         if kind in LISTED and len(names) > 40:
             listed += f", see python train.py --list {LISTED[kind]}"
-        super().__init__(f"unknown {kind} {got!r}.{suggest(got, names)} Known: {listed}.")
+        hint = f" Did you mean {meant!r}?" if meant else suggest(got, names)
+        super().__init__(f"unknown {kind} {got!r}.{hint} Known: {listed}.")
 
 
 class OptionError(GCPError, ValueError):
@@ -65,3 +66,7 @@ class DataError(GCPError, ValueError):
 
 class CheckpointError(GCPError, ValueError):
     """A checkpoint that is missing, damaged, or of another model."""
+
+
+class DeviceError(GCPError, RuntimeError):
+    """What a GPU was asked for and cannot do."""

@@ -10,7 +10,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
-from gcp.errors import UnknownNameError
+from gcp.errors import UnknownNameError, nearest
 
 T = TypeVar("T")
 
@@ -35,7 +35,10 @@ class Entry(str, Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Names of one kind in the order of registration. Registering a name twice is an error."""
+    """Names of one kind in the order of registration. Registering a name twice is an error.
+
+    A name that ends in `/*` stands for every name with that beginning: `hfds/*` is the entry of `hfds/cifar100`.
+    """
 
     def __init__(self, kind: str):
         self.kind = kind
@@ -52,23 +55,38 @@ class Registry(Generic[T]):
         return lambda obj: self.add(name, obj, summary=summary, paper=paper)
 
     def __getitem__(self, name: str) -> Entry[T]:
-        try:
-            return self._entries[name]
-        except (KeyError, TypeError):
-            raise UnknownNameError(self.kind, name, self._entries) from None
+        entry = self._find(name)
+        if entry is None:
+            raise UnknownNameError(self.kind, name, self._entries, self.nearest(name))
+        return entry
+
+    def nearest(self, name: object) -> str | None:
+        """The known name most like `name`, or None; one of a family with the rest of `name`."""
+        rest = str(name).partition("/")[2]
+        return nearest(str(name), [f"{known[:-1]}{rest}" if rest and _family(known) else known for known in self])
 
     def list(self, pattern: str = "*") -> list[Entry[T]]:
         """Entries whose name matches a shell pattern, in the order of registration."""
         return [entry for name, entry in self._entries.items() if fnmatchcase(name, pattern)]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return self._find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def _find(self, name: object) -> Entry[T] | None:
+        if not isinstance(name, str):
+            return None
+        beginning, slash, rest = name.partition("/")
+        return self._entries.get(name) or (self._entries.get(f"{beginning}/*") if slash and rest else None)
+
+
+def _family(name: str) -> bool:
+    return name.endswith("/*")
 
 
 def import_all(package: str, path: Iterable[str]) -> None:

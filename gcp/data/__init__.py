@@ -11,18 +11,24 @@ from gcp.data.loader import Loader
 from gcp.data.mix import mix
 from gcp.data.source import DATASETS, Source, check_dataset
 from gcp.data.split import few_shot, stratified_split
+from gcp.data.stream import StreamSet
+from gcp.data.stream_loader import AnyLoader, StreamLoader, create_loader
 from gcp.registry import Entry, import_all
 
 import_all(__name__, __path__)
 
 __all__ = [
+    "AnyLoader",
     "DATASETS",
     "ImageSet",
     "Loader",
     "Source",
     "Splits",
+    "StreamLoader",
+    "StreamSet",
     "check_dataset",
     "create_dataset",
+    "create_loader",
     "few_shot",
     "list_datasets",
     "mix",
@@ -44,13 +50,15 @@ def create_dataset(
     val_fraction: float = 0.1,
     split_seed: int = 0,
     transform: str = "default",
+    partial: bool = False,
 ) -> Splits:
     """The three splits of a data set.
 
     root: where it lies, for a set on disk. image_size: side of the square images, in pixels.
     in_chans: channels. per_class: training images of each class, None for all; validation and test stay
     whole. val_fraction: share of the training images held out for validation where the set has no validation
-    split of its own. split_seed: chooses both. transform: "default", or "none" for no augmentation.
+    split of its own. split_seed: chooses both. transform: "default", "none" for no augmentation, or a name of
+    `gcp.data.transforms`. partial: accept other counts of images and classes than the published ones.
 
     Raises UnknownNameError (data set, transform), OptionError (an argument out of range), DataError (a set
     that is missing or incomplete).
@@ -63,6 +71,10 @@ def create_dataset(
         "val_fraction": val_fraction,
         "split_seed": split_seed,
         "transform": transform,
+        "partial": partial,
     }
     check_dataset(name, **options)
-    return DATASETS[name].obj.create(**options)
+    entry = DATASETS[name]
+    if entry != name:
+        options["name"] = name  # one of a family, such as hfds/*
+    return entry.obj.create(**options)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from gcp.data.affine import Affine, resample
 from gcp.data.imageset import Splits
+from gcp.data.normalize import Normalize
 from gcp.data.source import DATASETS, Source
 from gcp.data.split import hold_out, reduce_train
 from gcp.data.tensors import TensorSet
-from gcp.data.transforms import select
+from gcp.data.transforms import Transform, Unaugmented
 from gcp.errors import DataError
 
 LEVELS = 16.0
@@ -24,17 +25,18 @@ MOTION = Affine(degrees=10.0, zoom=0.1, shift=0.08)
 
 
 class DigitTransform:
-    """Bilinear resizing, moved at random in training, black outside; normalised; the channel repeated."""
+    """Bilinear resizing, moved at random in training, black outside; the channel repeated."""
 
     def __init__(self, image_size: int, in_chans: int):
         self.image_size = image_size
         self.in_chans = in_chans
+        self.normalize = Normalize((MEAN,) * in_chans, (STD,) * in_chans)
 
     def __call__(self, images: Tensor, seeds: np.ndarray | None) -> Tensor:
-        """(B, 1, 8, 8) uint8 and (B,) uint64 seeds or None to (B, in_chans, S, S) float32."""
+        """(B, 1, 8, 8) uint8 and (B,) uint64 seeds or None to (B, in_chans, S, S) float32 in [0, 1]."""
         moves = None if seeds is None else MOTION.draw(seeds)
         out = resample(images.float() / LEVELS, self.image_size, moves)
-        return out.sub_(MEAN).div_(STD).expand(-1, self.in_chans, -1, -1).contiguous()
+        return out.expand(-1, self.in_chans, -1, -1).contiguous()
 
 
 def create(
@@ -46,6 +48,7 @@ def create(
     val_fraction: float,
     split_seed: int,
     transform: str,
+    partial: bool,
 ) -> Splits:
     """The digits; arguments as in `create_dataset`."""
     try:
@@ -56,7 +59,9 @@ def create(
         ) from error
 
     bunch = load_digits()
-    recipe = select(transform, {"default": lambda: DigitTransform(image_size, in_chans)})
+    recipe: Transform = DigitTransform(image_size, in_chans)
+    if transform == "none":
+        recipe = Unaugmented(recipe)
     every = TensorSet(torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1), bunch.target, recipe)
     classes = tuple(str(name) for name in bunch.target_names)
 

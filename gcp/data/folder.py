@@ -8,56 +8,48 @@ train, val         the habit of ImageNet: val is what results are quoted on, so 
 
 from pathlib import Path
 
-from gcp.data.files import FileSet
-from gcp.data.imageset import ImageSet, Splits
-from gcp.data.layout import find_root, same_classes, scan
-from gcp.data.source import DATASETS, Source
-from gcp.data.split import hold_out, reduce_train
-from gcp.data.transforms import Transform, imagenet, select
+from gcp.data.disk import on_disk
+from gcp.data.layout import listed, same_classes, scan, subfolders
+from gcp.data.listing import SPLITS, Listing, by_class
+from gcp.data.source import DATASETS
+from gcp.errors import DataError, suggest
 
 
-def create(
-    *,
-    root: str | Path,
-    image_size: int,
-    in_chans: int,
-    per_class: int | None,
-    val_fraction: float,
-    split_seed: int,
-    transform: str,
-) -> Splits:
-    """A tree of folders; arguments as in `create_dataset`."""
-    folder, names, others = find_root(root)
-    found = {name: scan(folder / name) for name in names}
-    classes = same_classes(folder, found)
-    recipe = select(transform, {"default": lambda: imagenet(image_size, in_chans)})
-    sets: dict[str, ImageSet] = {name: _file_set(by_class, recipe, in_chans) for name, by_class in found.items()}
+def listing(root: Path) -> Listing:
+    """The folders train, val and test of `root`, a class for each folder in them.
 
-    train = sets["train"]
-    if len(sets) == 3:
-        val, test = sets["val"], sets["test"]
-        tested, held_out = f"the folder 'test' ({len(test)})", f"the folder 'val' ({len(val)})"
-    else:
-        name = "test" if "test" in sets else "val"
-        test, tested = sets[name], f"the folder '{name}' ({len(sets[name])})"
-        if name == "val":
-            tested += ", since there is no folder 'test' and nothing may be selected on it"
-        train, val, held_out = hold_out(train, val_fraction, split_seed, classes)
-    train, kept = reduce_train(train, per_class, split_seed, classes)
-    rule = f"test: {tested}; validation: {held_out}; training: {kept}."
-    if others:
-        rule += f" Not used: {', '.join(others)}."
-    return Splits(train, val, test, classes, rule)
+    Raises DataError unless there are images to train and to test on, in the same classes.
+    """
+    inside = subfolders(root)
+    names = [name for name in SPLITS if name in inside]
+    others = [name for name in inside if name not in SPLITS]
+    _check_splits(root, names, inside)
+    found = {name: scan(root / name) for name in names}
+    classes = same_classes(root, found)
+    notes = [f"Not used: {', '.join(others)}."] if others else []
+    if "test" not in found:
+        found["test"] = found.pop("val")
+        notes.insert(0, "The folder 'val' is the test split, since there is no folder 'test'.")
+    splits = {name: by_class(list(members.values())) for name, members in found.items()}
+    return Listing(f"folders {{{','.join(names)}}}/class", classes, splits, tuple(notes))
 
 
-def _file_set(by_class: dict[str, list[str]], recipe: Transform, in_chans: int) -> FileSet:
-    paths = [path for files in by_class.values() for path in files]
-    labels = [label for label, files in enumerate(by_class.values()) for _ in files]
-    return FileSet(paths, labels, recipe, in_chans)
+def _check_splits(root: Path, names: list[str], inside: list[str]) -> None:
+    others = [name for name in inside if name not in names]
+    looked = f"{root} must hold train/CLASS/*.jpg, and val/, test/ or both; it holds {listed(inside, 'no folder')}."
+    if "train" not in names:
+        nested = [name for name in others if (root / name / "train").is_dir()]
+        hint = f" Set data.root={root / nested[0]}." if nested else suggest("train", others)
+        raise DataError(f"no folder 'train'. {looked}{hint}")
+    if len(names) == 1:
+        raise DataError(
+            f"no folder 'test' or 'val': there is nothing to score the trained model on. {looked}"
+            f"{suggest('test', others) or suggest('val', others)}"
+        )
 
 
 DATASETS.add(
     "folder",
-    Source(create, needs_root=True, image_size=224, min_size=1, channels=(1, 3)),
+    on_disk(listing, classes=None, counts=None, image_size=224, transform="random_resized_crop"),
     summary="your own images: root/{train,val,test}/class/*.jpg; a missing split is held out of train",
 )

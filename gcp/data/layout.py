@@ -1,43 +1,77 @@
 """Reading a tree `root/split/class/images`, with an answer for every way in which it can be half there."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gcp.data.files import EXTENSIONS
 from gcp.errors import DataError, suggest
 
-SPLITS = ("train", "val", "test")
 _SHOWN = 10
 
 
-def find_root(root: str | Path) -> tuple[Path, list[str], list[str]]:
-    """The folder, the split folders in it, and its other folders.
-
-    Raises DataError unless there is a folder 'train', and one to test on.
-    """
+def existing_folder(root: str | Path) -> Path:
+    """The absolute path of `root`. Raises DataError unless it is a folder that can be read."""
     folder = Path(root).expanduser().absolute()
     if not folder.is_dir():
         raise DataError(_missing(folder))
-    inside = _folders(folder)
-    names = [name for name in SPLITS if name in inside]
-    others = [name for name in inside if name not in SPLITS]
-    holds = _listed(inside, "no folder")
-    looked = f"{folder} must hold train/CLASS/*.jpg, and val/, test/ or both; it holds {holds}."
-    if "train" not in names:
-        nested = [name for name in others if (folder / name / "train").is_dir()]
-        hint = f" Set data.root={folder / nested[0]}." if nested else suggest("train", others)
-        raise DataError(f"no folder 'train'. {looked}{hint}")
-    if len(names) == 1:
-        raise DataError(
-            f"no folder 'test' or 'val': there is nothing to score the trained model on. {looked}"
-            f"{suggest('test', others) or suggest('val', others)}"
-        )
-    return folder, names, others
+    subfolders(folder)
+    return folder
+
+
+def locate(root: Path, layouts: Mapping[str, Sequence[str]]) -> tuple[str, Path]:
+    """The layout found and its folder, which is `root` or lies in it.
+
+    layouts: by name, the relative paths of files and folders that must all be there. The first that fits counts.
+
+    Raises DataError where none does, with what was looked for and what is nearly there, and where several folders
+    in `root` fit.
+    """
+    inside = [root / name for name in subfolders(root)]
+    for name, wanted in layouts.items():
+        for places in ([root], inside):
+            found = [place for place in places if _holds(place, wanted)]
+            if len(found) > 1:
+                raise DataError(
+                    f"{root} holds {name} {len(found)} times. Set data.root={found[0]} or one of the others."
+                )
+            if found:
+                return name, found[0]
+    raise DataError(_unlike(root, inside, layouts))
+
+
+def _unlike(root: Path, inside: list[Path], layouts: Mapping[str, Sequence[str]]) -> str:
+    """What to say where no layout fits."""
+    for above in list(root.parents)[:3]:
+        if any(_holds(above, wanted) for wanted in layouts.values()):
+            return f"{root} is a part of the data set, which lies in {above}. Set data.root={above}."
+    lacking = {
+        (name, place): [part for part in wanted if not _holds(place, [part])]
+        for name, wanted in layouts.items()
+        for place in (root, *inside)
+    }
+    near = [key for key, parts in lacking.items() if len(parts) < len(layouts[key[0]])]
+    if near:
+        name, place = min(near, key=lambda key: len(lacking[key]) / len(layouts[key[0]]))
+        holds = sorted(entry.name for entry in place.iterdir())
+        missing = lacking[name, place]
+        hint = suggest(missing[0], holds)
+        return f"{place} looks like {name}, but lacks {listed(missing)}; it holds {listed(holds)}.{hint}"
+    looked = "; or ".join(f"{name}: {', '.join(wanted)}" for name, wanted in layouts.items())
+    return (
+        f"the data set is not in {root}. Looked there and in its folders for {looked}. "
+        f"It holds {listed(sorted(entry.name for entry in root.iterdir()))}."
+    )
+
+
+def _holds(place: Path, wanted: Sequence[str]) -> bool:
+    # Unlike Path.exists, False for what is in a folder that may not be read.
+    return all(os.path.exists(place / part) for part in wanted)
 
 
 def scan(split: Path) -> dict[str, list[str]]:
     """Class name -> its image files, both sorted, at any depth. Raises DataError on an empty class."""
-    classes = {name: _images(split / name) for name in _folders(split)}
+    classes = {name: _images(split / name) for name in subfolders(split)}
     if not classes:
         loose = sum(entry.suffix.lower() in EXTENSIONS for entry in split.iterdir())
         found = f"{loose} images that lie in no class folder" if loose else "nothing"
@@ -45,7 +79,7 @@ def scan(split: Path) -> dict[str, list[str]]:
     empty = [name for name, files in classes.items() if not files]
     if empty:
         raise DataError(
-            f"no image in class {_listed(empty)} of {split}. Looked for {' '.join(EXTENSIONS)}. "
+            f"no image in class {listed(empty)} of {split}. Looked for {' '.join(EXTENSIONS)}. "
             "Add images, or remove the folder from every split."
         )
     return classes
@@ -57,15 +91,16 @@ def same_classes(folder: Path, found: dict[str, dict[str, list[str]]]) -> tuple[
     faults = []
     for name, classes in found.items():
         if lacking := sorted(wanted - set(classes)):
-            faults.append(f"{name} lacks {_listed(lacking)}")
+            faults.append(f"{name} lacks {listed(lacking)}")
         if extra := sorted(set(classes) - wanted):
-            faults.append(f"{name} has {_listed(extra)}, which train has not")
+            faults.append(f"{name} has {listed(extra)}, which train has not")
     if faults:
         raise DataError(f"the splits of {folder} have different classes: {'; '.join(faults)}.")
     return tuple(found["train"])
 
 
-def _folders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, hidden ones left out. Raises DataError where it cannot be read."""
     try:
         return sorted(place.name for place in folder.iterdir() if place.is_dir() and place.name[0] != ".")
     except OSError as error:
@@ -81,24 +116,25 @@ def _images(folder: Path) -> list[str]:
             inside.clear()  # a link to a folder that was read already, or to one above
             continue
         seen.add(real)
-        found += [os.path.join(place, n) for n in names if n.lower().endswith(EXTENSIONS) and n[0] != "."]
+        found += [f"{place}{os.sep}{n}" for n in names if n.lower().endswith(EXTENSIONS) and n[0] != "."]
     return sorted(found)
 
 
 def _missing(folder: Path) -> str:
     file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
     if file is not None:
-        return f"{file}, in data.root, is a file; a folder with train/, val/, test/ is needed."
+        return f"{file}, in data.root, is a file; a folder is needed."
     parent = next(place for place in folder.parents if place.is_dir())
     # The first component of the path that is not there is the one that may be misspelt.
     wrong = folder.relative_to(parent).parts[0]
-    inside = _folders(parent)
+    inside = subfolders(parent)
     return (
         f"the folder {folder} does not exist: {parent} holds no {wrong!r}, "
-        f"but {_listed(inside, 'no folder')}.{suggest(wrong, inside)}"
+        f"but {listed(inside, 'no folder')}.{suggest(wrong, inside)}"
     )
 
 
-def _listed(names: list[str], nothing: str = "nothing") -> str:
+def listed(names: Sequence[str], nothing: str = "nothing") -> str:
+    """The names in quotes, the first ten of many."""
     shown = ", ".join(map(repr, names[:_SHOWN]))
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown or nothing

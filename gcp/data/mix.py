@@ -15,13 +15,13 @@ def mix(
 
     images (B, C, H, W) floating point, labels (B,) int64 -> images of the same shape and type, soft labels
     (B, num_classes) float32. An alpha of 0 leaves its method out; of two methods `seed` picks one with equal
-    chance; of none the images come back with one-hot labels. The random state of the process stays as it is.
+    chance; of none, and in an empty batch, the labels are one-hot. The random state of the process stays as it is.
     Raises OptionError for a negative alpha.
     """
     for name, alpha in (("mixup", mixup_alpha), ("cutmix", cutmix_alpha)):
         if not 0 <= alpha < float("inf"):
             raise OptionError(f"{name} must be 0 (off) or a positive number; got {alpha!r}.")
-    if mixup_alpha == 0 and cutmix_alpha == 0:
+    if len(images) == 0 or (mixup_alpha == 0 and cutmix_alpha == 0):
         return images, F.one_hot(labels, num_classes).to(torch.float32)
 
     from torchvision.transforms import v2

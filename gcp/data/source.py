@@ -2,30 +2,62 @@
 
 import numbers
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gcp.data.imageset import Splits
-from gcp.errors import OptionError, UnknownNameError
+from gcp.data.listing import Listing
+from gcp.errors import OptionError, nearest
 from gcp.registry import Registry
+
+
+class Refusal(NamedTuple):
+    """An argument that a data set does not take. `meant`: the nearest allowed value, or None."""
+
+    key: str
+    got: object
+    allowed: str
+    meant: str | None = None
 
 
 @dataclass(frozen=True)
 class Source:
     """One data set: how to create its splits, and what it allows.
 
-    `create` takes root, image_size, in_chans, per_class, val_fraction, split_seed, transform by name.
-    `needs_root`: it lies on disk, else it takes no root. `image_size`: the usual one; `min_size`: the least.
-    `channels`: the allowed in_chans, None for any. `transforms`: names beside "none", "default" among them.
+    `create` takes root, image_size, in_chans, per_class, val_fraction, split_seed, transform, partial by name; that
+    of a family of names such as `hfds/*` also the name.
+    `needs_root`: it lies on disk, else it takes no root; None: it takes one or none. `image_size`: the usual one;
+    `min_size`: the least. `channels`: the allowed in_chans, None for any. `transforms`: names beside "default" and
+    "none".
+    `listing`: reads the annotations of a set of files on disk. `classes`, `counts`: the published number of
+    classes, and of images by split of the listing; None where there is none.
     """
 
     create: Callable[..., Splits]
-    needs_root: bool
+    needs_root: bool | None
     image_size: int
     min_size: int
     channels: tuple[int, ...] | None
-    transforms: tuple[str, ...] = ("default",)
+    transforms: Iterable[str] = ()
+    listing: Callable[[Path], Listing] | None = None
+    classes: int | None = None
+    counts: dict[str, int] | None = None
+
+    def refusals(self, root: object, image_size: int | None, in_chans: int, transform: str) -> Iterator[Refusal]:
+        """What the data set does not take; image_size None for its usual one. No disk is touched."""
+        if self.needs_root and root is None:
+            yield Refusal("root", None, "the folder that it lies in")
+        if self.needs_root is False and root is not None:
+            yield Refusal("root", root, "null, it is part of an installed package")
+        if image_size is not None and image_size < self.min_size:
+            yield Refusal("image_size", image_size, f"a whole number >= {self.min_size}")
+        if self.channels is not None and in_chans not in self.channels:
+            yield Refusal("in_chans", in_chans, " or ".join(map(str, self.channels)))
+        transforms = ["default", *self.transforms, "none"]
+        if transform not in transforms:
+            yield Refusal("transform", transform, ", ".join(transforms), nearest(transform, transforms))
 
 
 DATASETS: Registry[Source] = Registry("data set")
@@ -40,28 +72,23 @@ def check_dataset(
     val_fraction: float = 0.1,
     split_seed: int = 0,
     transform: str = "default",
+    partial: bool = False,
 ) -> None:
     """Check the arguments of `create_dataset` before the disk is touched: UnknownNameError or OptionError."""
     source = DATASETS[name].obj
-    if source.needs_root and root is None:
-        raise OptionError(f"data set {name!r} lies on disk; got no root. Set data.root=FOLDER.")
-    if not source.needs_root and root is not None:
-        raise OptionError(
-            f"data set {name!r} is built in and takes no root; got root={str(root)!r}. Leave data.root null."
-        )
     if not isinstance(root, str | os.PathLike | None):
         raise OptionError(f"data.root must be the path of a folder; got {root!r}.")
-    _whole("image_size", image_size, source.min_size)
-    _whole("in_chans", in_chans, 1)
-    if source.channels is not None and in_chans not in source.channels:
-        allowed = " or ".join(map(str, source.channels))
-        raise OptionError(f"in_chans of data set {name!r} is {allowed}; got {in_chans}.")
+    _whole("image_size", image_size)
+    _whole("in_chans", in_chans)
     if per_class is not None:
-        _whole("per_class", per_class, 1)
-    _whole("split_seed", split_seed, 0)
+        _whole("per_class", per_class)
+    _whole("split_seed", split_seed, least=0)
     check_fraction(val_fraction)
-    if transform not in (*source.transforms, "none"):
-        raise UnknownNameError("transform", transform, (*source.transforms, "none"))
+    if not isinstance(partial, bool):
+        raise OptionError(f"partial must be True or False; got {partial!r}.")
+    refused = [_message(name, *each) for each in source.refusals(root, image_size, in_chans, transform)]
+    if refused:
+        raise OptionError("\n".join(refused))
 
 
 def check_fraction(fraction: float) -> None:
@@ -73,6 +100,12 @@ def check_fraction(fraction: float) -> None:
         )
 
 
-def _whole(key: str, value: object, least: int) -> None:
+def _message(name: str, key: str, got: object, allowed: str, meant: str | None) -> str:
+    shown = got if got is None or isinstance(got, int) else repr(str(got))
+    hint = f" Did you mean {meant!r}?" if meant else ""
+    return f"data.{key} of {name}: got {shown}; allowed: {allowed}.{hint}"
+
+
+def _whole(key: str, value: object, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise OptionError(f"{key} must be a whole number of at least {least}; got {value!r}.")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gcp.data.imageset import frozen_labels
+from gcp.data.normalize import Normalizer
 from gcp.data.transforms import Transform
 
 
@@ -20,6 +21,11 @@ class TensorSet:
         self.images = images
         self.labels = frozen_labels(labels)
         self.transform = transform
+
+    @property
+    def normalize(self) -> Normalizer:
+        """That of the transform."""
+        return self.transform.normalize
 
     def __len__(self) -> int:
         return len(self.labels)

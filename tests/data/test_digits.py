@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 from gcp.data import create_dataset
-from gcp.data.digits import LEVELS, MEAN, STD
-from gcp.errors import DataError, OptionError, UnknownNameError
+from gcp.data.digits import LEVELS
+from gcp.errors import DataError, OptionError
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def splits():
 
 
 def pixels(images):
-    return (images * STD + MEAN) * LEVELS
+    return images * LEVELS
 
 
 def test_test_split_is_every_fifth_image(splits):
@@ -57,8 +57,9 @@ def test_names_and_rule(splits):
 
 def test_images_are_normalised(splits):
     images = torch.cat([part.read(np.arange(len(part)))[0] for part in (splits.train, splits.val)])
-    assert images.dtype == torch.float32
-    assert abs(images.mean()) < 1e-3 and abs(images.std() - 1) < 1e-3
+    assert images.dtype == torch.float32 and images.min() == 0 and images.max() == 1
+    normalised = splits.train.normalize(images)
+    assert abs(normalised.mean()) < 1e-3 and abs(normalised.std() - 1) < 1e-3
 
 
 def test_upsampling_is_bilinear_and_channels_are_repeated(splits):
@@ -111,9 +112,9 @@ def test_too_many_shots():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"root": "/data"}, "built in and takes no root; got root='/data'"),
-        ({"image_size": 4}, "image_size must be a whole number of at least 8; got 4"),
-        ({"image_size": 32.0}, r"image_size must be a whole number of at least 8; got 32\.0"),
+        ({"root": "/data"}, "data.root of digits: got '/data'; allowed: null"),
+        ({"image_size": 4}, "data.image_size of digits: got 4; allowed: a whole number >= 8"),
+        ({"image_size": 32.0}, r"image_size must be a whole number of at least 1; got 32\.0"),
         ({"in_chans": 0}, "in_chans must be a whole number of at least 1; got 0"),
         ({"per_class": 0}, "per_class must be a whole number of at least 1; got 0"),
         ({"split_seed": -1}, "split_seed must be a whole number of at least 0; got -1"),
@@ -127,5 +128,7 @@ def test_options_out_of_range(options, message):
 
 
 def test_unknown_transform():
-    with pytest.raises(UnknownNameError, match=r"unknown transform 'defalt'\. Did you mean 'default'"):
+    with pytest.raises(
+        OptionError, match=r"data\.transform of digits: got 'defalt'; allowed: default.* Did you mean 'default'"
+    ):
         create_dataset("digits", transform="defalt")

@@ -36,6 +36,20 @@ def test_labels_are_mixed_as_the_pixels_are(seed):
     torch.testing.assert_close(labels.sum(1), torch.ones(4))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_slice_needs_its_images_and_the_one_before(seed):
+    """The partner of an image is the one before it in the batch, that of the first the last."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(7, 3, 16, 12, generator=generator)
+    labels = torch.arange(7) % 5
+    whole = mix(images, labels, 5, 0.8, 0.8, seed)
+    for begin, end in ((0, 3), (3, 5), (5, 7)):
+        chosen = [(place - 1) % 7 for place in range(begin, end + 1)]
+        part = mix(images[chosen], labels[chosen], 5, 0.8, 0.8, seed)
+        for mine, all_of_them in zip(part, whole, strict=True):
+            assert torch.equal(mine[1:], all_of_them[begin:end])
+
+
 def test_both_methods_are_chosen():
     # CutMix keeps pixels whole, MixUp makes fractions.
     mixed = [mix(IMAGES, LABELS, 4, 1.0, 1.0, seed)[0] for seed in range(20)]

@@ -1,0 +1,145 @@
+"""`python scripts/benchmark_training.py [loop] [loader] [flags]`."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gcp.cli.arguments import parse
+from gcp.cli.flags import Flags, choice, find_device, numbers, target
+from gcp.errors import GCPError, UnknownNameError
+
+TOPICS = ("loop", "loader")
+FLAGS = {
+    **dict.fromkeys(("--backbone", "--head", "--dim", "--device", "--amp", "--json"), (1, 1)),
+    **dict.fromkeys(("--images", "--workers", "--batch", "--size", "--repeats", "--warmup", "--threads"), (1, 1)),
+    **dict.fromkeys(("--channels-last", "--help"), (0, 0)),
+}
+AMP = ("none", "bf16", "fp16")
+
+USAGE = f"""\
+Speed of training beside the model itself, and of reading images; both topics unless some are named.
+
+  python scripts/benchmark_training.py [loop] [loader] [flags]
+
+  loop     epochs over the digits by gcp's fit, and by a bare loop of the same model on the same batches
+  loader   epochs over a generated folder of JPEG files by our loader, timm's and torchvision's
+
+  --backbone NAME    resnet20_cifar      --head NAME  svd_pade      --dim N  64          (loop)
+  --device           cpu, cuda, cuda:1 ... (cpu)                                         (loop)
+  --amp              {"|".join(AMP)}      --channels-last                               (loop)
+  --images N         files that are generated (256)                                      (loader)
+  --workers N        processes of each loader; 0: the processor time is shown too (0)    (loader)
+  --batch N          64
+  --size N           side of the images (loop: 32, loader: 224)
+  --repeats N        timed rounds, of which the median is shown (7)      --warmup N  rounds before them (1)
+  --threads N        of the processor (loop: torch's choice, loader without workers: 1)
+  --json FILE        everything, with least and greatest values, versions and the command line
+
+Example:
+  python scripts/benchmark_training.py loader --workers 2 --json loader.json
+"""
+
+
+def main(argv: list[str]) -> int:
+    """The command. Returns the exit code; faults are raised as GCPError."""
+    words = list(argv)
+    topics = []
+    while words and not words[0].startswith("-") and "=" not in words[0]:
+        topics.append(words.pop(0))
+    for topic in topics:
+        if topic not in TOPICS:
+            raise UnknownNameError("topic", topic, TOPICS)
+    arguments = parse(words, FLAGS)
+    if arguments.overrides:
+        raise GCPError(f"unexpected {arguments.overrides[0]!r}: this command takes flags only; see --help.")
+    if "--help" in arguments.flags:
+        print(USAGE)
+        return 0
+    return _measure(tuple(dict.fromkeys(topics)) or TOPICS, arguments.flags)
+
+
+def read_settings(flags: Flags) -> dict[str, Any]:
+    """Flags as plain values with their defaults; None where the default depends on the topic.
+
+    Raises:
+        OptionError: a value outside what is allowed.
+        UnknownNameError: not one of the names that a flag takes.
+    """
+    return {
+        "backbone": flags.get("--backbone", ["resnet20_cifar"])[0],
+        "head": flags.get("--head", ["svd_pade"])[0],
+        "dim": numbers(flags, "--dim", [64], 1)[0],
+        "device": flags.get("--device", ["cpu"])[0],
+        "amp": choice(flags, "--amp", AMP),
+        "channels_last": "--channels-last" in flags,
+        "images": numbers(flags, "--images", [256], 1)[0],
+        "workers": numbers(flags, "--workers", [0], 0)[0],
+        "batch": numbers(flags, "--batch", [64], 2)[0],
+        "size": numbers(flags, "--size", [1], 1)[0] if "--size" in flags else None,
+        "repeats": numbers(flags, "--repeats", [7], 1)[0],
+        "warmup": numbers(flags, "--warmup", [1], 0)[0],
+        "threads": numbers(flags, "--threads", [1], 1)[0] if "--threads" in flags else None,
+        "json": target(flags.get("--json", [None])[0]),
+    }
+
+
+def _measure(topics: tuple[str, ...], flags: Flags) -> int:
+    settings = read_settings(flags)
+    import torch
+
+    from gcp.cli.training_table import header, loader_table, loop_table
+    from gcp.engine.environment import describe_environment
+
+    device = find_device(settings["device"])
+    threads = torch.get_num_threads()
+    result: dict[str, Any] = {"settings": settings, "environment": describe_environment(device)}
+    print(header(result["environment"], settings))
+    for topic in topics:
+        torch.set_num_threads(settings["threads"] or (1 if topic == "loader" else threads))
+        measure, table = {"loop": (_loop, loop_table), "loader": (_loader, loader_table)}[topic]
+        result[topic] = {"threads": torch.get_num_threads(), **measure(settings, device)}
+        print(f"\n{table(result[topic])}", flush=True)
+    torch.set_num_threads(threads)
+    if settings["json"] is not None:
+        from gcp.engine.files import write_json
+
+        write_json(settings["json"], result)
+    return 0
+
+
+def _bar(topic: str) -> Any:
+    from tqdm import tqdm
+
+    return partial(tqdm, desc=f"{topic}, rounds", leave=False, disable=None)
+
+
+def _loop(settings: dict[str, Any], device: Any) -> dict[str, Any]:
+    from gcp.analysis.loop import compare_loops
+
+    names = ("backbone", "head", "dim", "amp", "channels_last", "repeats", "warmup")
+    size = settings["size"] or 32
+    return compare_loops(
+        **{name: settings[name] for name in names},
+        batch_size=settings["batch"],
+        image_size=size,
+        device=device,
+        watch=_bar("loop"),
+    )
+
+
+def _loader(settings: dict[str, Any], device: Any) -> dict[str, Any]:
+    from gcp.analysis.loading import compare_loaders
+    from gcp.analysis.photographs import write_photographs
+
+    with tempfile.TemporaryDirectory(prefix="gcp-benchmark-") as folder:
+        write_photographs(Path(folder), settings["images"])
+        return compare_loaders(
+            Path(folder),
+            settings["batch"],
+            settings["size"] or 224,
+            settings["workers"],
+            settings["repeats"],
+            settings["warmup"],
+            watch=_bar("loader"),
+        )

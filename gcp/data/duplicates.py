@@ -1,0 +1,94 @@
+"""Images that two splits have in common, byte for byte, whatever their names.
+
+A test image that was trained on is recognised, not classified. Files are compared by size first, and by a hash of their
+bytes where a size occurs in two splits, so that few files are read.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from typing import NamedTuple, TypeVar
+
+from gcp.data.imageset import ImageSet
+from gcp.data.watch import Watch, silent
+from gcp.errors import DataError
+
+THREADS = 16  # they wait for the disk
+CHUNK = 64
+Result = TypeVar("Result")
+
+
+class Twin(NamedTuple):
+    """An image of split `second` and an identical one of split `first`, by path, or by index in the split."""
+
+    first: str
+    one: str
+    second: str
+    other: str
+
+
+def shared_files(splits: Mapping[str, Sequence[str]], watch: Watch = silent) -> list[Twin]:
+    """For each file of a split that an earlier split has too, the pair of them. Files that cannot be read are left out.
+
+    One file that two splits name, also through links, is no pair: the fast check reports it.
+    """
+    every = [(split, path) for split, paths in splits.items() for path in paths]
+    sizes = _in_threads(_size, [path for _, path in every], watch, "sizes")
+    having = defaultdict(set)
+    for (split, _), size in zip(every, sizes, strict=True):
+        having[size].add(split)
+    alike = [place for place, size in zip(every, sizes, strict=True) if size >= 0 and len(having[size]) > 1]
+    digests = _in_threads(_digest, [path for _, path in alike], watch, "contents")
+    found = _twins((split, path, digest) for (split, path), digest in zip(alike, digests, strict=True) if digest)
+    return [twin for twin in found if os.path.realpath(twin.one) != os.path.realpath(twin.other)]
+
+
+def shared_images(splits: Mapping[str, ImageSet], watch: Watch = silent) -> list[Twin]:
+    """The same for images that are no files, by their pixels without augmentation. Unreadable ones are left out."""
+    places = []
+    for split, images in splits.items():
+        for index in watch(range(len(images)), len(images), f"contents of {split}"):
+            try:
+                pixels = images[index][0].numpy().tobytes()
+            except DataError:
+                continue
+            places.append((split, str(index), blake2b(pixels).digest()))
+    return _twins(places)
+
+
+def _twins(places: Iterable[tuple[str, str, bytes]]) -> list[Twin]:
+    """From (split, name, digest), the splits in their order."""
+    seen: dict[bytes, tuple[str, str]] = {}
+    twins = []
+    for split, name, digest in places:
+        first, one = seen.setdefault(digest, (split, name))
+        if first != split:
+            twins.append(Twin(first, one, split, name))
+    return twins
+
+
+def _in_threads(function: Callable[[str], Result], paths: list[str], watch: Watch, text: str) -> list[Result]:
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        parts = pool.map(lambda chunk: [function(path) for path in chunk], chunks)
+        return list(watch((result for part in parts for result in part), len(paths), text))
+    finally:  # after Ctrl-C what has not begun is dropped
+        pool.shutdown(cancel_futures=True)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def _digest(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return blake2b(file.read()).digest()
+    except OSError:
+        return b""

@@ -1,0 +1,142 @@
+"""Data sets of the Hugging Face hub, or in its format on disk, through timm's reader: `hfds/USER/NAME`.
+
+    hfds/uoft-cs/cifar10               from the hub, kept under data.root (null: the package's own cache)
+    hfds/uoft-cs/cifar100#fine_label   the column of the labels, where there are several
+    hfds//data/birds                   a folder of parquet files, or of images in the package's layout
+
+Images are the column `image`, or the only one that holds images; labels are `label`, or the only one of classes.
+Nothing of the data set is executed: loading scripts are refused by the package.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gcp.data.decode import decode_bytes
+from gcp.data.imageset import Splits
+from gcp.data.indexed import IndexedSet, indexed_splits
+from gcp.data.package import require
+from gcp.data.source import DATASETS, Source
+from gcp.data.transforms import TRANSFORMS, create_transform
+from gcp.errors import DataError, suggest
+
+
+def create(
+    *,
+    name: str,
+    root: str | Path | None,
+    image_size: int,
+    in_chans: int,
+    per_class: int | None,
+    val_fraction: float,
+    split_seed: int,
+    transform: str,
+    partial: bool,
+) -> Splits:
+    """A set of that name; other arguments as in `create_dataset`. `partial` does not apply: counts are not known."""
+    require("datasets", name)
+    path, _, column = name.removeprefix("hfds/").partition("#")
+    cache = None if root is None else str(Path(root).expanduser())
+    try:
+        readers = open_splits(name, path, cache, column)
+    except DataError:
+        raise
+    except Exception as error:  # its loader raises nearly anything
+        raise DataError(f"cannot open data set {name!r}: {type(error).__name__}: {error}") from error
+    labels = {split: _labels(reader) for split, reader in readers.items()}
+    numbers = range(1 + max(int(each.max(initial=-1)) for each in labels.values()))
+    classes = _classes(name, readers) or tuple(map(str, numbers))
+    recipe = create_transform(transform, "random_resized_crop", image_size, in_chans)
+    found = {
+        split: IndexedSet(Pixels(reader, f"{split} of {name}", in_chans), labels[split], recipe)
+        for split, reader in readers.items()
+    }
+    return indexed_splits(name, found, classes, per_class, val_fraction, split_seed)
+
+
+def open_splits(name: str, path: str, cache: str | None, column: str) -> dict[str, Any]:
+    """timm's reader of every split. `column`: of the labels, or "" to find it."""
+    import datasets
+    from timm.data.readers import create_reader
+
+    splits = datasets.get_dataset_split_names(path)
+    features = datasets.load_dataset(path, split=splits[0], cache_dir=cache).features
+    images = _column(name, features, "image", datasets.Image)
+    labels = _column(name, features, "label", datasets.ClassLabel, column)
+    return {
+        split: create_reader(f"hfds/{path}", root=cache, split=split, input_key=images, target_key=labels)
+        for split in splits
+    }
+
+
+class Pixels:
+    """The decoded image at an index of a reader; `what` names the split in errors."""
+
+    def __init__(self, reader: Any, what: str, in_chans: int):
+        self.reader = reader
+        self.what = what
+        self.in_chans = in_chans
+
+    def __call__(self, index: int) -> Tensor:
+        name = f"{index} in {self.what}"
+        try:
+            file = self.reader[index][0]
+            with file:
+                data = file.read()
+        except (OSError, AssertionError) as error:
+            raise DataError(f"cannot read the image {name}: {type(error).__name__}: {error}") from error
+        return decode_bytes(data, name, self.in_chans)
+
+
+def _column(name: str, features: Mapping[str, Any], usual: str, kind: type, given: str = "") -> str:
+    fits = [key for key, feature in features.items() if isinstance(feature, kind)]
+    if given:
+        if given in features:
+            return given
+        raise DataError(
+            f"{name!r} has no column {given!r}.{suggest(given, features)} Its columns: {', '.join(features)}."
+        )
+    if usual in features:
+        return usual
+    if len(fits) == 1:
+        return fits[0]
+    several = f"several columns of {kind.__name__}: {', '.join(fits)}" if fits else f"no column {usual!r}"
+    hint = f" Choose one: data.name='{name}#{(fits or list(features))[0]}'." if usual == "label" else ""
+    raise DataError(f"{name!r} has {several}. Its columns: {', '.join(features)}.{hint}")
+
+
+def _labels(reader: Any) -> np.ndarray:
+    """The column of labels, -1 where a label is missing; no image is read."""
+    column = reader.dataset.select_columns([reader.label_key])[:][reader.label_key]
+    labels = np.array([-1 if label is None else label for label in column])
+    if labels.dtype.kind not in "iu":
+        raise DataError(
+            f"the column {reader.label_key!r} holds {labels.dtype.name} values; allowed: classes or whole numbers. "
+            f"Convert it with class_encode_column({reader.label_key!r}) of the package datasets."
+        )
+    return labels
+
+
+def _classes(name: str, readers: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes, the same in every split; () where they have none."""
+    named = {split: tuple(reader.class_to_idx) for split, reader in readers.items()}
+    if len(set(named.values())) > 1:
+        raise DataError(f"the splits of {name!r} have different classes: {', '.join(named)}.")
+    return next(iter(named.values()))
+
+
+DATASETS.add(
+    "hfds/*",
+    Source(
+        create,
+        needs_root=None,
+        image_size=224,
+        min_size=1,
+        channels=(1, 3),
+        transforms=TRANSFORMS,
+    ),
+    summary="hfds/USER/NAME[#LABELS]: a data set of the Hugging Face hub, or a folder in its format (hfds//FOLDER)",
+)

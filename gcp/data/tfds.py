@@ -1,0 +1,117 @@
+"""TensorFlow data sets through timm's reader: `tfds/NAME`, prepared below data.root (null: ~/tensorflow_datasets).
+
+A shard is a shard of the split. TensorFlow decodes in threads of its own, so one process at most reads.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gcp.data.decode import from_pillow
+from gcp.data.imageset import Splits
+from gcp.data.package import require
+from gcp.data.source import DATASETS, Source
+from gcp.data.stream import Sample, Shard, StreamSet
+from gcp.data.stream_splits import check_per_class, stream_splits
+from gcp.data.transforms import TRANSFORMS, create_transform
+from gcp.errors import DataError
+
+# Decoded images, about five times as large as encoded ones, in each of eight lanes.
+BUFFER = 200
+
+
+def create(
+    *,
+    name: str,
+    root: str | Path | None,
+    image_size: int,
+    in_chans: int,
+    per_class: int | None,
+    val_fraction: float,
+    split_seed: int,
+    transform: str,
+    partial: bool,
+) -> Splits:
+    """A set of that name; arguments as in `create_dataset`. `partial` does not apply: counts are not known."""
+    check_per_class(name, per_class)
+    for package in ("tensorflow", "tensorflow_datasets"):
+        require(package, name)
+    folder = None if root is None else str(Path(root).expanduser())
+    try:
+        reader = open_reader(name, folder, "train", in_chans)
+    except Exception as error:  # its builders raise nearly anything
+        raise DataError(f"cannot open data set {name!r}: {type(error).__name__}: {error}") from error
+    classes = tuple(reader.class_to_idx)
+    if not classes:
+        raise DataError(
+            f"{name!r} has no classes in {reader.target_key!r}. Choose the labels: data.name='{name}#LABELS'."
+        )
+    recipe = create_transform(transform, "random_resized_crop", image_size, in_chans)
+    found = {
+        split: StreamSet(
+            [Shard(f"{split}[{n}shard:{n + 1}shard]", count) for n, count in enumerate(info.shard_lengths)],
+            Records(name, folder, in_chans),
+            Decoder(in_chans),
+            len(classes),
+            recipe,
+            BUFFER,
+            most_workers=1,
+        )
+        for split, info in reader.builder.info.splits.items()
+    }
+    return stream_splits(name, found, classes, val_fraction, split_seed)
+
+
+def open_reader(name: str, folder: str | None, split: str, in_chans: int) -> Any:
+    """timm's reader of a split, or of a part of one, without shuffling."""
+    from timm.data.readers import create_reader
+
+    name, _, labels = name.partition("#")
+    mode = "L" if in_chans == 1 else "RGB"
+    reader = create_reader(name, root=folder, split=split, target_key=labels or None, input_img_mode=mode)
+    reader.dist_num_replicas = 1  # it would deal its samples to the processes of a run, but a shard is dealt whole
+    return reader
+
+
+class Records:
+    """Reads the samples of a shard."""
+
+    def __init__(self, name: str, folder: str | None, in_chans: int):
+        self.name = name
+        self.folder = folder
+        self.in_chans = in_chans
+
+    def __call__(self, shard: Shard) -> Iterator[Sample]:
+        try:
+            for number, (image, label) in enumerate(open_reader(self.name, self.folder, shard.name, self.in_chans)):
+                yield Sample(f"{number} in {shard.name} of {self.name}", image, int(label))
+        except DataError:
+            raise
+        except Exception as error:  # TensorFlow has errors of its own
+            raise DataError(f"cannot read {shard.name} of {self.name}: {type(error).__name__}: {error}") from error
+
+
+class Decoder:
+    """From the decoded image of a sample to its pixels."""
+
+    def __init__(self, in_chans: int):
+        self.in_chans = in_chans
+
+    def __call__(self, sample: Sample) -> Tensor:
+        return from_pillow(sample.image, sample.name, self.in_chans)
+
+
+DATASETS.add(
+    "tfds/*",
+    Source(
+        create,
+        needs_root=None,
+        image_size=224,
+        min_size=1,
+        channels=(1, 3),
+        transforms=TRANSFORMS,
+    ),
+    summary="tfds/NAME[#LABELS]: a data set prepared by tensorflow-datasets; a stream",
+)

@@ -1,0 +1,111 @@
+"""torchvision's data sets through timm's factory: `torch/NAME`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gcp.data.decode import from_pillow
+from gcp.data.imageset import Splits
+from gcp.data.indexed import IndexedSet, indexed_splits
+from gcp.data.source import DATASETS, Source
+from gcp.data.transforms import TRANSFORMS, create_transform
+from gcp.errors import DataError, UnknownNameError
+
+# The splits that a set has, under the names that timm's factory takes.
+NAMES = {
+    "cifar10": ("train", "test"),
+    "cifar100": ("train", "test"),
+    "mnist": ("train", "test"),
+    "fashion_mnist": ("train", "test"),
+    "kmnist": ("train", "test"),
+    "qmnist": ("train", "test"),
+    "imagenet": ("train", "validation"),
+    "places365": ("train", "validation"),
+    "inaturalist": ("train", "validation"),
+}
+
+
+def create(
+    *,
+    name: str,
+    root: str | Path,
+    image_size: int,
+    in_chans: int,
+    per_class: int | None,
+    val_fraction: float,
+    split_seed: int,
+    transform: str,
+    partial: bool,
+) -> Splits:
+    """A set of that name; other arguments as in `create_dataset`. `partial` does not apply: torchvision checks."""
+    short = name.removeprefix("torch/")
+    if short not in NAMES:
+        raise UnknownNameError("torchvision data set", short, NAMES)
+    folder = str(Path(root).expanduser())
+    sets = {split: _open(name, folder, split) for split in NAMES[short]}
+    recipe = create_transform(transform, "random_resized_crop", image_size, in_chans)
+    found = {
+        split: IndexedSet(Pixels(images, f"{split} of {name}", in_chans), _labels(images), recipe)
+        for split, images in sets.items()
+    }
+    classes = _classes(sets["train"], int(found["train"].labels.max()) + 1)
+    return indexed_splits(f"{name} in {folder}", found, classes, per_class, val_fraction, split_seed)
+
+
+class Pixels:
+    """The image at an index of a torchvision data set; `what` names the split in errors."""
+
+    def __init__(self, images: Any, what: str, in_chans: int):
+        self.images = images
+        self.what = what
+        self.in_chans = in_chans
+
+    def __call__(self, index: int) -> Tensor:
+        try:
+            picture = self.images[index][0]
+        except OSError as error:
+            raise DataError(f"cannot read the image {index} in {self.what}: {error}") from error
+        return from_pillow(picture, f"{index} in {self.what}", self.in_chans)
+
+
+def _open(name: str, folder: str, split: str) -> Any:
+    from timm.data import create_dataset
+
+    try:
+        return create_dataset(name, folder, split=split)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).removesuffix(" You can use download=True to download it")
+        call = f"timm.data.create_dataset({name!r}, {folder!r}, split={split!r}, download=True)"
+        raise DataError(
+            f"cannot open the split {split!r} of {name!r} in {folder}: {reason} If it can be downloaded, do so by\n"
+            f'  python -c "import timm.data; {call}"'
+        ) from error
+
+
+def _labels(images: Any) -> np.ndarray:
+    """One label per image; a row of QMNIST begins with it, iNaturalist has it beside the name of the file."""
+    targets = images.targets if hasattr(images, "targets") else [label for label, _ in images.index]
+    labels = np.asarray(targets)
+    return labels if labels.ndim == 1 else labels[:, 0]
+
+
+def _classes(images: Any, count: int) -> tuple[str, ...]:
+    """Names of the classes: of several synonyms the first; numbers where there are none."""
+    names = getattr(images, "classes", None) or getattr(images, "all_categories", None) or range(count)
+    return tuple(name[0] if isinstance(name, tuple) else str(name) for name in names)
+
+
+DATASETS.add(
+    "torch/*",
+    Source(
+        create,
+        needs_root=True,
+        image_size=224,
+        min_size=1,
+        channels=(1, 3),
+        transforms=TRANSFORMS,
+    ),
+    summary=f"torch/NAME: a data set of torchvision that lies in data.root: {', '.join(NAMES)}",
+)

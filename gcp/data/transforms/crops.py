@@ -1,0 +1,90 @@
+"""How the published pipelines cut a square out of a photograph: crop, resize, mirror.
+
+Each adds itself to TRANSFORMS with its part for training and its plain part for evaluation.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gcp.data.transforms.base import TRANSFORMS, PerImage, statistics
+
+# Resize 256, CenterCrop 224, kept as a ratio at other sizes; 512 and 448 have the same one.
+RESIZE_RATIO = 256 / 224
+# A centre crop sees less of the long side than one width; beyond this many, resizing it is lost work.
+_WIDTHS = 8
+
+Steps = Sequence[Callable[[Any], Any]]
+
+
+def compose(train: Steps, plain: Steps, in_chans: int) -> PerImage:
+    """The transform that does one step after the other."""
+    from torchvision.transforms import v2
+
+    return PerImage(v2.Compose(list(train)), v2.Compose(list(plain)), statistics(in_chans))
+
+
+def short_side(size: int, image_size: int) -> Steps:
+    """Resize of the short side to `size`, centre crop of `image_size`."""
+    from torchvision.transforms import v2
+
+    return [_middle, v2.Resize(size), v2.CenterCrop(image_size)]
+
+
+def resized(image_size: int) -> int:
+    """The side to which an image is resized before the centre of `image_size` is cut out."""
+    return round(image_size * RESIZE_RATIO)
+
+
+@TRANSFORMS.register(
+    "random_resized_crop",
+    summary="ImageNet as published: random area and aspect, mirror; centre crop of the resized short side",
+    paper="Szegedy et al. 2015, Going deeper with convolutions",
+)
+def random_resized_crop(image_size: int, in_chans: int) -> PerImage:
+    """RandomResizedCrop, mirror; Resize 256/224 of the short side, CenterCrop."""
+    from torchvision.transforms import v2
+
+    train = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
+    return compose(train, short_side(resized(image_size), image_size), in_chans)
+
+
+@TRANSFORMS.register("center_crop", summary="CUB as published: short side to the size, centre crop, mirror")
+def center_crop(image_size: int, in_chans: int) -> PerImage:
+    """Resize of the short side to the size itself, CenterCrop; in training a mirror."""
+    return _mirrored(short_side(image_size, image_size), in_chans)
+
+
+@TRANSFORMS.register(
+    "square_crop", summary="Aircraft and Dogs as published: squeezed to 512/448 of the size, centre crop, mirror"
+)
+def square_crop(image_size: int, in_chans: int) -> PerImage:
+    """Resize of both sides, CenterCrop; in training a mirror."""
+    from torchvision.transforms import v2
+
+    side = resized(image_size)
+    return _mirrored([v2.Resize((side, side)), v2.CenterCrop(image_size)], in_chans)
+
+
+@TRANSFORMS.register("square", summary="Cars as published: squeezed to the size, mirror")
+def square(image_size: int, in_chans: int) -> PerImage:
+    """Resize of both sides; in training a mirror."""
+    from torchvision.transforms import v2
+
+    return _mirrored([v2.Resize((image_size, image_size))], in_chans)
+
+
+def _mirrored(plain: Steps, in_chans: int) -> PerImage:
+    from torchvision.transforms import v2
+
+    return compose([*plain, v2.RandomHorizontalFlip()], plain, in_chans)
+
+
+def _middle(image: Tensor) -> Tensor:
+    """The middle of an image that is many times as long as wide; any other as it is."""
+    from torchvision.transforms.v2 import functional
+
+    height, width = image.shape[-2:]
+    wanted = min(height, _WIDTHS * width), min(width, _WIDTHS * height)
+    return image if wanted == (height, width) else functional.center_crop(image, list(wanted))

@@ -1,0 +1,26 @@
+"""Small trees of real images in the layouts of published data sets."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # for `trees`, a folder of plain modules
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Build a data set on disk: `tree("cub", layout="nested")`, see `build` in tests/trees/cub.py.
+
+    Without `layout` the first of its LAYOUTS. Returns the path that a user gives as "root", and "classes",
+    "train", "val" (None where there is none) and "test", the numbers that were written.
+    """
+
+    def build(name: str, layout: str | None = None, folder: str = "tree", **options: int) -> dict:
+        module = import_module(f"trees.{name}")
+        place = tmp_path / folder
+        place.mkdir()
+        return module.build(layout or module.LAYOUTS[0], place, **options)
+
+    return build

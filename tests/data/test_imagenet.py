@@ -1,0 +1,163 @@
+import re
+
+import pytest
+from trees.imagenet import write_meta
+from trees.pictures import picture
+
+from gcp.data import create_dataset
+from gcp.errors import DataError
+
+FLAT = ("kaggle", "devkit", "devkit_beside", "solution", "synsets", "numbers", "caffe")
+GROUND_TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+
+
+def create(root):
+    return create_dataset("imagenet", root, image_size=16, partial=True)
+
+
+def refused(made, message):
+    with pytest.raises(DataError, match=message) as error:
+        create(made["root"])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("layout", FLAT)
+def test_labels_of_a_flat_folder(tree, layout):
+    """In the devkit the numbers run against the order of the ids, so taking them for labels would fail here."""
+    made = tree("imagenet", layout, classes=5)
+    splits = create(made["root"])
+    assert splits.classes == tuple(made["wnids"])
+    found = {path.split("/")[-1]: label for path, label in zip(splits.test.paths, splits.test.labels, strict=True)}
+    assert found == made["label_of"]
+    assert all(
+        made["wnids"][label] in path for path, label in zip(splits.train.paths, splits.train.labels, strict=True)
+    )
+
+
+@pytest.mark.parametrize("root", ["ILSVRC", "ILSVRC/Data", "ILSVRC/Data/CLS-LOC"])
+def test_any_parent_of_the_folders_of_kaggle(tree, root):
+    made = tree("imagenet", "kaggle")
+    splits = create(made["root"] / root)
+    assert len(splits.test) == 6
+    assert "labels of LOC_val_solution.csv" in splits.rule
+
+
+def test_the_folder_around_the_download_of_kaggle(tree, tmp_path):
+    tree("imagenet", "kaggle")
+    assert create(tmp_path).rule.startswith("ILSVRC/Data/CLS-LOC/{train,val}, val/ without folders, labels of LOC_val")
+
+
+def test_validation_images_are_the_test_split(tree):
+    splits = create(tree("imagenet")["root"])
+    assert all("/val/" in path for path in splits.test.paths)
+    assert all("/train/" in path for images in (splits.train, splits.val) for path in images.paths)
+    assert splits.rule.endswith("The folder 'val' is the test split, as in published results.")
+
+
+def test_no_labels(tree):
+    made = tree("imagenet", "caffe")
+    (made["root"] / "val.txt").unlink()
+    looked = "'ILSVRC2012_validation_ground_truth.txt', 'LOC_val_solution.csv', 'val.txt', 'val_labels.txt', "
+    refused(made, rf"/val holds 6 images in no class folder, and no file with their labels is there\. .*for {looked}")
+
+
+def test_devkit_without_its_table(tree):
+    made = tree("imagenet", "devkit")
+    (made["root"] / GROUND_TRUTH).with_name("meta.mat").unlink()
+    refused(made, r"has the numbers of the ILSVRC devkit, which are not in the order .*data must also hold .*meta\.mat")
+
+
+def test_devkit_with_the_table_of_other_classes(tree):
+    made = tree("imagenet", "devkit")
+    write_meta((made["root"] / GROUND_TRUTH).with_name("meta.mat"), ["n00000001", "n00000002"])
+    refused(
+        made, r"has labels that are no classes of train/: 'n00000001', 'n00000002', 'n00001740'; allowed: n01440764"
+    )
+    (made["root"] / GROUND_TRUTH).write_text("1\n2\n9\n1\n2\n2\n")
+    refused(made, r"ground_truth\.txt has the line '9', and .*meta\.mat has no class of that number")
+
+
+@pytest.mark.parametrize("layout", ["numbers", "caffe"])
+def test_numbers_from_one(tree, layout):
+    made = tree("imagenet", layout)
+    path = made["root"] / ("val.txt" if layout == "caffe" else "val_labels.txt")
+    lines = [line.split() for line in path.read_text().splitlines()]
+    path.write_text("\n".join(" ".join([*line[:-1], str(int(line[-1]) + 1)]) for line in lines))
+    refused(
+        made, rf"the labels in {re.escape(str(path))} go from 1 to 3, without 0; places .* go from 0 to 2\. Numbers of"
+    )
+
+
+def test_numbers_beyond_the_classes(tree):
+    made = tree("imagenet", "numbers")
+    (made["root"] / "val_labels.txt").write_text("0\n1\n2\n3\n0\n1\n")
+    refused(made, r"has labels that are no classes of train/: '3'; allowed: n01440764 to n01442764, or 0 to 2")
+
+
+@pytest.mark.parametrize("layout", ["devkit", "synsets", "numbers"])
+@pytest.mark.parametrize("change", [lambda lines: lines[:-1], lambda lines: [*lines, lines[-1]]])
+def test_number_of_lines(tree, layout, change):
+    made = tree("imagenet", layout)
+    names = {
+        "devkit": GROUND_TRUTH,
+        "synsets": "imagenet_2012_validation_synset_labels.txt",
+        "numbers": "val_labels.txt",
+    }
+    path = made["root"] / names[layout]
+    path.write_text("\n".join(change(path.read_text().splitlines())))
+    refused(made, r"has [57] labels for 6 images\. One of the two is not complete")
+
+
+@pytest.mark.parametrize(("layout", "name"), [("caffe", "val.txt"), ("solution", "LOC_val_solution.csv")])
+def test_images_and_names_that_differ(tree, layout, name):
+    made = tree("imagenet", layout)
+    lost = made["root"] / "val" / "ILSVRC2012_val_00000002.JPEG"
+    lost.rename(made["root"] / "x.JPEG")
+    refused(made, rf"{name} has 6 labels for 5 images: no image for 'ILSVRC2012_val_00000002'\.")
+    picture(lost.with_name("other.JPEG"))
+    refused(made, rf"{name} has 6 labels for 6 images: no label for 'other'\.")
+
+
+@pytest.mark.parametrize("layout", ["devkit", "synsets"])
+def test_names_that_are_not_in_the_order_of_the_labels(tree, layout):
+    made = tree("imagenet", layout, classes=6)
+    for path in (made["root"] / "val").glob("*.JPEG"):
+        path.rename(path.with_name(f"{int(path.stem[-8:])}.JPEG"))  # sorted: 1, 10, 11, 12, 2
+    refused(made, r"in the order of the numbers in ILSVRC2012_val_00000001.JPEG and so on; image 2 is called 10\.JPEG")
+
+
+def test_lines_of_neither_form(tree):
+    made = tree("imagenet", "caffe")
+    (made["root"] / "val.txt").write_text("a 1\n2\n")
+    refused(made, r"the lines of .*val\.txt should all be 'NAME LABEL', or all 'LABEL'")
+
+
+def test_a_damaged_table_of_kaggle(tree):
+    made = tree("imagenet", "solution")
+    (made["root"] / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nILSVRC2012_val_00000001\n")
+    refused(made, r"LOC_val_solution\.csv has the line 'ILSVRC2012_val_00000001'; each should be 'IMAGE,WNID X Y X Y'")
+
+
+def test_a_class_missing_in_val(tree):
+    made = tree("imagenet")
+    (made["root"] / "val" / made["wnids"][1]).rename(made["root"] / "val" / "n99999999")
+    refused(made, r"different classes: val lacks 'n01441764'; val has 'n99999999', which train has not\.")
+
+
+def test_a_class_without_an_image_of_a_flat_val(tree):
+    made = tree("imagenet", "numbers")
+    (made["root"] / "val_labels.txt").write_text("0\n0\n2\n0\n0\n2\n")
+    with pytest.raises(DataError, match=r"\n  test has no image of 1 of the 3 classes: 'n01441764'$"):
+        create(made["root"])
+
+
+def test_an_empty_class(tree):
+    made = tree("imagenet", "caffe")
+    (made["root"] / "train" / "n00000000").mkdir()
+    refused(made, r"no image in class 'n00000000' of .*train\. Looked for \.jpg")
+
+
+def test_no_val(tree):
+    made = tree("imagenet")
+    (made["root"] / "val").rename(made["root"] / "Val")
+    refused(made, r"looks like \{train,val\}, but lacks 'val'; it holds 'Val', 'train'\. Did you mean 'Val'\?")

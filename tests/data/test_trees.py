@@ -1,0 +1,148 @@
+"""Every layout of every data set on disk, in small, against what its builder says that it wrote."""
+
+import os
+import re
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gcp.data import DATASETS, create_dataset
+from gcp.errors import DataError
+
+SETS = ("folder", "imagenet", "cub", "nabirds")
+BOTH = ("cub", "nabirds")
+
+
+def layouts(*names):
+    return [(name, layout) for name in names for layout in import_module(f"trees.{name}").LAYOUTS]
+
+
+def create(name, root, **options):
+    return create_dataset(name, root, **{"image_size": 16, "partial": True} | options)
+
+
+def parts(splits):
+    return {"train": splits.train, "val": splits.val, "test": splits.test}
+
+
+@pytest.mark.parametrize(("name", "layout"), layouts(*SETS))
+def test_classes_and_counts(tree, name, layout):
+    made = tree(name, layout, folder="Vögel und 鸟 images")
+    splits = create(name, made["root"])
+    assert len(splits.classes) == made["classes"]
+    assert len(splits.test) == made["test"]
+    assert np.bincount(splits.test.labels).tolist() == [made["test"] // made["classes"]] * made["classes"]
+    if made["val"] is None:
+        assert len(splits.train) + len(splits.val) == made["train"] and len(splits.val) == made["classes"]
+        assert "held out class by class (fraction 0.1, seed 0)" in splits.rule
+    else:
+        assert len(splits.train) == made["train"] and len(splits.val) == made["val"]
+    images, labels = splits.train.read(np.arange(3), np.arange(3, dtype=np.uint64))
+    assert images.shape == (3, 3, 16, 16) and labels.tolist() == splits.train.labels[:3].tolist()
+
+
+@pytest.mark.parametrize(("name", "layout"), layouts(*SETS))
+def test_splits_are_disjoint_in_content(tree, name, layout):
+    splits = create(name, tree(name, layout)["root"])
+    contents = [Path(path).read_bytes() for images in parts(splits).values() for path in images.paths]
+    assert len(set(contents)) == len(contents) == sum(map(len, parts(splits).values()))
+
+
+@pytest.mark.parametrize(("name", "layout"), layouts("imagenet", "cub", "nabirds"))
+def test_published_counts_are_asked_for(tree, name, layout):
+    made, source = tree(name, layout), DATASETS[name].obj
+    hint = "a part of the data set is taken with data.partial=true"
+    expected = "\n".join(
+        [
+            rf"^3 faults in {re.escape(str(made['root']))}, read as .*:",
+            f"  3 classes, published: {source.classes}; {hint}",
+            f"  train has {made['train']} images, published: {source.counts['train']}; {hint}",
+            f"  test has {made['test']} images, published: {source.counts['test']}; {hint}$",
+        ]
+    )
+    with pytest.raises(DataError, match=expected):
+        create(name, made["root"], partial=False)
+
+
+@pytest.mark.parametrize(("name", "layout"), layouts("imagenet", *BOTH))
+def test_root_one_level_too_high(tree, tmp_path, name, layout):
+    made = tree(name, layout)
+    if layout not in ("kaggle", "nested"):  # whose root is the folder above already
+        assert len(create(name, tmp_path).test) == made["test"]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "below", "root"),
+    [
+        ("cub", "annotations", "images", ""),
+        ("cub", "nested", "CUB_200_2011/images", "CUB_200_2011"),
+        ("cub", "train_val", "train", ""),
+        ("nabirds", "annotations", "images", ""),
+        ("imagenet", "folders", "val", ""),
+        ("imagenet", "caffe", "train", ""),
+        ("imagenet", "kaggle", "ILSVRC/Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC"),
+    ],
+)
+def test_root_one_level_too_low(tree, name, layout, below, root):
+    above = tree(name, layout)["root"]
+    message = f"{above / below} is a part of the data set, which lies in {above / root}. Set data.root={above / root}."
+    with pytest.raises(DataError, match=re.escape(message)):
+        create(name, above / below)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_root_misspelt(tree, name):
+    root = tree(name, folder="birds")["root"]
+    with pytest.raises(DataError, match=r"holds no 'brids', but 'birds'\. Did you mean 'birds'\?"):
+        create(name, root.with_name("brids"))
+
+
+@pytest.mark.parametrize("name", ("imagenet", *BOTH))
+def test_another_folder(tmp_path, name):
+    (tmp_path / "holiday").mkdir()
+    with pytest.raises(DataError, match=r"the data set is not in .* Looked there and in its folders for .*'holiday'"):
+        create(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ("cub", "nabirds"))
+def test_two_copies_below(tree, tmp_path, name):
+    tree(name, folder="a")
+    tree(name, folder="b")
+    with pytest.raises(DataError, match=r"holds .* 2 times\. Set data\.root=.*/a or one of the others"):
+        create(name, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "layout"), [("cub", "annotations"), ("cub", "nested"), *layouts("nabirds")])
+def test_missing_images(tree, name, layout):
+    root = tree(name, layout)["root"]
+    path = create(name, root).test.paths[2]
+    os.unlink(path)
+    with pytest.raises(DataError, match=rf"  1 of the 6 files of test are missing, the first: {re.escape(path)}$"):
+        create(name, root)
+    os.symlink("nowhere", path)
+    with pytest.raises(DataError, match=rf"  1 of the 6 files of test are missing, the first: {re.escape(path)}$"):
+        create(name, root)
+
+
+@pytest.mark.parametrize(("name", "layout"), layouts("cub", "nabirds", "imagenet"))
+def test_unreadable_image(tree, name, layout):
+    root = tree(name, layout)["root"]
+    path = create(name, root).test.paths[0]
+    Path(path).write_bytes(b"no image")
+    with pytest.raises(DataError, match=rf"\n  cannot read the image {re.escape(path)}: UnidentifiedImageError"):
+        create(name, root)
+
+
+@pytest.mark.parametrize(("name", "layout"), layouts("cub", "nabirds", "imagenet"))
+def test_a_file_in_two_splits(tree, name, layout):
+    """A test image is replaced by a link to a training image."""
+    root = tree(name, layout)["root"]
+    splits = create(name, root)
+    train, test = splits.train.paths[0], splits.test.paths[0]
+    shutil.move(test, root.parent)
+    os.symlink(train, test)
+    with pytest.raises(DataError, match=rf"  1 files are in train and in test, the first: {re.escape(train)}"):
+        create(name, root)
