@@ -7,8 +7,9 @@ from functools import partial
 
 import torch
 
+from gcp.cli.hybrid import build_pooling, switch_step
 from gcp.config import Config, Duration
-from gcp.data import DATASETS, Loader, Splits, create_dataset
+from gcp.data import DATASETS, AnyLoader, Splits, create_dataset, create_loader
 from gcp.engine import rng
 from gcp.engine.ema import EMA
 from gcp.engine.optimizer import create_optimizer
@@ -70,12 +71,13 @@ def build_splits(config: Config) -> Splits:
         val_fraction=data.val_fraction,
         split_seed=data.split_seed,
         transform=data.transform,
+        partial=data.partial,
     )
 
 
-def build_train_loader(config: Config, splits: Splits, device: torch.device) -> Loader:
+def build_train_loader(config: Config, splits: Splits, device: torch.device) -> AnyLoader:
     """Shuffled, augmented batches of the training split."""
-    return Loader(
+    return create_loader(
         splits.train,
         config.train.batch_size,
         train=True,
@@ -86,9 +88,9 @@ def build_train_loader(config: Config, splits: Splits, device: torch.device) -> 
     )
 
 
-def build_score_loader(config: Config, splits: Splits, split: str, device: torch.device) -> Loader:
+def build_score_loader(config: Config, splits: Splits, split: str, device: torch.device) -> AnyLoader:
     """Every image of a split once, in its natural order, without augmentation."""
-    return Loader(
+    return create_loader(
         getattr(splits, split),
         config.evaluate.batch_size,
         train=False,
@@ -97,15 +99,17 @@ def build_score_loader(config: Config, splits: Splits, split: str, device: torch
     )
 
 
-def build_model(config: Config, num_classes: int, device: torch.device, weights: bool = True) -> Classifier:
+def build_model(
+    config: Config, num_classes: int, device: torch.device, weights: bool = True, switched: object = None
+) -> Classifier:
     """The seeded model on its device, frozen parts frozen. `weights=False`: without `model.pretrained`, for a
-    model whose weights come from a checkpoint.
+    model whose weights come from a checkpoint, with the head that the `switched` of the checkpoint tells.
     """
-    model, head = config.model, config.head
+    model, head, pooling = config.model, config.head, build_pooling(config, switched)
     rng.seed_all(config.run.seed)
     classifier = create_model(
         model.backbone,
-        head=head.name,
+        head=pooling.name,
         num_classes=num_classes,
         dim=head.dim,
         pretrained=model.pretrained if weights else False,
@@ -113,20 +117,22 @@ def build_model(config: Config, num_classes: int, device: torch.device, weights:
         in_chans=config.data.in_chans,
         hidden=model.hidden,
         dropout=model.dropout,
-        side=head.side,
-        form=head.form,
-        precision=head.precision,
         reduction=head.reduction,
-        **head.options,
+        **pooling.options,
     )
     freeze(classifier, model.freeze)
     memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
     return classifier.to(device).to(memory_format=memory_format)
 
 
+def images_per_step(config: Config) -> int:
+    """The images of one optimizer step."""
+    return config.train.batch_size * config.train.accumulate
+
+
 def base_learning_rate(config: Config) -> float:
     """`optim.lr`, scaled by the images of one optimizer step as `optim.lr_scaling` says."""
-    ratio = config.train.batch_size * config.train.accumulate / config.optim.lr_batch
+    ratio = images_per_step(config) / config.optim.lr_batch
     scale = {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[config.optim.lr_scaling]
     return config.optim.lr * scale
 
@@ -176,16 +182,19 @@ def build_recipe(config: Config) -> Recipe:
 
 @dataclass(frozen=True)
 class Timing:
-    """All durations of a run in optimizer steps, and the learning-rate factor of a step."""
+    """All durations of a run in optimizer steps, and the learning-rate factor of a step; `switch_at` is None where
+    no head is switched at a step.
+    """
 
     total: int
     evaluate_every: int
     save_every: int
     save_seconds: float | None
     factor: Callable[[int], float]
+    switch_at: int | None = None
 
 
-def build_timing(config: Config, loader: Loader) -> Timing:
+def build_timing(config: Config, loader: AnyLoader) -> Timing:
     """Turn every duration of the configuration into steps of this loader."""
     per_epoch = steps_per_epoch(loader, config.train.accumulate)
     total = per_epoch * config.train.epochs
@@ -211,6 +220,7 @@ def build_timing(config: Config, loader: Loader) -> Timing:
         save_every=0 if by_clock else steps(config.checkpoint.every),
         save_seconds=config.checkpoint.every.seconds if by_clock else None,
         factor=factor,
+        switch_at=switch_step(config, steps, total),
     )
 
 

@@ -3,13 +3,13 @@
 import logging
 from pathlib import Path
 
+from gcp.cli import help
 from gcp.cli.arguments import parse
-from gcp.cli.listing import KINDS, listing
 from gcp.cli.main import run
 from gcp.cli.train import check_overrides
 from gcp.errors import CheckpointError, GCPError, UnknownNameError
 
-FLAGS = {"--checkpoint": (1, 1), "--json": (1, 1), "--list": (1, 2), "--help": (0, 0)}
+FLAGS = {"--checkpoint": (1, 1), "--json": (1, 1), **help.FLAGS}
 SPLITS = ("test", "val", "train")
 ALLOWED = ("data.", "evaluate.", "run.")
 
@@ -17,9 +17,10 @@ USAGE = f"""\
 Score a checkpoint.
 
   python evaluate.py --checkpoint FILE|RUN [key=value ...] [--json FILE]
-  python evaluate.py --list {"|".join(KINDS)} [pattern]
+  python evaluate.py {help.LIST}
 
-FILE is a last.pt or best.pt; RUN is a run folder or its name under runs/, of which best.pt is taken.
+FILE is a last.pt or best.pt; RUN is a run folder or its name under runs/, of which best.pt is taken,
+of a run in several stages that of the last stage which has one.
 split=test|val|train chooses the split (test). Settings of data.*, evaluate.* and run.* can be changed.
 Of a last.pt with averaged weights (train.ema) the averaged weights are scored.
 
@@ -31,13 +32,8 @@ Example:
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
     arguments = parse(argv, FLAGS)
-    if "--help" in arguments.flags:
-        from gcp.config import describe
-
-        print(f"{USAGE}\nKeys of a configuration:\n\n{describe()}")
-        return 0
-    if "--list" in arguments.flags:
-        print(listing(*arguments.flags["--list"]))
+    if text := help.answer(arguments, USAGE):
+        print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given = arguments.take("checkpoint") or arguments.value("--checkpoint")
@@ -58,7 +54,7 @@ def main(argv: list[str]) -> int:
 
 
 def find_checkpoint(given: str) -> Path:
-    """The file itself, or the best (else the last) checkpoint of a run folder.
+    """The file itself, or the best (else the last) checkpoint of a run folder or of its last stage.
 
     Raises:
         CheckpointError: nothing there.
@@ -69,9 +65,10 @@ def find_checkpoint(given: str) -> Path:
     if Path(given).is_file() or given.endswith(".pt"):
         return Path(given)
     folder = find_run_folder(given)
-    for path in (folder.best, folder.last):
-        if path.is_file():
-            return path
+    for place in (folder, *reversed(folder.stages())):
+        for path in (place.best, place.last):
+            if path.is_file():
+                return path
     raise CheckpointError(f"{folder.path} has no checkpoint yet")
 
 
@@ -83,7 +80,8 @@ def score_checkpoint(path: Path, split: str, overrides: list[str]) -> dict:
         ConfigError: overrides that do not fit.
     """
     from gcp.cli import build
-    from gcp.cli.session import check_classes
+    from gcp.cli.hybrid import build_pooling
+    from gcp.cli.same_data import check_classes
     from gcp.config import from_dict
     from gcp.engine import checkpoint
     from gcp.engine.evaluate import evaluate
@@ -96,7 +94,8 @@ def score_checkpoint(path: Path, split: str, overrides: list[str]) -> dict:
     device = build.build_device(config)
     splits = build.build_splits(config)
     check_classes(saved, splits, str(path))
-    model = build.build_model(config, len(saved["classes"]), device, weights=False)
+    switched = saved.get("switched")
+    model = build.build_model(config, len(saved["classes"]), device, weights=False, switched=switched)
     averaged = saved.get("ema") is not None
     load_weights(model, saved["ema"] if averaged else saved["model"], str(path))
     loader = build.build_score_loader(config, splits, split, device)
@@ -108,7 +107,7 @@ def score_checkpoint(path: Path, split: str, overrides: list[str]) -> dict:
         "split": split,
         "rule": splits.rule,
         "backbone": config.model.backbone,
-        "head": config.head.name,
+        "head": build_pooling(config, switched).name,
         **scores.as_dict(),
     }
 

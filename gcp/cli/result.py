@@ -9,7 +9,13 @@ from gcp.engine.state import TrainingState, load_weights
 METRICS = (("top1", "top-1 %"), ("top5", "top-5 %"), ("macro", "macro %"), ("loss", "loss"))
 
 
-def score_run(state: TrainingState, folder: RunFolder, rule: str, score: Callable[[], dict]) -> dict:
+def score_run(
+    state: TrainingState,
+    folder: RunFolder,
+    rule: str,
+    score: Callable[[], dict],
+    adapt: Callable[[dict], None] = lambda _: None,
+) -> dict:
     """Contents of `result.json`.
 
     Args:
@@ -17,6 +23,7 @@ def score_run(state: TrainingState, folder: RunFolder, rule: str, score: Callabl
         folder: of the run.
         rule: how validation was held out.
         score: () -> scores of the evaluated weights on the test split.
+        adapt: (checkpoint) gives the model the head that the checkpoint was scored with.
 
     Raises:
         CheckpointError: `best.pt` is missing or damaged.
@@ -29,6 +36,7 @@ def score_run(state: TrainingState, folder: RunFolder, rule: str, score: Callabl
     if validation["step"] == progress.step:
         best = dict(final)
     else:
+        adapt(saved)
         load_weights(state.evaluated, saved["model"], str(folder.best))
         best = {**score(), **place}
     last_row = progress.history[-1] if progress.history else {}
@@ -43,12 +51,13 @@ def score_run(state: TrainingState, folder: RunFolder, rule: str, score: Callabl
     }
 
 
-def format_result(result: dict) -> str:
-    """The table that is printed at the end."""
+def format_result(result: dict, stage: int | None = None) -> str:
+    """The table that is printed at the end, of a stage with its number."""
+    title = "test split" if stage is None else f"test split, stage {stage}"
     test = result["test"]
     rows = [("final weights", test["final"]), ("best on validation", test["best"])]
     shown = [(key, title) for key, title in METRICS if test["final"].get(key) is not None]
-    lines = [f"{'test split':<20}" + "".join(f"{title:>10}" for _, title in shown) + f"{'epoch':>8}"]
+    lines = [f"{title:<20}" + "".join(f"{title:>10}" for _, title in shown) + f"{'epoch':>8}"]
     for name, scores in rows:
         cells = "".join(f"{scores[key]:>10.4f}" if key == "loss" else f"{scores[key]:>10.2f}" for key, _ in shown)
         lines.append(f"{name:<20}{cells}{scores['epoch']:>8}")

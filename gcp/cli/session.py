@@ -1,81 +1,72 @@
-"""A training run from its configuration to its result."""
+"""A training run from its configuration to its result: `Session` is all of it but the making of its folder."""
 
 import json
 import logging
 import shlex
 import sys
-
-import torch
+from pathlib import Path
 
 from gcp.cli import build
+from gcp.cli.hybrid import Probe, build_pooling, build_switch
+from gcp.cli.introduction import introduction
 from gcp.cli.result import format_result, score_run
+from gcp.cli.same_data import check_classes, check_images
 from gcp.cli.signals import StopSignal
-from gcp.config import Config, dump, from_dict
-from gcp.data import Loader, Splits
+from gcp.config import Config, dump
+from gcp.data import AnyLoader, Splits
 from gcp.engine import checkpoint
 from gcp.engine.environment import describe_environment
 from gcp.engine.evaluate import evaluate
 from gcp.engine.files import write_json, write_text
-from gcp.engine.folder import RunFolder, create_run_folder
+from gcp.engine.folder import RunFolder
 from gcp.engine.log import RunLog
-from gcp.engine.state import TrainingState
+from gcp.engine.state import TrainingState, load_weights
+from gcp.engine.switch import describe_switch
 from gcp.engine.train import Events, fit
-from gcp.errors import CheckpointError, ConfigError, DataError, GCPError
+from gcp.errors import ConfigError, DataError
+from gcp.models import Classifier
 
 log = logging.getLogger("gcp")
 
 
-def start(config: Config) -> int:
-    """Make the run folder and train. A run whose data or model cannot be built leaves no folder."""
-    folder = create_run_folder(config.run.dir, config.run.name, build.run_stem(config))
-    config = from_dict(config.plain(), [f"run.name={json.dumps(folder.path.name)}"])
-    write_text(folder.config, dump(config))  # first of all: from here on the run can be resumed
-    folder.lock()
-    try:
-        try:
-            session = Session(config, folder)
-        except GCPError:
-            folder.discard()
-            raise
-        return session.run()
-    finally:
-        folder.unlock()
-
-
-def resume(config: Config, folder: RunFolder) -> int:
-    """Continue a run from its newest whole checkpoint, or from the beginning where it has none."""
-    folder.lock()
-    try:
-        session = Session(config, folder)
-        found = checkpoint.load_latest(folder.path)
-        if found is None:
-            print(f"{folder.path} has no checkpoint yet: starting from the beginning")
-        else:
-            session.restore(*found)
-            if result := session.result():
-                print(f"{folder.path} is finished.\n{format_result(result)}")
-                return 0
-            progress = session.state.progress
-            print(f"continuing {folder.path} at step {progress.step}, epoch {progress.epoch + 1}")
-        write_text(folder.config, dump(config))
-        return session.run()
-    finally:
-        folder.unlock()
+def resume_command(folder: RunFolder) -> str:
+    """What to type to go on with a run."""
+    return f"python train.py resume={shlex.quote(str(folder.whole().path))}"
 
 
 class Session:
-    """Everything of one run; `run` trains to the end and scores the test split."""
+    """Everything of one run; `run` trains to the end and scores the test split.
 
-    def __init__(self, config: Config, folder: RunFolder):
-        self.config, self.folder = config, folder
+    Args:
+        config: of the run, without stages.
+        folder: of the run; need not be there yet.
+        weights: what to begin with where there is no checkpoint: True for `model.pretrained`, the last.pt of another
+            run for its final weights, False for neither.
+        stage: its number where it is a stage of a longer run.
+    """
+
+    def __init__(self, config: Config, folder: RunFolder, weights: bool | Path = True, stage: int | None = None):
+        self.config, self.folder, self.stage, self.stop_code = config, folder, stage, 0
         self.device = build.build_device(config)
         self.splits: Splits = build.build_splits(config)
-        self.loader: Loader = build.build_train_loader(config, self.splits, self.device)
+        self.loader: AnyLoader = build.build_train_loader(config, self.splits, self.device)
         self.timing = build.build_timing(config, self.loader)
-        pretrained = not checkpoint.candidates(folder.path)
-        model = build.build_model(config, len(self.splits.classes), self.device, weights=pretrained)
+        self.switch, self._pooling = build_switch(config, self.timing.switch_at), build_pooling(config)
+        self.probe = Probe(config, self.splits, self.device) if config.hybrid.condition_below else None
+        if checkpoint.candidates(folder.path):
+            weights = False
+        model = build.build_model(config, len(self.splits.classes), self.device, weights=weights is True)
         build.check_map(model, build.image_size(config))
+        if isinstance(weights, Path):
+            self._take_over(model, weights)
         self.state: TrainingState = build.build_state(config, model, self.device)
+
+    def _take_over(self, model: Classifier, last: Path) -> None:
+        """Begin with the final weights of another run on the same images, the averaged ones where there are any."""
+        saved = checkpoint.load(last)
+        check_classes(saved, self.splits, str(last))
+        check_images(saved, self.splits, str(last))
+        load_weights(model, saved["ema"] or saved["model"], str(last))
 
     def result(self) -> dict | None:
         """The result of the finished run; None where steps are left, or where it is that of fewer epochs."""
@@ -95,6 +86,9 @@ class Session:
         check_classes(saved, self.splits, str(path))
         check_images(saved, self.splits, str(path))
         self.state.load_state_dict(saved, str(path))
+        if self.switch:
+            self.switch.restore(self.state)
+            self._pooling = build_pooling(self.config, self.state.progress.switched)
         progress = self.state.progress
         if progress.step > self.timing.total:
             begun = progress.epoch + (progress.batch > 0)
@@ -103,23 +97,45 @@ class Session:
                 f"the settings of {self.folder.path}",
             )
 
+    def go_on(self) -> int:
+        """`run` from the newest whole checkpoint, or from the beginning where there is none; a run that is finished
+        says so and stays as it is. Returns the exit code.
+        """
+        found = checkpoint.load_latest(self.folder.path)
+        if found is not None:
+            self.restore(*found)
+            if result := self.result():
+                print(f"{self.folder.path} is finished.\n{format_result(result, self.stage)}")
+                return 0
+            progress = self.state.progress
+            print(f"continuing {self.folder.path} at step {progress.step}, epoch {progress.epoch + 1}")
+        elif self.folder.config.is_file():
+            print(f"{self.folder.path} has no checkpoint yet: starting from the beginning")
+        write_text(self.folder.config, dump(self.config))
+        return self.run()
+
     def run(self) -> int:
         """Train, score, write. Returns the exit code."""
         try:
             return self._run()
         except DataError:
             if checkpoint.candidates(self.folder.path):
-                print(f"Nothing is lost: when the data are mended, continue with\n  {self._command()}")
+                print(f"Nothing is lost: when the data are mended, continue with\n  {resume_command(self.folder)}")
             raise
-
-    def _command(self) -> str:
-        return f"python train.py resume={shlex.quote(str(self.folder.path))}"
 
     def _run(self) -> int:
         write_json(self.folder.environment, describe_environment(self.device))
-        self._introduce()
+        print(introduction(self.config, self.folder.path, self.splits, self.state, self.timing))
+        sys.stdout.flush()
         loader = build.build_score_loader(self.config, self.splits, "val", self.device)
-        journal = RunLog(self.folder.path, self.config.train.epochs, self.timing.total, self.state.progress)
+        journal = RunLog(
+            self.folder.path,
+            self.config.train.epochs,
+            self.timing.total,
+            self.state.progress,
+            advice=self.loader.advice,
+            further=[name for name, used in (("head", self.switch), ("condition", self.probe)) if used],
+        )
         with StopSignal() as stop:
             try:
                 complete = fit(
@@ -136,32 +152,18 @@ class Session:
                 journal.close()
                 self._draw()
             if not complete:
-                print(f"stopped at step {self.state.progress.step}. Continue with\n  {self._command()}")
+                print(f"stopped at step {self.state.progress.step}. Continue with\n  {resume_command(self.folder)}")
                 return stop.exit_code
+            self.stop_code = stop.exit_code if stop() else 0  # asked for during the last step, which ends the run
         self._finish()
         return 0
 
-    def _introduce(self) -> None:
-        config, state = self.config, self.state
-        parameters = sum(p.numel() for p in state.model.parameters())
-        batch = config.train.batch_size * config.train.accumulate
-        lr = build.base_learning_rate(config)
-        print(
-            f"run        {self.folder.path}\n"
-            f"data       {config.data.name}: {len(self.splits.train)} training, {len(self.splits.val)} validation, "
-            f"{len(self.splits.test)} test images, {len(self.splits.classes)} classes\n"
-            f"           {self.splits.rule}\n"
-            f"model      {config.model.backbone} + {config.head.name}, {parameters / 1e6:.2f} M parameters, "
-            f"on {self.device}, {torch.get_num_threads()} threads\n"
-            f"step       {batch} images, learning rate {lr:g} ({config.optim.lr:g}, scaling "
-            f"{config.optim.lr_scaling}), {self.timing.total} steps"
-        )
-        sys.stdout.flush()
-
-    def _events(self, loader: Loader, journal: RunLog, stop: StopSignal) -> Events:
+    def _events(self, loader: AnyLoader, journal: RunLog, stop: StopSignal) -> Events:
         return Events(
+            begin=lambda: self._switch_head(journal),
             validate=lambda: self.score(loader),
             improved=self._save_best,
+            columns=self._columns,
             epoch=journal.epoch,
             step=journal.step,
             save=self._save_last,
@@ -171,16 +173,36 @@ class Session:
             save_seconds=self.timing.save_seconds,
         )
 
-    def score(self, loader: Loader) -> dict:
+    def score(self, loader: AnyLoader) -> dict:
         """Scores of the weights that count on a loader."""
         run = self.config.run
-        return evaluate(self.state.evaluated, loader, self.device, run.amp, run.channels_last).as_dict()
+        scores = evaluate(self.state.evaluated, loader, self.device, run.amp, run.channels_last)
+        return scores.as_dict() | {"head": self._pooling.name}
+
+    def _adapt(self, saved: dict) -> None:
+        """Pool as in a checkpoint, which may be from before the switch."""
+        if self.switch:
+            self._pooling = build_pooling(self.config, saved.get("switched"))
+            self._pooling.put_into(self.state.evaluated)
+
+    def _switch_head(self, journal: RunLog) -> None:
+        if self.switch and (record := self.switch.make(self.state)):
+            self._pooling = self.switch.after
+            journal.switch(record, describe_switch(record))
+
+    def _columns(self) -> dict:
+        """What the table has to say of the switch: the condition number of the trained weights, and the head."""
+        if self.switch is None:
+            return {}
+        condition = {"condition": self.probe(self.state.model)} if self.probe else {}
+        return condition | {"head": self._pooling.name}
 
     def _about(self) -> dict:
         return {
             "config": self.config.plain(),
             "classes": list(self.splits.classes),
             "images": self.splits.fingerprint(),
+            "switched": self.state.progress.switched,
         }
 
     def _save_last(self) -> None:
@@ -202,38 +224,6 @@ class Session:
 
     def _finish(self) -> None:
         loader = build.build_score_loader(self.config, self.splits, "test", self.device)
-        result = score_run(self.state, self.folder, self.splits.rule, lambda: self.score(loader))
+        result = score_run(self.state, self.folder, self.splits.rule, lambda: self.score(loader), self._adapt)
         write_json(self.folder.result, result)
-        print(f"{format_result(result)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")
-
-
-def check_images(saved: dict, splits: Splits, source: str) -> None:
-    """Refuse to continue on other images: those held out from training could be in it now.
-
-    Raises:
-        CheckpointError: a split has other files or labels than when the run began.
-    """
-    theirs, ours = saved.get("images", {}), splits.fingerprint()
-    changed = [f"{name} ({theirs.get(name)} then, {ours[name]} now)" for name in ours if ours[name] != theirs.get(name)]
-    if changed:
-        raise CheckpointError(
-            f"{source} was trained on other images: {', '.join(changed)}. Going on could train on what was held out. "
-            f"Put the files back, or begin a new run from its weights: model.pretrained={source}"
-        )
-
-
-def check_classes(saved: dict, splits: Splits, source: str) -> None:
-    """Refuse a checkpoint whose classes are not those of the data.
-
-    Raises:
-        CheckpointError: another number of classes, or other names.
-    """
-    theirs, ours = list(saved.get("classes", [])), list(splits.classes)
-    if len(theirs) != len(ours):
-        raise CheckpointError(f"{source} was trained on {len(theirs)} classes, the data set has {len(ours)}")
-    if theirs != ours:
-        place = next(i for i, pair in enumerate(zip(theirs, ours, strict=True)) if pair[0] != pair[1])
-        raise CheckpointError(
-            f"{source} was trained on other classes: class {place} is {theirs[place]!r} there and "
-            f"{ours[place]!r} in the data set"
-        )
+        print(f"{format_result(result, self.stage)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")

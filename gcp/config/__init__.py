@@ -2,7 +2,17 @@
 
 from gcp.config.describe import describe, json_schema
 from gcp.config.duration import Duration
-from gcp.config.load import dump, from_dict, load, parse_override
+from gcp.config.load import dump, from_dict, load, parse_override, stage_configs
 from gcp.config.schema import Config
 
-__all__ = ["Config", "Duration", "describe", "dump", "from_dict", "json_schema", "load", "parse_override"]
+__all__ = [
+    "Config",
+    "Duration",
+    "describe",
+    "dump",
+    "from_dict",
+    "json_schema",
+    "load",
+    "parse_override",
+    "stage_configs",
+]

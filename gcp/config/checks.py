@@ -4,12 +4,13 @@ Each check yields faults and names the keys it concluded from. Registries are im
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
-from gcp.config.duration import Duration
+from gcp.config.duration import Duration, shorter_than_run
 from gcp.config.faults import Fault, wrong
 from gcp.config.head_checks import head_faults
+from gcp.config.hybrid_checks import hybrid_faults
 from gcp.config.schema import Config, Schedule
 from gcp.errors import GCPError, nearest
 
@@ -29,9 +30,9 @@ def _names(config: Config) -> Iterator[Fault]:
     import gcp.data
     import gcp.heads
 
-    heads, datasets = list(gcp.heads.list_heads("*")), list(gcp.data.DATASETS)
+    heads, datasets = list(gcp.heads.list_heads("*")), gcp.data.DATASETS
     optimizers = [str(name) for name in list_optimizers()]
-    names: list[tuple[str, str, Sequence[str], str]] = [
+    names: list[tuple[str, str, Collection[str], str]] = [
         ("data.name", config.data.name, datasets, f"{', '.join(datasets)} (--list datasets)"),
         ("head.name", config.head.name, heads, f"{', '.join(heads)} (--list heads)"),
         (
@@ -43,7 +44,7 @@ def _names(config: Config) -> Iterator[Fault]:
     ]
     for key, got, known, allowed in names:
         if got not in known:
-            close = nearest(got, known)
+            close = datasets.nearest(got) if known is datasets else nearest(got, known)
             yield wrong(key, got, allowed, [close] if close else [])
 
 
@@ -63,35 +64,11 @@ def _data(config: Config) -> Iterator[Fault]:
     data = config.data
     if data.name not in gcp.data.DATASETS:
         return
-    source, needs = gcp.data.DATASETS[data.name].obj, ("data.name",)
-    if source.needs_root and data.root is None:
-        yield wrong("data.root", None, f"the folder that data.name: {data.name} reads", needs=needs)
-    if not source.needs_root and data.root is not None:
-        yield wrong("data.root", data.root, f"null, {data.name} is part of an installed package", needs=needs)
-    if data.image_size != "auto" and data.image_size < source.min_size:
-        yield wrong(
-            "data.image_size",
-            data.image_size,
-            f"auto, or a whole number >= {source.min_size} with data.name: {data.name}",
-            needs=needs,
-        )
-    if source.channels is not None and data.in_chans not in source.channels:
-        yield wrong(
-            "data.in_chans",
-            data.in_chans,
-            f"{' or '.join(map(str, source.channels))} with data.name: {data.name}",
-            needs=needs,
-        )
-    transforms = [*source.transforms, "none"]
-    if data.transform not in transforms:
-        close = nearest(data.transform, transforms)
-        yield wrong(
-            "data.transform",
-            data.transform,
-            f"{', '.join(transforms)} with data.name: {data.name}",
-            [close] if close else [],
-            needs,
-        )
+    source = gcp.data.DATASETS[data.name].obj
+    size = None if data.image_size == "auto" else data.image_size
+    for key, got, allowed, meant in source.refusals(data.root, size, data.in_chans, data.transform):
+        allowed = f"{allowed} (data.name: {data.name})"
+        yield wrong(f"data.{key}", got, allowed, [meant] if meant else [], ("data.name",))
 
 
 def _model(config: Config) -> Iterator[Fault]:
@@ -178,15 +155,10 @@ def _warmup(config: Config) -> Iterator[Fault]:
         )
 
 
-def shorter_than_run(duration: Duration, epochs: int) -> bool:
-    """False if the duration certainly fills a run of that many epochs; steps depend on the data."""
-    return duration.amount < {"epochs": epochs, "percent": 100}.get(duration.unit, float("inf"))
-
-
 def _increasing(durations: Sequence[Duration]) -> bool:
     """False if neighbours of one unit are not in order; those of two cannot be compared without the data."""
     pairs = pairwise(durations)
     return all(first.unit != second.unit or first.amount < second.amount for first, second in pairs)
 
 
-CHECKS = (_names, _backbone, _data, _model, head_faults, _optim, _precision, _schedule, _warmup)
+CHECKS = (_names, _backbone, _data, _model, head_faults, hybrid_faults, _optim, _precision, _schedule, _warmup)

@@ -4,7 +4,8 @@ import textwrap
 from typing import Any
 
 from gcp.config.faults import allowed, show
-from gcp.config.schema import Config, Head
+from gcp.config.schema import SECTIONS, Config, Head
+from gcp.config.stages import KEYS
 from gcp.config.validate import key_schemas
 
 
@@ -35,7 +36,8 @@ def describe(width: int = 100) -> str:
         )
         if key == "head.reduction":
             lines += _options_text(width)
-    return "\n".join(lines)
+    stages = f"stages  []  {Config.model_fields['stages'].description}"
+    return "\n".join([*lines, "", *textwrap.wrap(stages, width, subsequent_indent="  ", break_long_words=False)])
 
 
 def json_schema() -> dict[str, Any]:
@@ -44,18 +46,37 @@ def json_schema() -> dict[str, Any]:
     import gcp.heads
 
     schema = _without_titles(Config.model_json_schema())
+    heads = [str(entry) for entry in gcp.heads.list_heads("*")]
     for section, values in Config().plain().items():
         properties = _section(schema, section)["properties"]
         for key, default in values.items():
             properties[key]["default"] = default
-    head = _section(schema, "head")
-    head["properties"]["name"]["enum"] = [str(entry) for entry in gcp.heads.list_heads("*")]
-    head["properties"] |= {key: _option_schema(key, heads) for key, heads in _options().items()}
-    head["additionalProperties"] = False
-    _section(schema, "data")["properties"]["name"]["enum"] = list(gcp.data.DATASETS)
+    for section in ("head", "hybrid"):
+        definition = _section(schema, section)
+        definition["properties"] |= {key: _option_schema(key, owners) for key, owners in _options().items()}
+        definition["additionalProperties"] = False
+    _section(schema, "head")["properties"]["name"]["enum"] = heads
+    _section(schema, "hybrid")["properties"]["to"]["enum"] = [*heads, None]
+    schema["properties"]["stages"]["items"] = _stage_schema(schema)
+    datasets = list(gcp.data.DATASETS)
+    families = "|".join(name[:-2] for name in datasets if name.endswith("/*"))
+    _section(schema, "data")["properties"]["name"] |= {"anyOf": [{"enum": datasets}, {"pattern": f"^({families})/."}]}
     extends = {"type": "string", "description": "a file whose values stand under these, relative to this one"}
     schema["properties"] = {"extends": extends} | schema["properties"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "gcp configuration"} | schema
+
+
+def _stage_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """A stage: the sections that it may set, and of some of them only some keys."""
+    sections = {}
+    for section in SECTIONS:
+        properties = _section(schema, section)["properties"]
+        fixed = [key for key in SECTIONS[section].model_fields if section in KEYS and key not in KEYS[section]]
+        if len(fixed) < len(SECTIONS[section].model_fields):
+            free = {key: value for key, value in properties.items() if key not in fixed}
+            own = {"type": "object", "properties": free, "additionalProperties": False}
+            sections[section] = own if fixed else schema["properties"][section]
+    return {"type": "object", "properties": sections, "additionalProperties": False}
 
 
 def _section(schema: dict[str, Any], name: str) -> dict[str, Any]:
@@ -63,7 +84,7 @@ def _section(schema: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _summary(section: str) -> str:
-    return (Config.model_fields[section].annotation.__doc__ or "").strip()  # type: ignore[union-attr]
+    return (SECTIONS[section].__doc__ or "").strip()
 
 
 def _without_titles(schema: Any) -> Any:

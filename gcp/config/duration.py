@@ -92,6 +92,11 @@ class Duration:
         return max(steps, 1) if self.amount > 0 else 0
 
 
+def shorter_than_run(duration: Duration, epochs: int) -> bool:
+    """False if the duration certainly fills a run of that many epochs; steps depend on the data."""
+    return duration.amount < {"epochs": epochs, "percent": 100}.get(duration.unit, float("inf"))
+
+
 def nearest_duration(value: object, minutes: bool = False) -> str | None:
     """The valid spelling closest to a misspelt one ("5 epocs" -> "5 epochs"), or None."""
     match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None

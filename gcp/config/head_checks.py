@@ -1,11 +1,18 @@
-"""What a head takes: its own options, and those common arguments that mean something to it."""
+"""What a head takes: its own options, and those common arguments that mean something to it.
+
+The sections `head` and `hybrid` both name a head, under `name` and `to`, and are checked by the same rules.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
 from gcp.config.faults import Fault, wrong
-from gcp.config.schema import Config, Head
+from gcp.config.schema import Config, Head, Hybrid, Options
 from gcp.errors import GCPError, UnknownNameError, nearest
+
+# keys of the two sections that are no arguments of the head
+NAMES = {"head": "name", "hybrid": "to"}
+NO_ARGUMENTS = ("name", "to", "at", "condition_below")
 
 
 def own_options(head: str) -> list[str]:
@@ -18,27 +25,68 @@ def own_options(head: str) -> list[str]:
         return []
 
 
+def arguments(section: Options) -> dict[str, Any]:
+    """The arguments of `gcp.heads.create_head` in a section, name and channels aside."""
+    return {key: getattr(section, key) for key in type(section).model_fields if key not in NO_ARGUMENTS} | (
+        section.options
+    )
+
+
 def head_faults(config: Config) -> Iterator[Fault]:
+    """What is wrong with the sections `head` and `hybrid` by themselves."""
+    yield from _section_faults("head", config.head.name, config.head)
+    if config.hybrid.to is not None:
+        yield from _section_faults("hybrid", config.hybrid.to, config.hybrid)
+
+
+def unfit(old: Head, name: str, new: Head | Hybrid) -> str | None:
+    """Which heads could take the place of `old` where `new`, the head `name`, cannot; None where it can."""
+    import gcp.heads
+
+    if _exchangeable(old, name, arguments(new)):
+        return None
+    fit = [str(head) for head in gcp.heads.list_heads("*") if _exchangeable(old, str(head), {})]
+    return f"a head with the outputs and tensors of {old.name}: {', '.join(fit)}"
+
+
+def _exchangeable(old: Head, name: str, options: dict[str, Any]) -> bool:
+    """True also where one of the two cannot be built, which is another fault."""
+    from gcp.heads import create_head
+    from gcp.models.exchange import misfit
+
+    channels = old.dim or 64  # without a reduction the backbone decides; heads differ alike for any number
+    heads = (old.name, arguments(old)), (name, options)
+    try:
+        built = [create_head(head, channels, **_own(head, given)) for head, given in heads]
+    except GCPError:
+        return True
+    return misfit(*built) is None
+
+
+def _own(head: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of the head itself among its arguments: only these decide on outputs and tensors."""
+    return {key: value for key, value in given.items() if key in own_options(head)}
+
+
+def _section_faults(section: str, name: str, head: Options) -> Iterator[Fault]:
     """Each argument of the head by itself, so that all their faults are found, then all of them together."""
     import gcp.heads
 
-    head, name = config.head, config.head.name
     if name not in list(gcp.heads.list_heads("*")):
         return
-    own = gcp.heads.head_options(name)
+    own, naming = gcp.heads.head_options(name), f"{section}.{NAMES[section]}"
     for key, value in (head.model_extra or {}).items():
         if key not in own and (value is not None or not _owners(key)):
-            yield _foreign_option(name, key, value)
-    fixed = {key: getattr(head, key) for key in Head.model_fields if key != "name"}
-    given = fixed | {key: value for key, value in head.options.items() if key in own}
+            yield _foreign_option(section, name, key, value)
+    given = {key: value for key, value in arguments(head).items() if key in (*type(head).model_fields, *own)}
     problems = {key: problem for key, value in given.items() if (problem := _refused(name, {key: value}))}
     for key, problem in problems.items():
-        yield Fault(f"head.{key}", problem, ("head.name",))
-    if head.form == "published" and head.side == "sample":
-        problems["side"] = "channel or auto with head.form: published, which works on channels"
-        yield wrong("head.side", "sample", problems["side"], needs=("head.name", "head.form"))
+        yield Fault(f"{section}.{key}", problem, (naming,))
+    if given["form"] == "published" and given["side"] == "sample":
+        problems["side"] = f"channel or auto with {section}.form: published, which works on channels"
+        yield wrong(f"{section}.side", "sample", problems["side"], needs=(naming, f"{section}.form"))
     if not problems and (problem := _refused(name, given)):
-        yield Fault("head", problem, tuple(f"head.{key}" for key in ("name", *given)))
+        yield Fault(section, problem, (naming, *(f"{section}.{key}" for key in given)))
 
 
 def _refused(name: str, options: dict[str, Any]) -> str | None:
@@ -58,15 +106,16 @@ def _owners(key: str) -> list[str]:
     return [str(head) for head in gcp.heads.list_heads("*") if key in gcp.heads.head_options(head)]
 
 
-def _foreign_option(name: str, key: str, value: object) -> Fault:
+def _foreign_option(section: str, name: str, key: str, value: object) -> Fault:
     import gcp.heads
+    from gcp.config.schema import SECTIONS
 
-    own, keys = list(gcp.heads.head_options(name)), list(Head.model_fields)
-    owners = _owners(key)
+    own, keys = list(gcp.heads.head_options(name)), list(SECTIONS[section].model_fields)
+    owners, needs = _owners(key), (f"{section}.{NAMES[section]}",)
     allowed = f"{', '.join(keys)}" + (f", and of {name}: {', '.join(own)}" if own else f" ({name} has no options)")
     if owners:
-        text = f"an option of {', '.join(owners)}, not of {name}; remove it with head.{key}=null"
-        return Fault(f"head.{key}", text, ("head.name",))
+        text = f"an option of {', '.join(owners)}, not of {name}; remove it with {section}.{key}=null"
+        return Fault(f"{section}.{key}", text, needs)
     close = nearest(key, own + keys)
-    fault = wrong(f"head.{key}", value, allowed, [f"head.{close}"] if close else [], ("head.name",))
+    fault = wrong(f"{section}.{key}", value, allowed, [f"{section}.{close}"] if close else [], needs)
     return Fault(fault.key, f"unknown key, {fault.text}", fault.needs)

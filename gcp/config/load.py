@@ -1,14 +1,15 @@
 """From a YAML file and overrides to a checked `Config`, or to every fault at once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gcp.config import yaml_file
+from gcp.config import stages, yaml_file
 from gcp.config.faults import Fault, did_you_mean, kind, show
-from gcp.config.schema import Config
+from gcp.config.merge import merge
+from gcp.config.schema import SECTIONS, Config
 from gcp.config.validate import validate
 from gcp.errors import nearest
 
@@ -30,8 +31,14 @@ def from_dict(values: Mapping[str, Any], overrides: Iterable[str] = (), source: 
 
     Raises `ConfigError` with every fault; `source` names the origin of the values in it.
     """
-    merged, faults = _override(values, overrides)
+    merged, faults = _override(values, list(overrides))
     return validate(merged, faults, source=source)
+
+
+def stage_configs(config: Config) -> tuple[Config, ...]:
+    """The configuration of each stage as one of a run of its own, without `stages`."""
+    base = {key: value for key, value in config.plain().items() if key != "stages"}
+    return tuple(from_dict(merge(base, stage)) for stage in config.stages)
 
 
 def dump(config: Config) -> str:
@@ -61,18 +68,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, parsed
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`: mappings are merged, anything else is replaced. Neither is changed."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            value = merge(below, value)
-        merged[key] = value
-    return merged
-
-
-def _override(values: Mapping[str, Any], overrides: Iterable[str]) -> tuple[dict[str, Any], list[Fault]]:
+def _override(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
     merged, faults = dict(values), []
     for text in overrides:
         try:
@@ -80,16 +76,20 @@ def _override(values: Mapping[str, Any], overrides: Iterable[str]) -> tuple[dict
         except ValueError as error:
             faults.append(Fault("", str(error)))
             continue
-        if key in Config.model_fields:
+        if key in SECTIONS:
             meant = [f"{key}.name={value}"] if isinstance(value, str) else []
             faults.append(
                 Fault(key, f"override {text!r} sets a section; allowed: one of its keys" + did_you_mean(meant))
             )
             continue
+        if key.startswith("stages."):
+            fault = stages.override(merged, key, value)
+            faults += [fault] if fault else []
+            continue
         for name in reversed(key.split(".")):
             value = {name: value}
         merged = merge(merged, value)
-    return merged, faults
+    return merged, [*faults, *stages.without_effect(merged, overrides)]
 
 
 def _read_with_base(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
@@ -121,7 +121,7 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
     if mapping is None:
         return None, faults
     # A section with all of its keys commented out reads as null: it is empty.
-    empty: dict[str, Any] = {key: {} for key, value in mapping.items() if value is None and key in Config.model_fields}
+    empty: dict[str, Any] = {key: {} for key, value in mapping.items() if value is None and key in SECTIONS}
     return mapping | empty, faults
 
 

@@ -32,6 +32,31 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class Options(Section):
+    """A section beside whose keys the own options of a head may stand; null removes an inherited one."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The head's own options as given, such as `{"degree": 50}`."""
+        return {key: value for key, value in (self.model_extra or {}).items() if value is not None}
+
+
+Side = Annotated[
+    Literal["auto", "channel", "sample"],
+    Field(description="matrix that is decomposed: channels or samples; auto: the smaller"),
+]
+Form = Annotated[
+    Literal["folded", "published"],
+    Field(description="backward: closed form, or the published factor with its instability"),
+]
+Precision = Annotated[
+    Literal["float32", "float64"] | None,
+    Field(description="precision inside the head; null: float64 for eigen-heads, float32 for iterative ones"),
+]
+
+
 class Run(Section):
     """Where and how the run is executed."""
 
@@ -80,6 +105,11 @@ class Data(Section):
     transform: Text = Field(
         default="default", description="image transform; default: the data set's own; none: no augmentation"
     )
+    partial: bool = Field(
+        default=False,
+        description="accept other counts than the published ones, a part of the data set; missing files are always "
+        "a fault",
+    )
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         default="auto",
         description="processes that read images; auto: none for data in memory, else one per core, at most 8",
@@ -111,35 +141,42 @@ class Model(Section):
     dropout: Below1 | None = Field(default=None, description="dropout in the classifier; null: as published")
 
 
-class Head(Section):
+class Head(Options):
     """The pooling head. The head's own options stand beside these keys; null removes an inherited one."""
-
-    model_config = ConfigDict(extra="allow")
 
     name: Text = Field(default="svd_pade", description="pooling head, see --list heads")
     dim: Count | None = Field(
         default=64,
         description="channels after the reduction, d: the head has d(d+1)/2 outputs; null: no reduction",
     )
-    side: Literal["auto", "channel", "sample"] = Field(
-        default="auto", description="matrix that is decomposed: channels or samples; auto: the smaller"
-    )
-    form: Literal["folded", "published"] = Field(
-        default="folded", description="backward: closed form, or the published factor with its instability"
-    )
-    precision: Literal["float32", "float64"] | None = Field(
-        default=None,
-        description="precision inside the head; null: float64 for eigen-heads, float32 for iterative ones",
-    )
+    side: Side = "auto"
+    form: Form = "folded"
+    precision: Precision = None
     reduction: Text = Field(
         default="conv",
         description="how channels are reduced to dim: conv is 1x1 convolution, batch norm, ReLU",
     )
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The head's own options as given, such as `{"degree": 50}`."""
-        return {key: value for key, value in (self.model_extra or {}).items() if value is not None}
+
+class Hybrid(Options):
+    """A switch to another head during the run. The own options of that head stand beside these keys."""
+
+    to: Text | None = Field(
+        default=None,
+        description="head to switch to, one with the same outputs and tensors as head.name; null: no switch",
+    )
+    at: Interval | Literal["last_decay"] | None = Field(
+        default=None,
+        description="when: a duration from the start, or last_decay, the last one of schedule multistep or step",
+    )
+    condition_below: Positive | None = Field(
+        default=None,
+        description="when, in place of at: after the first epoch at whose end the condition number of the covariance "
+        "(median over validation images, null eigenvalues apart) is below this",
+    )
+    side: Side = "auto"
+    form: Form = "folded"
+    precision: Precision = None
 
 
 class Optim(Section):
@@ -214,22 +251,41 @@ class Checkpoint(Section):
     keep: Count = Field(default=2, description="how many of the latest checkpoints to keep, best.pt apart")
 
 
+STAGES = "[{model: {freeze: [features]}, train: {epochs: 5}}, {train: {epochs: 10}}]"  # for messages and help
+
+
 class Config(Section):
-    """One run, all of it."""
+    """One run, all of it. `stages` are the values that each stage of it puts over the rest, see `gcp.config.stages`."""
 
     run: Run = Field(default_factory=Run)
     data: Data = Field(default_factory=Data)
     model: Model = Field(default_factory=Model)
     head: Head = Field(default_factory=Head)
+    hybrid: Hybrid = Field(default_factory=Hybrid)
     optim: Optim = Field(default_factory=Optim)
     schedule: Schedule = Field(default_factory=Schedule)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    stages: tuple[dict[str, dict[str, Any]], ...] = Field(
+        default=(),
+        description="stages of the run, one after the other from the weights of the one before: a list of mappings of "
+        f"sections that stand over the rest of the file, such as {STAGES}; []: one stage",
+    )
 
-    def plain(self) -> dict[str, dict[str, Any]]:
-        """Plain Python values by section, durations as text; `gcp.config.from_dict` reads it back."""
-        values = self.model_dump(mode="json")
-        fixed = [key for key in values["head"] if key in Head.model_fields]
-        values["head"] = {key: values["head"][key] for key in fixed} | self.head.options
-        return values
+    def plain(self) -> dict[str, Any]:
+        """Plain Python values by section, durations as text, and `stages` where there are any;
+        `gcp.config.from_dict` reads it back.
+        """
+        values = self.model_dump(mode="json", exclude={"stages"})
+        for name in ("head", "hybrid"):
+            section = getattr(self, name)
+            values[name] = {key: values[name][key] for key in type(section).model_fields} | section.options
+        return values | ({"stages": [dict(stage) for stage in self.stages]} if self.stages else {})
+
+
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gcp.config import checks
+from gcp.config import checks, stages
 from gcp.config.duration import FORMS, FORMS_WITH_MINUTES, nearest_duration
 from gcp.config.faults import Fault, allowed, choices, kind, nearest_key, show, unknown, wrong
 from gcp.config.head_checks import own_options
-from gcp.config.schema import Config, Head
+from gcp.config.schema import SECTIONS, Config, Options
 from gcp.errors import ConfigError, nearest
 
 _YES, _NO = {"yes", "on", "y", "1", "true"}, {"no", "off", "n", "0", "false", "null"}
@@ -31,24 +31,38 @@ def validate(
 
     Without `complete` some values could not be read, and keys are not checked against each other.
     """
-    found = list(faults)
-    config, bad, more = _typed(values)
-    found += more
-    if complete:
-        found += [fault for fault in checks.faults(config) if not _spoilt(fault, bad)]
+    base = {key: value for key, value in values.items() if key != "stages"}
+    # With stages the base is never run: its keys are checked against each other in each of them.
+    config, more = _run(base, complete and not values.get("stages"))
+    mappings, wrong_stages = stages.checked(base, values.get("stages"), more, lambda merged: _run(merged, complete))
+    found = [*sorted([*faults, *more], key=_place), *wrong_stages]
     if found:
-        raise ConfigError(map(str, sorted(found, key=_place)), source)
+        raise ConfigError(map(str, found), source)
+    return config.model_copy(update={"stages": mappings})
+
+
+def _run(values: Mapping[str, Any], complete: bool) -> tuple[Config, list[Fault]]:
+    """The configuration in the values of one run, and every fault of it."""
+    config, bad, faults = _typed(values)
+    if complete:
+        faults += [fault for fault in checks.faults(config) if not _spoilt(fault, bad)]
     # A null that removed an inherited option has done its work.
-    own = {key: value for key, value in dict(config.head).items() if key in Head.model_fields}
-    return config.model_copy(update={"head": Head(**own, **config.head.options)})
+    without = {name: _without_nulls(getattr(config, name)) for name in ("head", "hybrid")}
+    return config.model_copy(update=without), faults
+
+
+def _without_nulls(section: Options) -> Options:
+    own = {key: value for key, value in dict(section).items() if key in type(section).model_fields}
+    return type(section)(**own, **section.options)
 
 
 def known_keys(values: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
-    """The keys of each section; those of `head` with the own options of the head that `values` name."""
-    keys = {name: list(field.annotation.model_fields) for name, field in Config.model_fields.items()}  # type: ignore
-    head = (values or {}).get("head")
-    name = head.get("name") if isinstance(head, Mapping) else None
-    keys["head"] += own_options(name if isinstance(name, str) else "svd_pade")
+    """The keys of each section; those of `head` and `hybrid` with the own options of the head that `values` name."""
+    keys = {name: list(section.model_fields) for name, section in SECTIONS.items()}
+    for section, key, default in (("head", "name", "svd_pade"), ("hybrid", "to", "")):
+        given = (values or {}).get(section)
+        name = given.get(key) if isinstance(given, Mapping) else None
+        keys[section] += own_options(name if isinstance(name, str) else default)
     return keys
 
 
@@ -56,8 +70,7 @@ def known_keys(values: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
 def key_schemas() -> dict[str, dict[str, dict[str, Any]]]:
     """The JSON schema of every key, by section and key."""
     schema = Config.model_json_schema()
-    sections = {name: field["$ref"].rsplit("/", 1)[1] for name, field in schema["properties"].items()}
-    return {name: schema["$defs"][title]["properties"] for name, title in sections.items()}
+    return {name: schema["$defs"][section.__name__]["properties"] for name, section in SECTIONS.items()}
 
 
 def _typed(values: Mapping[str, Any]) -> tuple[Config, set[str], list[Fault]]:
@@ -87,7 +100,8 @@ def _sections(values: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], lis
     for name, section in values.items():
         known = known_keys(values)
         if name not in known:
-            faults.append(unknown(str(name), section, known, nearest_key((str(name),), known)))
+            every = known | {"stages": []}
+            faults.append(unknown(str(name), section, every, nearest_key((str(name),), every)))
         elif not isinstance(section, Mapping):
             bad.add(str(name))
             meant = [f"{name}.name={section}"] if "name" in known[name] and isinstance(section, str) else []
@@ -106,16 +120,16 @@ def _spoilt(fault: Fault, bad: set[str]) -> bool:
 
 def _place(fault: Fault) -> int:
     """Faults of files and overrides first, then in the order of the sections."""
-    order = ["", "extends", *Config.model_fields]
+    order = ["", "extends", *SECTIONS]
     section = fault.key.split(".")[0]
     return order.index(section) if section in order else 1
 
 
 def _meant(value: object, schema: Mapping[str, Any]) -> Sequence[str]:
     """What was probably intended by a value that its key does not take."""
-    if schema.get("$comment") in (FORMS, FORMS_WITH_MINUTES):
-        near = nearest_duration(value, minutes=schema["$comment"] == FORMS_WITH_MINUTES)
-        return [repr(near)] if near else []
+    comments = {option.get("$comment") for option in [schema, *schema.get("anyOf", [])]}
+    if comments & {FORMS, FORMS_WITH_MINUTES} and (near := nearest_duration(value, FORMS_WITH_MINUTES in comments)):
+        return [repr(near)]
     words, given = choices(dict(schema)), show(value).strip("'\"").lower()
     if "none" in words and given in _NO:
         return ["none"]

@@ -40,7 +40,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+0123456789."))
-_Dumper.add_representer(list, lambda dumper, value: dumper.represent_sequence(_TAG + "seq", value, flow_style=True))
+_Dumper.add_representer(
+    list,
+    lambda dumper, value: dumper.represent_sequence(
+        _TAG + "seq", value, flow_style=not any(isinstance(item, dict) for item in value)
+    ),
+)
 
 
 def parse(text: str) -> tuple[Any, list[Fault]]:
@@ -82,7 +87,7 @@ def read(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
 
 
 def write(values: dict[str, Any]) -> str:
-    """YAML text, one key a line, lists on one line, in the order given."""
+    """YAML text, one key a line, lists of plain values on one line, in the order given."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
 
 

@@ -1,4 +1,8 @@
-"""Scores of a model on a split: every sample exactly once, sums in float64."""
+"""Scores of a model on a split: every sample exactly once, sums in float64.
+
+Several processes score whole batches each, and the losses of the batches are added in their order: the scores are those
+of one process to the last bit.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -7,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gcp.engine.distributed import ALONE, Group
+from gcp.engine.feed import Feed
 from gcp.engine.loader import Loader
 from gcp.engine.precision import autocast
-from gcp.engine.step import to_device
 from gcp.errors import DataError, NonFiniteError
 
 
@@ -43,6 +48,7 @@ def evaluate(
     device: torch.device,
     amp: str = "none",
     channels_last: bool = False,
+    group: Group = ALONE,
 ) -> Scores:
     """Score `model` in evaluation mode, then put its mode back.
 
@@ -52,6 +58,7 @@ def evaluate(
         device: where to compute.
         amp: none, bf16 or fp16.
         channels_last: memory order of the images.
+        group: the processes among which the batches are dealt out, as `loader.share` says.
 
     Raises:
         NonFiniteError: non-finite logits or features; names the batch.
@@ -60,40 +67,47 @@ def evaluate(
     training = model.training
     model.eval()
     try:
-        return _evaluate(model, loader, device, amp, channels_last)
+        return _evaluate(model, loader, device, amp, channels_last, group)
     finally:
         model.train(training)
 
 
-def _evaluate(model: nn.Module, loader: Loader, device: torch.device, amp: str, channels_last: bool) -> Scores:
+def _evaluate(
+    model: nn.Module, loader: Loader, device: torch.device, amp: str, channels_last: bool, group: Group
+) -> Scores:
     num_classes = cast(int, model.num_classes)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    top5 = bad = torch.zeros((), dtype=torch.int64, device=device)
-    right = seen = torch.zeros(num_classes, dtype=torch.int64, device=device)
-    for batch, (images, labels) in enumerate(loader.epoch(0), 1):
-        images, labels = to_device(images, device, channels_last), labels.to(device, non_blocking=True)
+    losses = torch.zeros(len(loader), dtype=torch.float64, device=device)
+    right, seen = torch.zeros(2, num_classes, dtype=torch.int64, device=device)
+    top5, bad = torch.zeros(2, dtype=torch.int64, device=device)
+    feed = Feed(device, loader.normalize, channels_last)
+    for number, batch in zip(filter(loader.share.scores, range(len(loader))), loader.epoch(0), strict=True):
+        group.beat()
+        images, labels = feed(*batch)
         try:
             with autocast(device, amp):
                 logits = model(images)
         except (NonFiniteError, torch.linalg.LinAlgError) as error:
-            raise NonFiniteError(f"evaluation stopped at batch {batch}: {error}") from error
+            raise NonFiniteError(f"evaluation stopped at batch {number + 1}: {error}") from error
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        loss = loss + F.cross_entropy(logits, labels, reduction="sum").double()
+        losses[number] = F.cross_entropy(logits, labels, reduction="sum").double()
         found = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        right = right + torch.bincount(labels[found[:, 0]], minlength=len(right))
-        seen = seen + torch.bincount(labels, minlength=len(seen))
-        top5 = top5 + found.sum()
-        bad = bad + (~torch.isfinite(logits).all(1)).sum()
+        right += torch.bincount(labels[found[:, 0]], minlength=num_classes)
+        seen += torch.bincount(labels, minlength=num_classes)
+        top5 += found.sum()
+        bad += (~torch.isfinite(logits).all(1)).sum()
+    # Every batch is of one process and zero in the others, so that the sums are exact.
+    losses = group.sum(losses)
+    right, seen, counts = map(group.sum, (right, seen, torch.stack([top5, bad])))
     count = int(seen.sum())
     if not count:
         raise DataError("the split to be scored has no images")
-    if bad:
-        raise NonFiniteError(f"evaluation: {int(bad)} of {count} images have non-finite logits")
+    if counts[1]:
+        raise NonFiniteError(f"evaluation: {int(counts[1])} of {count} images have non-finite logits")
     present = seen > 0
     return Scores(
-        loss=loss.item() / count,
+        loss=sum(losses.tolist()) / count,
         top1=100 * right.sum().item() / count,
-        top5=100 * top5.item() / count if num_classes > 5 else None,
+        top5=100 * counts[0].item() / count if num_classes > 5 else None,
         macro=100 * (right[present].double() / seen[present]).mean().item(),
         count=count,
     )

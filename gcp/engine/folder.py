@@ -20,6 +20,22 @@ class RunFolder:
         self.result = self.path / "result.json"
         self._lock: int | None = None
 
+    def stage(self, number: int) -> "RunFolder":
+        """Folder of a stage of this run, numbers from 1."""
+        return RunFolder(self.path / f"stage-{number}")
+
+    def stages(self) -> "list[RunFolder]":
+        """The stages that have a folder, in their order."""
+        found = (file.name.removeprefix("stage-") for file in self.path.glob("stage-*/"))
+        return [self.stage(number) for number in sorted(int(name) for name in found if name.isdecimal())]
+
+    def whole(self) -> "RunFolder":
+        """The run that this one is a stage of, else itself."""
+        path = self.path if self.path.name else Path(os.path.abspath(self.path))  # the working folder is "."
+        run = RunFolder(path.parent)
+        is_stage = run.config.is_file() and path.name in (folder.path.name for folder in run.stages())
+        return run if is_stage else self
+
     def lock(self) -> None:
         """Keep other processes from writing this run; ends with the process, however it ends.
 

@@ -1,9 +1,11 @@
 """What the engine asks of the source of its batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from torch import Tensor
+
+from gcp.data.share import Share
 
 Batch = tuple[Tensor, Tensor]
 
@@ -11,8 +13,22 @@ Batch = tuple[Tensor, Tensor]
 class Loader(Protocol):
     """Batches whose order is a function of the epoch (`gcp.data.Loader`)."""
 
+    @property
+    def share(self) -> Share:
+        """What this process has of every batch."""
+        ...
+
     def __len__(self) -> int:
         """Batches per epoch."""
+        ...
+
+    def size(self, batch: int) -> int:
+        """Images of a batch in all processes together."""
+        ...
+
+    @property
+    def normalize(self) -> Callable[[Tensor], Tensor]:
+        """From a batch as it is read, uint8 or in [0, 1], to the float32 input of a model, on any device."""
         ...
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:

@@ -6,6 +6,7 @@ twice a second at most for the bar, which is only there on a terminal.
 
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from gcp.engine.metrics import heading, line, write_metrics
 from gcp.engine.state import Progress
 
 REFRESH = 0.5  # seconds between two updates of the bar
+WAIT_LIMIT = 10.0  # percent of an epoch that the device may wait for images before the log says what to do
 
 
 class RunLog:
@@ -25,23 +27,35 @@ class RunLog:
         total_steps: the same in optimizer steps.
         progress: where the run stands; events and rows after it are dropped.
         interval: steps between two TensorBoard points.
+        advice: what to do where the device waits for images (`gcp.data.Loader.advice`).
+        further: columns that the table shows beside the usual ones (`gcp.engine.metrics.FURTHER`).
     """
 
-    def __init__(self, folder: Path, epochs: int, total_steps: int, progress: Progress, interval: int = 50):
+    def __init__(
+        self,
+        folder: Path,
+        epochs: int,
+        total_steps: int,
+        progress: Progress,
+        interval: int = 50,
+        advice: str = "",
+        further: Collection[str] = (),
+    ):
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
-        self.folder, self.epochs, self.interval = folder, epochs, interval
+        self.folder, self.epochs, self.interval, self.advice = folder, epochs, interval, advice
         self._board = SummaryWriter(str(folder), purge_step=progress.step + 1)
         self._bar = tqdm(total=total_steps, initial=progress.step, unit="step", disable=None, leave=False)
-        self._read = (progress.epoch, progress.loss_sum, progress.count, progress.seconds)
+        self._read = (progress.epoch, progress.loss_sum, progress.count, progress.seconds, progress.waited)
         self._shown = 0.0
+        self._further = further
         self._history = list(progress.history)
         if self._history:
             write_metrics(folder / "metrics.csv", self._history)
         else:  # a row may have been written after the checkpoint, or before any
             (folder / "metrics.csv").unlink(missing_ok=True)
-        self.say(heading())
+        self.say(heading(further))
 
     def say(self, text: str) -> None:
         """Print a line on stdout without tearing the bar."""
@@ -60,14 +74,15 @@ class RunLog:
             self._bar.update()
 
     def _point(self, progress: Progress, rates: dict[str, float], loss_sum: float) -> None:
-        """Mean loss, images per second and learning rates since the last point of this epoch."""
-        epoch, loss, count, seconds = self._read
+        """Mean loss, images per second and percent of waiting since the last point of this epoch, learning rates."""
+        epoch, loss, count, seconds, waited = self._read
         if progress.epoch != epoch:  # the sums have begun anew since
-            loss, count, seconds = 0.0, 0, 0.0
-        self._read = (progress.epoch, loss_sum, progress.count, progress.seconds)
-        images = progress.count - count
+            loss, count, seconds, waited = 0.0, 0, 0.0, 0.0
+        self._read = (progress.epoch, loss_sum, progress.count, progress.seconds, progress.waited)
+        images, passed = progress.count - count, max(1e-9, progress.seconds - seconds)
         self._scalar("step/loss", (loss_sum - loss) / images, progress.step)
-        self._scalar("step/images_per_second", images / max(1e-9, progress.seconds - seconds), progress.step)
+        self._scalar("step/images_per_second", images / passed, progress.step)
+        self._scalar("step/data_wait", 100 * (progress.waited - waited) / passed, progress.step)
         for part, rate in rates.items():
             self._scalar(f"lr/{part}", rate, progress.step)
 
@@ -84,10 +99,19 @@ class RunLog:
         self._history.append(row)
         write_metrics(self.folder / "metrics.csv", self._history)
         for key, value in row.items():
-            if value is not None and key not in ("epoch", "step"):
+            if isinstance(value, int | float) and key not in ("epoch", "step"):
                 self._scalar(f"epoch/{key}", value, row["step"])
         self._board.flush()
-        self.say(line(row))
+        self.say(line(row, self._further))
+        if [past["epoch"] for past in self._history if past.get("data_wait", 0.0) > WAIT_LIMIT] == [row["epoch"]]:
+            self.say(
+                f"the device waited for images during {row['data_wait']:.0f} % of epoch {row['epoch']}: {self.advice}"
+            )
+
+    def switch(self, record: dict, text: str) -> None:
+        """Record that another head pools from now on."""
+        self._board.add_text("head", text, record["step"] + 1)  # the first step with it
+        self.say(text)
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._board.add_scalar(name, value, step)

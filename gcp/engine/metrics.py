@@ -6,6 +6,7 @@ row from after its checkpoint.
 
 import csv
 import io
+from collections.abc import Collection
 from pathlib import Path
 
 from gcp.engine.files import write_text
@@ -21,7 +22,11 @@ COLUMNS = (
     ("val_accuracy", "val %", 7, ".2f"),
     ("images_per_second", "images/s", 9, ".0f"),
     ("seconds", "seconds", 8, ".1f"),
+    ("data_wait", "wait %", 7, ".1f"),
 )
+
+# columns of a run that switches its head
+FURTHER = (("condition", "condition", 11, ".2e"), ("head", "head", 17, "s"))
 
 
 def write_metrics(path: str | Path, history: list[dict]) -> None:
@@ -34,17 +39,21 @@ def write_metrics(path: str | Path, history: list[dict]) -> None:
     write_text(path, text.getvalue())
 
 
-def heading() -> str:
-    """Headings of the aligned table."""
-    return "".join(f"{title:>{width}}" for _, title, width, _ in COLUMNS)
+def heading(further: Collection[str] = ()) -> str:
+    """Headings of the aligned table, with those of the further columns that are named."""
+    return "".join(f"{title:>{width}}" for _, title, width, _ in _columns(further))
 
 
-def line(row: dict) -> str:
+def _columns(further: Collection[str]) -> tuple[tuple[str, str, int, str], ...]:
+    return COLUMNS + tuple(column for column in FURTHER if column[0] in further)
+
+
+def line(row: dict, further: Collection[str] = ()) -> str:
     """One aligned row; `-` where there is no value. A frozen backbone shows the rate of the next part."""
     row = {**row, "lr_features": row.get("lr_features", _first_rate(row))}
     return "".join(
         f"{row[key]:>{width}{form}}" if row.get(key) is not None else f"{'-':>{width}}"
-        for key, _, width, form in COLUMNS
+        for key, _, width, form in _columns(further)
     )
 
 

@@ -6,7 +6,6 @@ from typing import cast
 import torch
 from torch import nn
 
-from gcp.engine import rng
 from gcp.engine.ema import EMA
 from gcp.errors import CheckpointError
 
@@ -23,8 +22,10 @@ class Progress:
         correct: of these samples, how many were right.
         count: how many samples they are.
         seconds: time spent on them, without evaluation.
+        waited: of these seconds, those in which the device waited for images.
         validation: scores of the newest evaluation of the present epoch.
         best: scores of the best evaluation so far, with its `step` and `epoch`.
+        switched: how the head was switched (`gcp.engine.switch`), None before.
         history: one row per finished epoch.
     """
 
@@ -35,15 +36,17 @@ class Progress:
     correct: float = 0.0
     count: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     validation: dict | None = None
     best: dict | None = None
+    switched: dict | None = None
     history: list[dict] = field(default_factory=list)
 
     def start_epoch(self) -> None:
         """Count the present epoch as finished and clear its sums."""
         self.epoch += 1
         self.batch = self.count = 0
-        self.loss_sum = self.correct = self.seconds = 0.0
+        self.loss_sum = self.correct = self.seconds = self.waited = 0.0
         self.validation = None
 
     def improve(self, scores: dict) -> bool:
@@ -76,23 +79,22 @@ class TrainingState:
         return self.ema.module if self.ema else self.model
 
     def state_dict(self) -> dict:
-        """Tensors and plain Python, the random states included."""
+        """Tensors and plain Python."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
-            "rng": rng.get_state(),
         }
 
     def load_state_dict(self, state: dict, source: str = "the checkpoint") -> None:
-        """Put everything back, the random states included.
+        """Put everything back.
 
         Raises:
             CheckpointError: the checkpoint is of another model or another optimizer, or holds weights only.
         """
-        if missing := [key for key in ("optimizer", "scaler", "progress", "rng") if key not in state]:
+        if missing := [key for key in ("optimizer", "scaler", "progress") if key not in state]:
             raise CheckpointError(
                 f"{source} cannot be continued: it has no {', '.join(missing)}. Resume from last.pt; "
                 "best.pt holds weights only."
@@ -106,7 +108,6 @@ class TrainingState:
             raise CheckpointError(f"{source}: the state of another optimizer: {error}") from error
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
-        rng.set_state(state["rng"])
 
 
 def load_weights(model: nn.Module, weights: dict, source: str) -> None:

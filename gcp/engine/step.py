@@ -1,7 +1,8 @@
 """One optimizer step: the gradients of a window of batches, the check that they are finite, the update.
 
 A window is `accumulate` batches (fewer at the end of an epoch). Its gradient is that of the mean loss over all
-its samples, so a window of four batches of 16 equals one batch of 64 where there is no batch norm.
+its samples, so a window of four batches of 16 equals one batch of 64 where there is no batch norm. Several processes
+have a slice of every batch each; together they make the same gradient, and exchange it once per window.
 
 The check comes after the next images have been read, while the device is still computing, and before the update:
 one synchronisation per step at the moment when the host has nothing else to do, and no inf or NaN ever reaches
@@ -9,16 +10,32 @@ the weights.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from gcp.engine.loader import Batch
+from gcp.engine.feed import Feed
+from gcp.engine.loader import Loader
 from gcp.engine.precision import autocast
 from gcp.engine.state import TrainingState
+
+
+class Part(NamedTuple):
+    """A batch as it was read, of which a process has a slice; the seed of its mixing; its images in all processes."""
+
+    images: Tensor
+    labels: Tensor
+    seed: int
+    total: int
+
+
+# The batches of one optimizer step.
+Window = list[Part]
 
 
 @dataclass(frozen=True)
@@ -45,24 +62,22 @@ class Recipe:
     channels_last: bool = False
     seed: int = 0
 
+    def feed(self, loader: Loader, num_classes: int, device: torch.device) -> Feed:
+        """How the batches of `loader` come to the device."""
+        leading = loader.share.leading
+        return Feed(device, loader.normalize, self.channels_last, self.mixup, self.cutmix, num_classes, leading)
+
 
 def mix_seed(seed: int, epoch: int, batch: int) -> int:
     """Seed of the mixing of one batch: a function of its place alone, so that a resumed run repeats it."""
     return (seed * 1_000_003 + epoch) * 1_000_003 + batch
 
 
-def windows(
-    batches: Iterator[Batch], recipe: Recipe, num_classes: int, epoch: int, start: int
-) -> Iterator[list[Batch]]:
-    """Group batches into windows, mixing images on the way. `start` is the place of the first batch."""
-    window: list[Batch] = []
-    for place, (images, labels) in enumerate(batches, start):
-        if recipe.mixup > 0 or recipe.cutmix > 0:
-            from gcp.data.mix import mix
-
-            seed = mix_seed(recipe.seed, epoch, place)
-            images, labels = mix(images, labels, num_classes, recipe.mixup, recipe.cutmix, seed)
-        window.append((images, labels))
+def windows(loader: Loader, recipe: Recipe, epoch: int, start: int = 0) -> Iterator[Window]:
+    """The windows of an epoch of `loader`, from batch `start` on."""
+    window: Window = []
+    for place, (images, labels) in enumerate(loader.epoch(epoch, start), start):
+        window.append(Part(images, labels, mix_seed(recipe.seed, epoch, place), loader.size(place)))
         if len(window) == recipe.accumulate:
             yield window
             window = []
@@ -70,38 +85,48 @@ def windows(
         yield window
 
 
+def count(window: Window) -> int:
+    """Images of a window, in all processes."""
+    return sum(part.total for part in window)
+
+
 def backward(
     forward: Callable[[Tensor], Tensor],
-    window: list[Batch],
+    window: Window,
     recipe: Recipe,
-    device: torch.device,
+    feed: Feed,
     scaler: torch.amp.GradScaler,
+    world: int = 1,
 ) -> Tensor:
     """Add the gradient of the window's mean loss to the parameters.
 
+    `world`: processes whose gradients `forward` averages in the backward of the last batch
+    (`DistributedDataParallel`); each has its slices.
+
     Returns:
-        float64 tensor (2,) on `device`: sum of the losses, number of right answers (with mixed labels: of
-        samples whose heavier label was found).
+        float64 tensor (2,) on the device: sum of the losses, number of right answers (with mixed labels: of
+        samples whose heavier label was found), of the slices of this process.
     """
-    samples = sum(len(labels) for _, labels in window)
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
-    for images, labels in window:
-        images, labels = to_device(images, device, recipe.channels_last), labels.to(device, non_blocking=True)
-        with autocast(device, recipe.amp):
-            logits = forward(images)
-        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum") / samples
-        scaler.scale(loss).backward()
+    samples = count(window)
+    sums = torch.zeros(2, dtype=torch.float64, device=feed.device)
+    for number, part in enumerate(window, 1):
+        # One at a time: as floats a window takes four times its bytes.
+        images, labels = feed(part.images, part.labels, part.seed)
+        with _exchange(forward, number == len(window)):
+            with autocast(feed.device, recipe.amp):
+                logits = forward(images)
+            logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+            scaler.scale(loss * world / samples).backward()
         with torch.no_grad():
             hard = labels.argmax(1) if labels.ndim == 2 else labels
-            sums += torch.stack([loss.double() * samples, (logits.argmax(1) == hard).sum().double()])
+            sums += torch.stack([loss.double(), (logits.argmax(1) == hard).sum().double()])
     return sums
 
 
-def to_device(images: Tensor, device: torch.device, channels_last: bool) -> Tensor:
-    """Images on the device in the wanted memory order; the copy does not wait where memory is pinned."""
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return images.to(device, non_blocking=True, memory_format=memory_format)
+def _exchange(forward: Callable[[Tensor], Tensor], last: bool) -> AbstractContextManager:
+    """Processes exchange the gradient of a window, not that of each of its batches."""
+    return nullcontext() if last or not hasattr(forward, "no_sync") else forward.no_sync()
 
 
 def gradient_norm(state: TrainingState) -> Tensor:

@@ -1,11 +1,12 @@
 """The training loop.
 
-    for each window of batches:  gradients  ->  read the next images  ->  check  ->  update  ->  events
+    for each window of batches:  gradients  ->  read the next images  ->  check  ->  meet  ->  update  ->  events
 
+Several processes run this same loop, each on its slice of every batch; they exchange gradients, and meet once per step.
 An event is what happens between two optimizer steps: an evaluation, the end of an epoch, a checkpoint. Checkpoints
 are taken at these moments only, when no gradient is pending, so a run continued from one repeats the
-uninterrupted run bit for bit: the loader's order and augmentation, the mixing of images and the learning rate are
-functions of the place in the run, and everything else is in the `TrainingState`.
+uninterrupted run bit for bit: the loader's order and augmentation, the mixing of images, dropout and the learning rate
+are functions of the place in the run, and everything else is in the `TrainingState`.
 """
 
 import time
@@ -13,12 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from gcp.engine import rng
+from gcp.engine.batch_norm import in_evaluation, synchronised
 from gcp.engine.diagnose import locate
-from gcp.engine.loader import Batch, Loader
+from gcp.engine.distributed import ALONE, Group
+from gcp.engine.feed import Feed
+from gcp.engine.loader import Loader
+from gcp.engine.meeting import meet
 from gcp.engine.optimizer import learning_rates, set_learning_rates
 from gcp.engine.state import Progress, TrainingState
-from gcp.engine.step import Recipe, backward, gradient_norm, is_finite, to_device, update, windows
+from gcp.engine.step import Recipe, Window, backward, count, gradient_norm, is_finite, update, windows
+from gcp.engine.wait import Wait
 from gcp.errors import NonFiniteError
 
 SMALLEST_SCALE = 2.0**-14  # a loss scale below this no longer helps: the gradient itself overflows
@@ -33,8 +42,10 @@ class Events:
     """What is done between steps. Each is a plain function; the defaults do nothing.
 
     Attributes:
+        begin: () called before every step.
         validate: () -> scores (dict with `loss` and `top1`) of the weights that count.
         improved: (scores) called when they are the best so far.
+        columns: () -> further columns of the row of the epoch that ends.
         epoch: (row) called at the end of every epoch.
         step: (progress, rates, loss_sum, correct) called after every step.
         save: () writes a checkpoint.
@@ -44,8 +55,10 @@ class Events:
         save_seconds: seconds between checkpoints, None for no clock.
     """
 
+    begin: Callable[[], None] = _nothing
     validate: Callable[[], dict | None] = _nothing
     improved: Callable[[dict], None] = _nothing
+    columns: Callable[[], dict] = dict
     epoch: Callable[[dict], None] = _nothing
     step: Callable[[Progress, dict[str, float], torch.Tensor], None] = _nothing
     save: Callable[[], None] = _nothing
@@ -56,9 +69,12 @@ class Events:
     saved_at: float = field(default_factory=time.monotonic)
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint is due after `step`."""
-        by_clock = self.save_seconds is not None and time.monotonic() - self.saved_at >= self.save_seconds
-        return by_clock or bool(self.save_every and step % self.save_every == 0)
+        """Whether the number of steps asks for a checkpoint."""
+        return bool(self.save_every and step % self.save_every == 0)
+
+    def overdue(self) -> bool:
+        """Whether the clock asks for a checkpoint."""
+        return self.save_seconds is not None and time.monotonic() - self.saved_at >= self.save_seconds
 
 
 def steps_per_epoch(loader: Loader, accumulate: int = 1) -> int:
@@ -75,6 +91,7 @@ def fit(
     device: torch.device,
     events: Events,
     compile: bool = False,
+    group: Group = ALONE,
 ) -> bool:
     """Train until `epochs` epochs are finished, from wherever `state` stands.
 
@@ -87,19 +104,32 @@ def fit(
         device: where to compute.
         events: what to do between steps.
         compile: run the model through `torch.compile`.
+        group: the processes of the run. All of them call this with the same arguments but `device`, and with the
+            `loader` of their share; events are called in all of them, at the same steps.
 
     Returns:
-        True when the run is complete, False when `events.stop` ended it.
+        True when the run is complete, False when `events.stop` of a process ended it.
 
     Raises:
         NonFiniteError: an inf or NaN in features, loss or gradient; the weights are those before the step.
     """
-    forward = torch.compile(state.model) if compile else state.model
+    model = _distributed(state.model, device) if group.world > 1 else state.model
+    forward = torch.compile(model) if compile else model
     total = epochs * steps_per_epoch(loader, recipe.accumulate)
     while state.progress.epoch < epochs:
-        if not train_epoch(state, loader, forward, recipe, factor, total, device, events):
+        if not train_epoch(state, loader, forward, recipe, factor, total, device, events, group):
             return False
     return True
+
+
+def _distributed(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with gradients averaged over the processes; batch-norm statistics of rank 0 where each has its own."""
+    return DistributedDataParallel(
+        model,
+        device_ids=[device] if device.type == "cuda" else None,
+        broadcast_buffers=not synchronised(model),
+        gradient_as_bucket_view=True,  # no second copy of the gradients
+    )
 
 
 def train_epoch(
@@ -111,28 +141,40 @@ def train_epoch(
     total: int,
     device: torch.device,
     events: Events,
+    group: Group = ALONE,
 ) -> bool:
     """Train the rest of the present epoch. Returns False when it was stopped before the run's end."""
     progress = state.progress
     state.model.train()
     sums = torch.tensor([progress.loss_sum, progress.correct], dtype=torch.float64, device=device)
-    batches = loader.epoch(progress.epoch, start=progress.batch)
-    stream = windows(batches, recipe, state.num_classes, progress.epoch, progress.batch)
+    stream = windows(loader, recipe, progress.epoch, progress.batch)
+    feed, wait = recipe.feed(loader, state.num_classes, device), Wait(device)
     started = time.perf_counter() - progress.seconds
-    window = next(stream, None)
+    window = wait.next(stream)
     while window:
+        events.begin()
         set_learning_rates(state.optimizer, factor(progress.step))
-        new = _gradients(state, forward, window, recipe, device)
-        following = next(stream, None)
-        _apply(state, window, new[0], recipe, device)
-        sums += new
+        rng.seed_step(recipe.seed, progress.step, group.rank)
+        new = _gradients(state, forward, window, recipe, feed, group)
+        following = wait.next(stream)
+        norm = gradient_norm(state)
+        fault = _fault(state, window, new[0], norm)
+        met = meet(group, new, fault is not None, events.stop(), events.overdue())
+        if met.broken:
+            raise _non_finite(state, window, recipe, feed, group, fault)
+        update(state, norm, recipe.clip)
+        sums += met.sums
         progress.step += 1
         progress.batch += len(window)
-        progress.count += sum(len(labels) for _, labels in window)
+        progress.count += count(window)
+        progress.waited += wait.take()
         progress.seconds = time.perf_counter() - started
         events.step(progress, learning_rates(state.optimizer), sums)
-        stopped = progress.step < total and events.stop()
-        _between_steps(state, sums, events, following is None, progress.step >= total, stopped)
+        # Alone nothing has to be agreed on, and what was asked for during the update counts too.
+        stop, save = (events.stop(), events.overdue()) if group.world == 1 else (met.stop, met.save)
+        stopped = progress.step < total and stop
+        save = save or stopped or events.due(progress.step)
+        _between_steps(state, sums, events, following is None, progress.step >= total, save)
         if stopped:
             return False
         started = time.perf_counter() - progress.seconds
@@ -141,7 +183,7 @@ def train_epoch(
 
 
 def _between_steps(
-    state: TrainingState, sums: torch.Tensor, events: Events, epoch_ends: bool, run_ends: bool, stopped: bool
+    state: TrainingState, sums: torch.Tensor, events: Events, epoch_ends: bool, run_ends: bool, save: bool
 ) -> None:
     """Evaluation, end of epoch and checkpoint, in this order: a checkpoint holds the result of both."""
     progress = state.progress
@@ -150,21 +192,21 @@ def _between_steps(
         if progress.validation and progress.improve(progress.validation):
             events.improved(progress.validation)
         state.model.train()
-    due = run_ends or stopped or events.due(progress.step)
-    if epoch_ends or due:
+    save = save or run_ends
+    if epoch_ends or save:
         progress.loss_sum, progress.correct = sums.tolist()
     if epoch_ends:
-        row = epoch_row(progress, learning_rates(state.optimizer))
+        row = epoch_row(progress, learning_rates(state.optimizer)) | events.columns()
         progress.history.append(row)
         progress.start_epoch()
         events.epoch(row)
-    if due:
+    if save:
         events.save()
         events.saved_at = time.monotonic()
 
 
 def epoch_row(progress: Progress, rates: dict[str, float]) -> dict:
-    """Row of the table of metrics for the epoch that ends. Accuracies in percent, time in seconds."""
+    """Row of the table of metrics for the epoch that ends. Accuracies and waiting in percent, time in seconds."""
     validation = progress.validation or {}
     return {
         "epoch": progress.epoch + 1,
@@ -176,43 +218,47 @@ def epoch_row(progress: Progress, rates: dict[str, float]) -> dict:
         "val_accuracy": validation.get("top1"),
         "images_per_second": progress.count / max(1e-9, progress.seconds),
         "seconds": progress.seconds,
+        "data_wait": 100 * progress.waited / max(1e-9, progress.seconds),
     }
 
 
 def _gradients(
-    state: TrainingState, forward: Callable, window: list[Batch], recipe: Recipe, device: torch.device
+    state: TrainingState, forward: Callable, window: Window, recipe: Recipe, feed: Feed, group: Group
 ) -> torch.Tensor:
     try:
-        return backward(forward, window, recipe, device, state.scaler)
+        return backward(forward, window, recipe, feed, state.scaler, group.world)
     except (NonFiniteError, torch.linalg.LinAlgError) as error:
-        raise _non_finite(state, window, recipe, device, str(error)) from error
+        raise _non_finite(state, window, recipe, feed, group, str(error)) from error
 
 
-def _apply(state: TrainingState, window: list[Batch], loss: torch.Tensor, recipe: Recipe, device: torch.device) -> None:
-    """Check loss and gradient, then update. With a loss scale, an overflow of the gradient is part of its
-    search for the right scale: the step is left out and the scale halved, down to `SMALLEST_SCALE`.
+def _fault(state: TrainingState, window: Window, loss: torch.Tensor, norm: torch.Tensor) -> str | None:
+    """What is not finite, None where all is. With a loss scale, an overflow of the gradient is part of its search for
+    the right scale: the step is left out and the scale halved, down to `SMALLEST_SCALE`.
     """
-    norm = gradient_norm(state)
     scaled = state.scaler.is_enabled() and state.scaler.get_scale() > SMALLEST_SCALE
-    if not is_finite(state.model, loss, None if scaled else norm):
-        what = f"loss {loss.item() / sum(len(y) for _, y in window):.4g}, gradient norm {norm.item():.4g}"
-        raise _non_finite(state, window, recipe, device, what)
-    update(state, norm, recipe.clip)
+    if is_finite(state.model, loss, None if scaled else norm):
+        return None
+    return f"loss {loss.item() / count(window):.4g}, gradient norm {norm.item():.4g}"
 
 
 def _non_finite(
-    state: TrainingState, window: list[Batch], recipe: Recipe, device: torch.device, what: str
+    state: TrainingState, window: Window, recipe: Recipe, feed: Feed, group: Group, fault: str | None
 ) -> NonFiniteError:
     """The error that names step, epoch, batch and layer. `state.progress` still counts the steps before."""
     progress, model = state.progress, state.model
-    plain = torch.amp.GradScaler(device.type, enabled=False)
-    images = [to_device(batch, device, recipe.channels_last) for batch, _ in window]
-    where = locate(model, images, lambda: backward(model, window, recipe, device, plain))
-    state.optimizer.zero_grad(set_to_none=True)
     first, last = progress.batch + 1, progress.batch + len(window)
     batches = f"batch {first}" if first == last else f"batches {first}-{last}"
+    place = f"training stopped at step {progress.step + 1}, epoch {progress.epoch + 1}, {batches}"
+    if fault is None:
+        group.give_way()
+        return NonFiniteError(f"{place}: another process met numbers that are not finite")
+    plain = torch.amp.GradScaler(feed.device.type, enabled=False)
+    images = [feed(part.images, part.labels, part.seed)[0] for part in window]
+    rng.seed_step(recipe.seed, progress.step, group.rank)
+    with in_evaluation(model):  # the other processes do not take part
+        where = locate(model, images, lambda: backward(model, window, recipe, feed, plain))
+    state.optimizer.zero_grad(set_to_none=True)
     return NonFiniteError(
-        f"training stopped at step {progress.step + 1}, epoch {progress.epoch + 1}, {batches}: {what}. "
-        f"First non-finite: {where}. The weights are those before this step; lower optim.lr, set optim.clip, "
-        "or set head.precision=float64."
+        f"{place}: {fault}. First non-finite: {where}. The weights are those before this step; lower optim.lr, set "
+        "optim.clip, or set head.precision=float64."
     )

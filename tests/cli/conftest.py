@@ -104,7 +104,7 @@ def _contents(folder: Path) -> dict:
     with open(folder / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in [*rows, *last["progress"]["history"]]:
-        del row["seconds"], row["images_per_second"]
+        del row["seconds"], row["images_per_second"], row["data_wait"]
     result = json.loads((folder / "result.json").read_text())
     assert result.pop("seconds") > 0
     return {"last": last, "best": best, "metrics": rows, "result": result}

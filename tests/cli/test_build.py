@@ -5,7 +5,7 @@ import torch
 
 from gcp.cli import build
 from gcp.config import from_dict
-from gcp.errors import OptionError, ShapeError
+from gcp.errors import DataError, OptionError, ShapeError
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -43,6 +43,13 @@ def test_deterministic_is_switched_on_and_off():
 )
 def test_image_size(backbone, size, expected):
     assert build.image_size(config(f"model.backbone={backbone}", f"data.image_size={size}")) == expected
+
+
+def test_a_part_of_a_published_data_set(tree):
+    words = ["data.name=cub", f"data.root={tree('cub')['root']}", "data.in_chans=3", "data.per_class=2"]
+    with pytest.raises(DataError, match=r"3 classes, published: 200; .* data\.partial=true"):
+        build.build_splits(config(*words))
+    assert len(build.build_splits(config(*words, "data.partial=true")).train) == 6
 
 
 def test_map_of_one_position():

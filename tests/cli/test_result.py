@@ -80,3 +80,17 @@ def test_table():
         "best on validation       97.50    100.00     97.25    0.2500      12",
     ]
     assert "top-5" not in format_result({"test": {"final": scores | {"top5": None}, "best": scores}})
+
+
+def test_table_of_a_stage():
+    scores = {"loss": 0.25, "top1": 97.5, "top5": None, "macro": 97.25, "count": 360, "step": 9, "epoch": 3}
+    first, *_, last = format_result({"test": {"final": scores, "best": scores}}, stage=2).splitlines()
+    assert first.startswith("test split, stage 2 ") and len(first) == len(last)
+
+
+def test_the_model_is_adapted_before_the_best_weights_are_loaded(tmp_path):
+    run, folder, seen = state(9), RunFolder(tmp_path), []
+    weights = {"model": {"weight": torch.full((1, 1), 70.0)}, "scores": BEST, "switched": None}
+    checkpoint.save(folder.best, weights)
+    score_run(run, folder, "", scorer(run), lambda saved: seen.append((saved["switched"], run.model.weight.item())))
+    assert seen == [(None, 50)]

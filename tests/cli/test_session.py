@@ -209,7 +209,7 @@ def test_an_empty_class(folder_run, image_folder, refused, here):
 
 
 def test_an_unreadable_image(folder_run, train, image_folder, refused, here):
-    path = image_folder / "val" / "cat" / "1.png"
+    path = image_folder / "train" / "cat" / "3.png"  # not among the few that are decoded before training
     whole = path.read_bytes()
     path.write_bytes(whole[:40])
     text = refused(folder_run("data.per_class=8"))

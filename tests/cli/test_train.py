@@ -25,7 +25,10 @@ MISTAKES = {
     "learning rate": (["optim.lr=fast"], r"optim\.lr: got 'fast' \(text\); allowed: a number > 0"),
     "out of range": (["train.batch_size=0"], r"train\.batch_size: got 0 .*; allowed: a whole number >= 1"),
     "option of another head": (["head.degree=5"], r"head\.degree: an option of svd_taylor, not of svd_pade"),
-    "no root": (["data.name=folder"], r"data\.root: got null .*; allowed: the folder that data\.name: folder reads"),
+    "no root": (
+        ["data.name=folder"],
+        r"data\.root: got null .*; allowed: the folder that it lies in \(data\.name: folder\)",
+    ),
     "missing folder": (["data.name=folder", "data.root=nowhere"], r"the folder .*nowhere does not exist"),
     "no GPU": (["run.device=cuda:63"], r"run\.device: cuda:63 was asked for, but .* Set run\.device=cpu or auto"),
     "1x1 map": (

@@ -16,6 +16,7 @@ import torch.utils.tensorboard  # noqa: F401
 import torchvision.transforms.v2  # noqa: F401
 
 import gcp.analysis.curves
+import gcp.cli.launch
 import gcp.cli.session
 import gcp.cli.train
 import gcp.config

@@ -6,17 +6,13 @@ from pathlib import Path
 import pytest
 
 from gcp.config import describe, json_schema, load
-from gcp.config.schema import Config
+from gcp.config.schema import SECTIONS
 from gcp.config.schema_file import text
 from gcp.heads import head_options, list_heads
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
-KEYS = [
-    (section, key, key_field)
-    for section, field in Config.model_fields.items()
-    for key, key_field in field.annotation.model_fields.items()
-]
+KEYS = [(section, key, key_field) for section, keys in SECTIONS.items() for key, key_field in keys.model_fields.items()]
 
 
 def test_help_names_every_key_with_default_and_meaning():
@@ -56,20 +52,10 @@ def test_schema_file_is_current():
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
-def test_config_loads(path):
-    load(path)
+def test_every_config_names_the_schema(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
     schema = first.removeprefix("# yaml-language-server: $schema=")
     assert first != schema and (path.parent / schema).resolve() == (CONFIGS / "schema.json").resolve()
-
-
-@pytest.mark.parametrize("path", [path for path in FILES if path.stem != "base"], ids=lambda path: path.stem)
-def test_config_header(path):
-    header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    for word in ("command ", "hardware ", "time ", "published ", "ours "):
-        assert any(line.startswith(f"# {word}") for line in header), f"{path} does not state {word}"
-    command = f"python train.py --config {path.relative_to(CONFIGS.parent).as_posix()}"
-    assert any(command in line for line in header)
 
 
 @pytest.mark.parametrize("head", list(list_heads("*")))

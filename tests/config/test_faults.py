@@ -99,8 +99,8 @@ from gcp.errors import ConfigError
         # unknown keys
         (
             "lr=0.1",
-            "lr: unknown key, got 0.1 (number); allowed: run, data, model, head, optim, schedule, "
-            "train, evaluate, checkpoint; did you mean optim.lr?",
+            "lr: unknown key, got 0.1 (number); allowed: run, data, model, head, hybrid, optim, schedule, "
+            "train, evaluate, checkpoint, stages; did you mean optim.lr?",
         ),
         (
             "model.lr=0.1",
@@ -131,7 +131,7 @@ from gcp.errors import ConfigError
         # registries
         ("head.name=svd_pad", "head.name: got 'svd_pad' (text); allowed: average, bilinear, "),
         ("head.name=svd_pad", "(--list heads); did you mean svd_pade?"),
-        ("data.name=digit", "data.name: got 'digit' (text); allowed: digits, folder"),
+        ("data.name=digit", "data.name: got 'digit' (text); allowed: "),
         ("data.name=digit", "(--list datasets); did you mean digits?"),
         ("optim.name=adamm", "optim.name: got 'adamm' (text); allowed: the "),
         (
@@ -141,17 +141,17 @@ from gcp.errors import ConfigError
         ("model.backbone=resnt50", "model.backbone: unknown backbone 'resnt50'. Did you mean 'resnet50'?"),
         (
             "data.transform=defaut",
-            "data.transform: got 'defaut' (text); allowed: default, none with data.name: digits; did you mean default?",
+            "data.transform: got 'defaut' (text); allowed: default, none (data.name: digits); did you mean default?",
         ),
         (
             "data.image_size=4",
-            "data.image_size: got 4 (whole number); allowed: auto, or a whole number >= 8 with data.name: digits",
+            "data.image_size: got 4 (whole number); allowed: a whole number >= 8 (data.name: digits)",
         ),
         (
             "data.root=~/digits",
-            "data.root: got '~/digits' (text); allowed: null, digits is part of an installed package",
+            "data.root: got '~/digits' (text); allowed: null, it is part of an installed package (data.name: digits)",
         ),
-        ("data.name=folder", "data.root: got null (null); allowed: the folder that data.name: folder reads"),
+        ("data.name=folder", "data.root: got null (null); allowed: the folder that it lies in (data.name: folder)"),
         # the head's own options
         (
             "head.degree=5",

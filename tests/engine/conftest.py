@@ -1,15 +1,20 @@
 """A training run small enough to be repeated many times, and comparison of where two runs stand."""
 
+import multiprocessing
+import random
+import traceback
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from gcp.data import Loader
 from gcp.data.tensors import TensorSet
 from gcp.engine import rng
+from gcp.engine.distributed import Group
 from gcp.engine.ema import EMA
 from gcp.engine.optimizer import create_optimizer
 from gcp.engine.precision import create_scaler
@@ -19,15 +24,22 @@ from gcp.engine.train import Events, fit
 from gcp.heads import create_head
 from gcp.models import Classifier
 
-CLOCKS = ("seconds", "images_per_second")
+CLOCKS = ("seconds", "images_per_second", "waited", "data_wait")
 CPU = torch.device("cpu")
 
 
-def shift(images, seeds):
+class Shift:
     """Augmentation by seed: a brightness, so that a batch augmented differently trains differently."""
-    if seeds is None:
+
+    def normalize(self, images):
+        """Images in the type that they have, float64 too."""
         return images
-    return images + torch.from_numpy((seeds % np.uint64(997)).astype(np.float64) / 997).to(images)[:, None, None, None]
+
+    def __call__(self, images, seeds):
+        if seeds is None:
+            return images
+        shifts = torch.from_numpy((seeds % np.uint64(997)).astype(np.float64) / 997)
+        return images + shifts.to(images)[:, None, None, None]
 
 
 class Toy:
@@ -42,7 +54,7 @@ class Toy:
         images = torch.randn(count, 2, 6, 6, generator=generator, dtype=dtype)
         labels = torch.arange(count) % 3
         images += labels[:, None, None, None]
-        return TensorSet(images, labels.tolist(), shift)
+        return TensorSet(images, labels.tolist(), Shift())
 
     def loader(self, count=20, batch=3, train=True, dtype=torch.float32):
         return Loader(self.dataset(count, dtype), batch, train=train, seed=1)
@@ -121,6 +133,48 @@ def compare():
 @pytest.fixture(autouse=True)
 def _global_state():
     """Leave the random states as they were found."""
-    state = rng.get_state()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     yield
-    rng.set_state(state)
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
+
+
+@pytest.fixture
+def together(tmp_path):
+    """Calls `body(group)` in real processes that speak by gloo and returns their answers by rank.
+
+    They are forked, so that a body can be written in the test; the first fault of one is raised.
+    """
+    context, started = multiprocessing.get_context("fork"), []
+
+    def run(world, body, timeout=60):
+        pipes = [context.Pipe(False) for _ in range(world)]
+        path = str(tmp_path / f"store-{len(started)}")
+        for rank, (_, write) in enumerate(pipes):
+            started.append(context.Process(target=_become, args=(Group(rank, world, rank), path, body, write)))
+            started[-1].start()
+        answers = []
+        for read, _ in pipes:
+            assert read.poll(timeout), "a process did not answer"
+            answers.append(read.recv())
+        for fine, answer in answers:
+            assert fine, answer
+        return [answer for _, answer in answers]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def _become(group, path, body, pipe):
+    torch.set_num_threads(1)
+    try:
+        store = dist.FileStore(path, group.world)
+        dist.init_process_group("gloo", store=store, rank=group.rank, world_size=group.world)
+        answer = (True, body(group))
+        dist.barrier()
+    except BaseException:
+        answer = (False, traceback.format_exc())
+    pipe.send(answer)

@@ -7,6 +7,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_sc
 from torch import nn
 
 from gcp.data import Loader
+from gcp.data.share import WHOLE
 from gcp.data.tensors import TensorSet
 from gcp.engine.evaluate import Scores, evaluate
 from gcp.errors import DataError, NonFiniteError, OptionError
@@ -27,12 +28,20 @@ class Table(nn.Module):
         return images.flatten(1)
 
 
+class AsTheyAre:
+    def normalize(self, images):
+        return images
+
+    def __call__(self, images, seeds):
+        return images
+
+
 def table(count, classes, labels=None, seed=0):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(count, 1, 1, classes, generator=generator)
     if labels is None:
         labels = (torch.randperm(count, generator=generator) % classes).tolist()
-    return TensorSet(logits, labels, lambda images, seeds: images)
+    return TensorSet(logits, labels, AsTheyAre())
 
 
 def score(dataset, batch, classes):
@@ -63,7 +72,7 @@ def test_macro_accuracy_by_hand():
     """Three classes occur, with 3 of 4, 0 of 1 and 1 of 2 right; the fourth does not count."""
     labels, predictions = [0, 0, 0, 0, 1, 2, 2], [0, 0, 0, 2, 3, 2, 0]
     logits = nn.functional.one_hot(torch.tensor(predictions), 4).float()[:, None, None]
-    got = score(TensorSet(logits, labels, lambda images, seeds: images), 3, 4)
+    got = score(TensorSet(logits, labels, AsTheyAre()), 3, 4)
     assert got.macro == pytest.approx(100 * (3 / 4 + 0 + 1 / 2) / 3)
     assert got.top1 == pytest.approx(100 * 4 / 7)
 
@@ -72,7 +81,7 @@ def test_a_batch_does_not_weigh_more_because_it_is_small():
     """One wrong image in a last batch of one."""
     logits = torch.zeros(9, 1, 1, 2)
     logits[:8, ..., 0], logits[8, ..., 1] = 10, 10
-    got = score(TensorSet(logits, [0] * 9, lambda images, seeds: images), 4, 2)
+    got = score(TensorSet(logits, [0] * 9, AsTheyAre()), 4, 2)
     assert got.top1 == pytest.approx(100 * 8 / 9)
     assert got.loss == pytest.approx((9 * math.log1p(math.exp(-10)) + 10) / 9)
 
@@ -131,6 +140,11 @@ def test_non_finite_features_name_the_batch(toy):
 
 def test_an_empty_split():
     class Empty:
+        normalize, share = None, WHOLE
+
+        def __len__(self):
+            return 0
+
         def epoch(self, epoch, start=0):
             return iter(())
 

@@ -119,3 +119,21 @@ def test_discarding_keeps_what_others_put_there(tmp_path):
     (folder.path / "notes.txt").write_text("keep")
     folder.discard()
     assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
+
+
+def test_stages_in_the_order_of_their_numbers(tmp_path):
+    for name in ("stage-10", "stage-2", "stage-1", "stage-x", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "stage-3").write_text("a file")
+    assert [folder.path.name for folder in RunFolder(tmp_path).stages()] == ["stage-1", "stage-2", "stage-10"]
+    assert RunFolder(tmp_path).stage(2).path == tmp_path / "stage-2"
+
+
+def test_the_whole_run_of_a_stage(tmp_path, monkeypatch):
+    stage = tmp_path / "stage-1"
+    stage.mkdir()
+    assert RunFolder(stage).whole().path == stage, "no run around it"
+    (tmp_path / "config.yaml").write_text("")
+    assert RunFolder(stage).whole().path == tmp_path == RunFolder(tmp_path).whole().path
+    monkeypatch.chdir(stage)
+    assert RunFolder(".").whole().path == tmp_path

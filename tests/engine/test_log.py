@@ -11,6 +11,8 @@ from gcp.engine.metrics import heading, write_metrics
 from gcp.engine.state import Progress
 from gcp.engine.train import Events
 
+CLOCKS = ("seconds", "images_per_second", "data_wait")
+
 
 class Killed(BaseException):
     pass
@@ -49,7 +51,7 @@ def rows(folder):
 
 
 def plain(table):
-    return [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")} for row in table]
+    return [{key: value for key, value in row.items() if key not in CLOCKS} for row in table]
 
 
 def events(folder):
@@ -112,7 +114,7 @@ def test_tensorboard_has_every_step_once_after_a_resume(toy, tmp_path):
     assert set(got) == set(expected)
     for tag, points in expected.items():
         assert [step for step, _ in got[tag]] == [step for step, _ in points], tag
-        if not tag.endswith("seconds") and "per_second" not in tag:
+        if tag.split("/")[1] not in CLOCKS:
             assert [value for _, value in got[tag]] == pytest.approx([value for _, value in points]), tag
     assert [step for step, _ in got["step/loss"]] == list(range(1, 13))
     assert [step for step, _ in got["epoch/val_accuracy"]] == [4, 8, 12]
@@ -129,6 +131,7 @@ def test_a_point_is_the_mean_since_the_last_one_of_its_epoch(tmp_path, interval)
     for step in range(1, 21):
         progress.step, progress.count = step, progress.count + 10
         progress.seconds += 1
+        progress.waited += 0.25
         progress.loss_sum += 10 * step
         journal.step(progress, {"head": 0.1}, torch.tensor([progress.loss_sum, 0.0], dtype=torch.float64))
         if step % interval == 0:
@@ -141,6 +144,33 @@ def test_a_point_is_the_mean_since_the_last_one_of_its_epoch(tmp_path, interval)
     got = events(tmp_path)
     assert dict(got["step/loss"]) == pytest.approx(expected)
     assert dict(got["step/images_per_second"]) == pytest.approx(dict.fromkeys(expected, 10.0))
+    assert dict(got["step/data_wait"]) == pytest.approx(dict.fromkeys(expected, 25.0))
+
+
+def journal_of(folder, waits, begin=0):
+    """Lines that a journal says at the end of epochs with these shares of waiting, after `begin` of them."""
+    rows = [{"epoch": n, "step": 4 * n} | ({} if w is None else {"data_wait": w}) for n, w in enumerate(waits, 1)]
+    progress = Progress(step=4 * begin, epoch=begin, history=rows[:begin])
+    journal = RunLog(folder, len(rows), 4 * len(rows), progress, advice="do this.")
+    said = []
+    journal.say = said.append
+    for row in rows[begin:]:
+        journal.epoch(row)
+    journal.close()
+    return [text for text in said if "waited" in text]
+
+
+def test_the_advice_on_waiting_comes_once(tmp_path):
+    assert journal_of(tmp_path, [3.0, 10.0]) == []
+    expected = ["the device waited for images during 34 % of epoch 2: do this."]
+    assert journal_of(tmp_path, [3.0, 34.4, 50.0]) == expected
+    assert journal_of(tmp_path, [3.0, 34.4, 50.0], begin=1) == expected
+    assert journal_of(tmp_path, [3.0, 34.4, 50.0], begin=2) == []  # said before the run was resumed
+
+
+def test_a_run_that_began_without_the_column_goes_on(tmp_path):
+    assert len(journal_of(tmp_path, [None, 3.0, 20.0], begin=1)) == 1
+    assert [row["data_wait"] for row in rows(tmp_path)] == ["", "3.0", "20.0"]
 
 
 def test_a_table_on_stdout_and_no_bar_without_a_terminal(toy, tmp_path, capsys):

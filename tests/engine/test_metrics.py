@@ -13,6 +13,7 @@ ROW = {
     "val_accuracy": 70.0,
     "images_per_second": 512.3,
     "seconds": 4.56,
+    "data_wait": 12.34,
 }
 
 
@@ -45,7 +46,7 @@ def test_columns_are_those_of_all_rows(tmp_path):
 def test_lines_are_aligned_under_their_headings():
     title, row = heading(), line(ROW)
     assert len(title) == len(row) == sum(width for _, _, width, _ in COLUMNS)
-    assert row.split() == ["3", "120", "5.00e-02", "1.2346", "61.25", "0.9000", "70.00", "512", "4.6"]
+    assert row.split() == ["3", "120", "5.00e-02", "1.2346", "61.25", "0.9000", "70.00", "512", "4.6", "12.3"]
     for place in [sum(width for _, _, width, _ in COLUMNS[: n + 1]) for n in range(len(COLUMNS))]:
         assert title[place - 1] != " " and row[place - 1] != " "  # right-aligned, both
         assert title[place : place + 1] in ("", " ") and row[place : place + 1] in ("", " ")
@@ -59,3 +60,11 @@ def test_a_value_that_is_not_there_is_a_dash():
 def test_a_frozen_backbone_shows_the_rate_of_the_next_part():
     row = {key: value for key, value in ROW.items() if key != "lr_features"}
     assert line(row).split()[2] == "1.00e-01"
+
+
+def test_columns_of_a_run_that_switches_its_head():
+    further = ["head", "condition"]
+    row = line({**ROW, "condition": 81234.5, "head": "svd_pade"}, further)
+    assert heading(further).split()[-2:] == ["condition", "head"] and row.split()[-2:] == ["8.12e+04", "svd_pade"]
+    assert len(heading(further)) == len(row) > len(line({**ROW, "condition": 81234.5, "head": "svd_pade"}))
+    assert line({**ROW, "condition": None, "head": "svd_pade"}, further).split()[-2:] == ["-", "svd_pade"]

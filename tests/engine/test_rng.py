@@ -2,7 +2,6 @@ import os
 import random
 
 import numpy as np
-import pytest
 import torch
 
 from gcp.engine import rng
@@ -35,37 +34,17 @@ def test_a_seed_above_32_bits_is_taken():
     assert draw() == first
 
 
-@pytest.mark.parametrize("drawn", [0, 1, 700])
-def test_state_continues_where_it_was_taken(drawn):
-    """Also with a cached normal number in NumPy and in Python, and after the 624 words have been used up."""
-    rng.seed_all(1)
-    for _ in range(drawn):
-        draw()
-    np.random.standard_normal()  # an odd count: the second of a pair is cached
-    random.gauss(0, 1)
-    state = rng.get_state()
-    expected = [draw(), draw()]
-    rng.seed_all(99)
+def test_a_step_draws_by_seed_step_and_rank():
+    def drawn(*place):
+        rng.seed_step(*place)
+        return draw()
+
+    places = [(0, 0), (1, 0), (0, 1), (0, 0, 1), (0, 1, 1), (2**32 - 1, 10**9, 63)]
+    first = [drawn(*place) for place in places]
     draw()
-    rng.set_state(state)
-    assert [draw(), draw()] == expected
-
-
-def test_state_survives_a_file_read_with_weights_only(tmp_path):
-    rng.seed_all(2)
-    random.gauss(0, 1)
-    torch.save(rng.get_state(), tmp_path / "state.pt")
-    expected = draw()
-    rng.set_state(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert draw() == expected
-
-
-def test_taking_the_state_draws_nothing():
-    rng.seed_all(3)
-    expected = draw()
-    rng.seed_all(3)
-    rng.get_state()
-    assert draw() == expected
+    assert [drawn(*place) for place in places] == first
+    assert len({one[0][0] for one in first}) == len(places)
+    assert drawn(0, 1) == drawn(0, 1, 0)
 
 
 def test_deterministic_mode_is_switched_on_and_off(monkeypatch):

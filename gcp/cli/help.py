@@ -1,0 +1,18 @@
+"""What every command answers without doing anything: `--help` and `--list`."""
+
+from gcp.cli.arguments import Arguments
+from gcp.cli.listing import KINDS, listing
+
+FLAGS = {"--list": (1, 2), "--help": (0, 0)}
+LIST = f"--list {'|'.join(KINDS)} [pattern]"
+
+
+def answer(arguments: Arguments, usage: str) -> str | None:
+    """The text that was asked for, None where the command is meant to work."""
+    if "--help" in arguments.flags:
+        from gcp.config import describe
+
+        return f"{usage}\nKeys of a configuration:\n\n{describe()}"
+    if "--list" in arguments.flags:
+        return listing(*arguments.flags["--list"])
+    return None

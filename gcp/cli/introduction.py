@@ -1,0 +1,71 @@
+"""What a run says of itself before its first step."""
+
+from pathlib import Path
+
+import torch
+
+from gcp.cli import build
+from gcp.config import Config
+from gcp.data import Splits
+from gcp.engine.state import TrainingState
+from gcp.engine.switch import describe_switch
+
+
+def introduction(config: Config, folder: Path, splits: Splits, state: TrainingState, timing: build.Timing) -> str:
+    """Folder, data, model, what is trained, batch and learning rates; a line or two each."""
+    parameters = sum(p.numel() for p in state.model.parameters())
+    return "\n".join(
+        [
+            f"run        {folder}",
+            f"data       {config.data.name}: {len(splits.train)} training, {len(splits.val)} validation, "
+            f"{len(splits.test)} test images, {len(splits.classes)} classes",
+            f"           {splits.rule}",
+            f"model      {config.model.backbone} + {config.head.name}, {parameters / 1e6:.2f} M parameters, "
+            f"on {next(state.model.parameters()).device}, {torch.get_num_threads()} threads",
+            *_trained(config, state),
+            *_hybrid(config, state, timing),
+            f"step       {timing.total} steps, {learning_rate(config)}",
+            *_parts(state),
+        ]
+    )
+
+
+def learning_rate(config: Config) -> str:
+    """How the learning rate was scaled for the images of a step: `0.0794 x 64/256 (linear) = 0.01985 for ...`."""
+    optim, images = config.optim, build.images_per_step(config)
+    ratio = f"{images}/{optim.lr_batch}"
+    scaled = {"none": "", "linear": f" x {ratio} (linear)", "sqrt": f" x sqrt({ratio})"}[optim.lr_scaling]
+    result = f" = {build.base_learning_rate(config):.4g}" if scaled else ", not scaled,"
+    parts = f" ({config.train.batch_size} x {config.train.accumulate} accumulated)"
+    how = parts if images != config.train.batch_size else ""
+    return f"learning rate {optim.lr:g}{scaled}{result} for {images} images a step{how}"
+
+
+def _trained(config: Config, state: TrainingState) -> list[str]:
+    """Nothing where everything is trained."""
+    if not config.model.freeze:
+        return []
+    trained = sum(p.numel() for p in state.model.parameters() if p.requires_grad)
+    return [f"trained    {trained:,} parameters; frozen: {', '.join(config.model.freeze)}"]
+
+
+def _hybrid(config: Config, state: TrainingState, timing: build.Timing) -> list[str]:
+    hybrid = config.hybrid
+    if hybrid.to is None:
+        return []
+    if state.progress.switched:
+        return [f"hybrid     {describe_switch(state.progress.switched)}"]
+    if timing.switch_at is not None:
+        return [f"hybrid     {hybrid.to} after step {timing.switch_at} ({hybrid.at})"]
+    return [f"hybrid     {hybrid.to} once the condition number is below {hybrid.condition_below:g}"]
+
+
+def _parts(state: TrainingState) -> list[str]:
+    """Rate and weight decay of each part, where they are not the same for all."""
+    groups = [group for group in state.optimizer.param_groups if not group["name"].endswith("no_decay")]
+    parts = {
+        group["name"].split("/")[0]: f"{group['base_lr']:.4g}, decay {group['weight_decay']:g}" for group in groups
+    }
+    if len(set(parts.values())) <= 1:
+        return []
+    return [f"           {'; '.join(f'{part} {rates}' for part, rates in parts.items())}"]

@@ -1,0 +1,138 @@
+"""Batch norm whose statistics are those of the whole batch of all processes.
+
+    mean = sum_r sum(x_r) / n,    var = sum_r sum((x_r - mean)^2) / n,    n = sum_r n_r
+
+Both sums run over the processes r, with autograd, so that the gradient is that of one process with the whole batch.
+torch's SyncBatchNorm does the same between GPUs and refuses tensors on the CPU; this one is used there. A process
+may have no image at all.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """y = sum over processes of x; the gradient of x is the sum over processes of that of y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        return _summed(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _summed(gradients[0], ctx.group), None
+
+
+def _summed(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    total = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total, group=group)
+    return total
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Takes the place of a batch norm, sharing its parameters and buffers; `act` and `drop` follow as in timm's.
+
+    (B, C, ...) -> the same shape; in half precision the statistics are taken in float32.
+    """
+
+    def __init__(self, source: _BatchNorm, group: dist.ProcessGroup):
+        super().__init__(source.num_features, source.eps, source.momentum, source.affine, source.track_running_stats)
+        self._parameters = source._parameters
+        self._buffers = source._buffers
+        self.training = source.training
+        self.group = group
+        self.drop: nn.Module = getattr(source, "drop", nn.Identity())
+        self.act: nn.Module = getattr(source, "act", nn.Identity())
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions from two on."""
+
+    def __deepcopy__(self, memo: dict) -> "SyncBatchNorm":
+        # A process group cannot be copied; a copy, such as an average of the weights, speaks to the same processes.
+        copy = SyncBatchNorm.__new__(SyncBatchNorm)
+        nn.Module.__init__(copy)
+        memo[id(self)] = copy
+        copy.__dict__.update({k: v if k == "group" else deepcopy(v, memo) for k, v in self.__dict__.items()})
+        return copy
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training or self.running_mean is None:
+            normalised = self._normalise(input)
+        else:
+            normalised = F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return self.act(self.drop(normalised))
+
+    def _normalise(self, input: Tensor) -> Tensor:
+        x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
+        dims = [0, *range(2, x.ndim)]
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        count = _summed(torch.tensor(float(x.numel() // x.shape[1]), dtype=torch.float64), self.group)
+        # Sums in float64: they are short, and a mean then does not depend on how the batch is divided.
+        mean = SumOverProcesses.apply(x.sum(dims, dtype=torch.float64), self.group) / count
+        centred = x - mean.to(x.dtype).view(shape)
+        var = SumOverProcesses.apply(centred.square().sum(dims, dtype=torch.float64), self.group) / count
+        self._follow(mean.detach(), var.detach() * count / (count - 1).clamp(min=1))
+        scale = (var + self.eps).rsqrt().to(x.dtype)
+        if self.weight is not None:
+            scale = scale * self.weight
+        out = centred * scale.view(shape)
+        if self.bias is not None:
+            out = out + self.bias.view(shape)
+        return out.to(input.dtype)
+
+    def _follow(self, mean: Tensor, var: Tensor) -> None:
+        """Move the running statistics, as torch does: the variance without bias."""
+        if self.running_mean is None or self.running_var is None:
+            return
+        rate = self.momentum
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            rate = 1.0 / float(self.num_batches_tracked) if rate is None else rate
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate or 0.0)
+        self.running_var.lerp_(var.to(self.running_var.dtype), rate or 0.0)
+
+
+def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
+    """`model` with every batch norm over all processes; names, parameters and buffers stay the same objects."""
+    if device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(model)
+    # A group of its own: its sums must not mix with those of the gradients, which run in another order.
+    group = cast(dist.ProcessGroup, dist.new_group())
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
+                setattr(parent, name, SyncBatchNorm(child, group))
+    return model
+
+
+def synchronised(model: nn.Module) -> bool:
+    """Whether no batch norm has statistics of one process alone."""
+    kinds = (SyncBatchNorm, nn.SyncBatchNorm)
+    return all(isinstance(module, kinds) for module in model.modules() if isinstance(module, _BatchNorm))
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Synchronised batch norms use their running statistics inside, so that no process waits for another."""
+    kinds = (SyncBatchNorm, nn.SyncBatchNorm)
+    active = [module for module in model.modules() if isinstance(module, kinds) and module.training]
+    for module in active:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in active:
+            module.train()

@@ -1,0 +1,96 @@
+"""Batch norm over two and three processes against torch's over the whole batch in one."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gcp.engine.batch_norm import SyncBatchNorm, synchronise
+
+CPU = torch.device("cpu")
+
+
+def network(dtype=torch.float64):
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(5, momentum=None), BatchNormAct2d(4, act_layer=nn.SiLU), nn.BatchNorm1d(6, affine=False)]
+    layers = [nn.Conv2d(3, 5, 3), norms[0], nn.ReLU(), nn.Conv2d(5, 4, 3), norms[1], nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(16, 6), norms[2], nn.Linear(6, 3)).to(dtype)
+
+
+def batch(count, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(1)
+    x = 5 + torch.randn(count, 3, 6, 6, generator=generator, dtype=dtype)
+    return x, torch.arange(count) % 3
+
+
+def bounds(rank, world, count):
+    return rank * count // world, (rank + 1) * count // world
+
+
+@pytest.mark.parametrize("world, count", [(2, 7), (3, 7), (3, 2)], ids=["2", "3", "one process without an image"])
+def test_equals_one_process(world, count, together):
+    x, y = batch(count)
+
+    def body(group):
+        model = DistributedDataParallel(synchronise(network(), CPU), gradient_as_bucket_view=True)
+        for _ in range(2):
+            begin, end = bounds(group.rank, group.world, count)
+            loss = F.cross_entropy(model(x[begin:end]), y[begin:end], reduction="sum") / count * world
+            loss.backward()
+        gradients = [p.grad for p in model.parameters()]
+        model.eval()
+        return [t.detach().numpy() for t in (*gradients, *model.module.buffers(), model.module(x))]
+
+    reference = network()
+    for _ in range(2):
+        F.cross_entropy(reference(x), y).backward()
+    wanted = [*(p.grad for p in reference.parameters()), *reference.buffers(), reference.eval()(x)]
+    for found in together(world, body):
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert torch.allclose(torch.as_tensor(mine), theirs.detach(), rtol=1e-9, atol=1e-11)
+
+
+def test_half_precision_takes_float32_statistics(together):
+    x = (1000 + batch(8)[0]).bfloat16()
+
+    def body(group):
+        norm = synchronise(nn.Sequential(nn.BatchNorm2d(3)), CPU)
+        out = norm(x[4 * group.rank : 4 * group.rank + 4])
+        return out.dtype == torch.bfloat16, out.detach().float().numpy(), norm[0].running_var.numpy()
+
+    answers = together(2, body)
+    assert all(half for half, _, _ in answers)
+    reference = nn.BatchNorm2d(3)
+    wanted = reference(x.float())
+    found = torch.cat([torch.as_tensor(out) for _, out, _ in answers])
+    assert (found - wanted).abs().max() < 0.02  # one rounding to bfloat16
+    assert torch.allclose(torch.as_tensor(answers[0][2]), reference.running_var, rtol=1e-4)
+
+
+def test_names_tensors_and_copies_stay(together):
+    def body(group):
+        model = network()
+        before = dict(model.state_dict(keep_vars=True))
+        model = synchronise(model, CPU)
+        after = dict(model.state_dict(keep_vars=True))
+        copy = deepcopy(model)
+        return (
+            list(before) == list(after) and all(before[name] is after[name] for name in before),
+            sum(isinstance(module, SyncBatchNorm) for module in model.modules()),
+            all(
+                torch.equal(a, b) and a is not b
+                for a, b in zip(copy.state_dict().values(), before.values(), strict=True)
+            ),
+            [
+                module.group is other.group
+                for module, other in zip(model.modules(), copy.modules(), strict=True)
+                if hasattr(module, "group")
+            ],
+        )
+
+    for same, count, copied, groups in together(2, body):
+        assert same and count == 3 and copied and groups == [True] * 3
