@@ -1,0 +1,158 @@
+"""The everyday commands: what they give to train.py, and what they say to a mistake.
+
+In place of Python there is a script that prints the words that it is given.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gcp.cli.arguments import parse
+from gcp.cli.train import FLAGS
+from gcp.config import load
+
+PROJECT = Path(__file__).parents[2]
+CONFIGS = PROJECT / "configs"
+RECIPES = [path for path in sorted(CONFIGS.glob("*/*.yaml")) if "\n# command " in path.read_text()]
+AWKWARD = "it's: 100 % [of] my images #1 \\ ünïcode"
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Call a script from a folder of its own, with a stand-in for Python: (exit code, words it was given, stderr)."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s\\0" "$(pwd)" "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "here").mkdir()
+
+    def script(name, *words, venv=tmp_path / "venv"):
+        command = ["bash", str(PROJECT / "scripts" / name), *map(str, words)]
+        environment = {"PATH": "/usr/bin:/bin", "VENV": str(venv), "OMP_NUM_THREADS": "1"}
+        ended = subprocess.run(command, cwd=tmp_path / "here", env=environment, capture_output=True, text=True)
+        return ended.returncode, ended.stdout.split("\0")[:-1], ended.stderr
+
+    return script
+
+
+def resolved(words):
+    """The configuration that train.py makes of the words."""
+    assert words[:2] == [str(PROJECT), "train.py"]
+    arguments = parse(words[2:], FLAGS)
+    config = arguments.value("--config")
+    return load(config if Path(config).is_absolute() else PROJECT / config, arguments.overrides)
+
+
+@pytest.mark.parametrize(
+    "name", ["cub/modern", "cub/modern.yaml", "configs/cub/modern.yaml", CONFIGS / "cub/modern.yaml"]
+)
+def test_names_of_a_recipe(script, name):
+    code, words, _ = script("train.sh", name, "data.root=x y", "head.name=seb")
+    assert code == 0
+    flag, _, file = words[2].partition("=")
+    assert flag == "--config" and Path(PROJECT, file) == CONFIGS / "cub" / "modern.yaml"
+    assert words[1] == "train.py" and words[3:] == ["data.root=x y", "head.name=seb"]
+
+
+def test_a_file_is_looked_for_where_one_stands(script, tmp_path):
+    file = tmp_path / "here" / "a = b.yaml"
+    file.write_text("train: {epochs: 7}\n")
+    code, words, _ = script("train.sh", file.name)
+    assert code == 0 and words[2] == f"--config={file}" and resolved(words).train.epochs == 7
+
+
+def test_resume(script):
+    assert script("train.sh", "resume=runs/x", "train.epochs=9")[1][1:] == [
+        "train.py",
+        "resume=runs/x",
+        "train.epochs=9",
+    ]
+
+
+def test_without_arguments_the_recipes_are_listed(script):
+    code, words, error = script("train.sh")
+    assert code == 2 and not words
+    listed = [line.split()[0] for line in error.partition("Recipes:\n")[2].splitlines()]
+    assert listed == [str(path.relative_to(CONFIGS).with_suffix("")) for path in RECIPES]
+
+
+@pytest.mark.parametrize("name", ["train.sh", "train_alexnet.sh", "train_resnet.sh", "finetune_fgvc.sh"])
+def test_help(script, name):
+    code, _, error = script(name, "--help")
+    assert (code, error) == (0, "")
+    assert script(name)[0] == 2 and f"bash scripts/{name}" in script(name)[2]
+
+
+@pytest.mark.parametrize("word", ["data.root=x", "--config", ""])
+def test_a_configuration_comes_first(script, word):
+    code, words, error = script("train.sh", word)
+    assert (code, words) == (2, []) and error.startswith("error: the first argument is a configuration, not '")
+
+
+def test_a_misspelt_recipe_gets_the_nearest(script):
+    code, _, error = script("train.sh", "cub/resnet50_sebb", "data.root=x", venv=sys.prefix)
+    assert code == 2 and "did you mean 'configs/cub/resnet50_seb.yaml'?" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "recipe"),
+    [
+        ("train_alexnet.sh", [], "imagenet/alexnet_bn"),
+        ("train_resnet.sh", [], "imagenet/resnet50"),
+        ("finetune_fgvc.sh", ["cub"], "cub/resnet50_seb"),
+        ("finetune_fgvc.sh", ["cars"], "cars/resnet50_seb"),
+        ("finetune_fgvc.sh", ["aircraft"], "aircraft/resnet50_seb"),
+        ("finetune_fgvc.sh", ["dogs"], "dogs/resnet50_svd_pade"),
+        ("finetune_fgvc.sh", ["cub/vgg16_bcnn"], "cub/vgg16_bcnn"),
+    ],
+)
+def test_published_defaults(script, tmp_path, name, words, recipe):
+    root = tmp_path / "here" / AWKWARD
+    root.mkdir()
+    code, given, error = script(name, *words, AWKWARD, "run.seed=3")
+    assert code == 0, error
+    config = resolved(given)
+    assert config == load(CONFIGS / f"{recipe}.yaml", [f"data.root={tmp_path}", "run.seed=3"]).model_copy(
+        update={"data": config.data}
+    )
+    assert Path(config.data.root) == root
+
+
+def test_variables_of_the_published_scripts(script, tmp_path):
+    old = ["arch=resnet101", "image_representation=SVD_Taylor", "batchsize=64", "epoch=80", "lr=0.05"]
+    old += ["weight_decay=5e-4", "classifier_factor=10"]
+    config = resolved(script("train_resnet.sh", tmp_path, *old, "head.degree=50")[1])
+    assert (config.model.backbone, config.head.name, config.head.options) == ("resnet101", "svd_taylor", {"degree": 50})
+    assert (config.train.batch_size, config.train.epochs, config.optim.lr) == (64, 80, 0.05)
+    assert (config.optim.weight_decay, config.optim.classifier_lr_factor) == (5e-4, 10)
+    assert config.optim.lr_batch == 64, "there the learning rate is not scaled by the batch"
+
+
+@pytest.mark.parametrize(
+    ("old", "head"), {"MPNCOV": "newton_schulz", "GAvP": "average", "SVD_PI": "svd_pi", "SEB": "seb"}.items()
+)
+def test_names_of_methods(script, tmp_path, old, head):
+    settings = [f"image_representation={old}", "arch=mpncovresnet101"]
+    config = resolved(script("finetune_fgvc.sh", "cub", tmp_path, *settings)[1])
+    assert (config.head.name, config.model.backbone, config.model.last_stride) == (head, "resnet101", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("train_alexnet.sh", ["nowhere"], "error: ROOT is the folder of the data set; there is no folder 'nowhere'."),
+        ("finetune_fgvc.sh", ["cub", "nowhere"], "error: ROOT is the folder of the data set; there is no folder"),
+        ("finetune_fgvc.sh", ["cub"], "error: ROOT is missing: bash scripts/finetune_fgvc.sh cub ROOT"),
+        ("finetune_fgvc.sh", ["birds", "."], "error: no data set 'birds'; allowed: cub, cars, aircraft, dogs, or"),
+        (
+            "finetune_fgvc.sh",
+            ["cub/resnet", "."],
+            "error: no recipe 'cub/resnet'; bash scripts/finetune_fgvc.sh --help",
+        ),
+    ],
+)
+def test_mistakes(script, name, words, message):
+    code, given, error = script(name, *words)
+    assert (code, given) == (2, []) and error.startswith(message)
