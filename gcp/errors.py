@@ -7,7 +7,8 @@ a defect of this library and keeps its traceback.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LISTED = {"backbone": "backbones", "head": "heads", "rule": "rules", "data set": "datasets"}  # by --list
+# What --list lists.
+LISTED = {"backbone": "backbones", "head": "heads", "rule": "rules", "data set": "datasets", "transform": "transforms"}
 
 
 def nearest(got: str, allowed: Iterable[str]) -> str | None:
@@ -21,6 +22,12 @@ def suggest(got: str, allowed: Iterable[str]) -> str:
     """` Did you mean 'X'?` for the nearest name, or an empty string."""
     name = nearest(got, allowed)
     return f" Did you mean {name!r}?" if name else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `1,280 images`, `2 classes`."""
+    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{plural}"
 
 
 class GCPError(Exception):
@@ -56,8 +63,8 @@ class ConfigError(GCPError, ValueError):
 
     def __init__(self, faults: Iterable[str], source: str = "the configuration"):
         self.faults = list(faults)
-        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        super().__init__("\n".join([f"{count} in {source}:", *(f"  {fault}" for fault in self.faults)]))
+        head = f"{counted(len(self.faults), 'fault')} in {source}:"
+        super().__init__("\n".join([head, *(f"  {fault}" for fault in self.faults)]))
 
 
 class DataError(GCPError, ValueError):

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gcp.analysis.features import condition_number, relu_features
+from gcp.analysis.condition import condition_numbers
+from gcp.analysis.features import relu_features
 from gcp.analysis.memory import peak_bytes, saved_bytes
 from gcp.analysis.stopwatch import spread, take_turns, timed
 from gcp.errors import UnknownNameError
-from gcp.heads import HEADS, Head, create_head, list_heads
+from gcp.heads import HEADS, Head, create_head, head_options, list_heads
 from gcp.heads.root import CovarianceRoot
 from gcp.ops.covariance import covariance
 
@@ -35,10 +36,11 @@ class Variant:
     side: str | None = None
     form: str | None = None
     precision: str | None = None
+    products: str | None = None
 
     def build(self, channels: int) -> Head:
         """The head without a reduction. An argument that it does not take is left out."""
-        takes = HEADS[self.head].obj.takes
+        takes = (*HEADS[self.head].obj.takes, *head_options(self.head))
         common = {key: value for key, value in asdict(self).items() if key in takes and value is not None}
         return create_head(self.head, channels, **common)
 
@@ -87,7 +89,7 @@ class Bench:
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device, seed: int):
         self.shape, self.device, self.seed = shape, device, seed
         x = relu_features(shape.batch, shape.dim, shape.map, dtype, seed)
-        self.condition = condition_number(x)
+        self.condition = float(condition_numbers(x).median())
         self.x = x.to(device).requires_grad_()
         self._references: dict[str | None, tuple[Tensor, Tensor]] = {}
 

@@ -20,7 +20,7 @@ from gcp.ops.precision import outside_autocast
 from gcp.ops.spectrum import null_threshold
 
 
-def spread(x: Tensor) -> Tensor:
+def condition_numbers(x: Tensor) -> Tensor:
     """Largest over smallest non-null eigenvalue of the covariance of each map, (B, d, H, W) -> (B,) float64.
 
     Computed in float64 on the smaller of covariance and Gram matrix; inf where every eigenvalue is null.
@@ -53,7 +53,7 @@ def condition_number(model: nn.Module, batches: Iterable[Tensor]) -> float:
     training = model.training
     model.eval()
     try:
-        found = [spread(model.head.reduction(model.features(images))) for images in batches]  # type: ignore
+        found = [condition_numbers(model.head.reduction(model.features(images))) for images in batches]  # type: ignore
     finally:
         model.train(training)
     return float(torch.cat(found).median())

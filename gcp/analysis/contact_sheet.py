@@ -1,4 +1,4 @@
-"""One image of each class with its name below, on one sheet: whether labels and images belong together.
+"""Images with their names below, on one sheet: whether labels and images belong together, or what is confused.
 
 A permuted list of classes, which costs nothing but the accuracy, is seen at a glance.
 """
@@ -28,14 +28,17 @@ def grid(count: int) -> tuple[int, int]:
     return columns, max(1, math.ceil(count / columns))
 
 
-def draw_sheet(images: Iterable["Image | None"], names: Sequence[str], path: str | Path) -> tuple[int, int]:
+def draw_sheet(
+    images: Iterable["Image | None"], names: Sequence[str], path: str | Path, columns: int | None = None
+) -> tuple[int, int]:
     """Write the sheet as a PNG and return its width and height in pixels.
 
     images: one for each of `names`, of any size, or None where there is none to show, which leaves a grey tile.
+    columns: in a row; None for a sheet of the usual shape.
     """
     from PIL import Image, ImageDraw
 
-    columns, rows = grid(len(names))
+    columns, rows = grid(len(names)) if columns is None else (columns, max(1, math.ceil(len(names) / columns)))
     sheet = Image.new("RGB", (GAP + columns * WIDTH, GAP + rows * HEIGHT), "white")
     draw, font = ImageDraw.Draw(sheet), _font()
     for index, (image, name) in enumerate(zip(images, names, strict=True)):

@@ -21,14 +21,3 @@ def relu_features(batch: int, channels: int, size: int, dtype: torch.dtype, seed
     A = U * scales * (channels / scales.square().sum()).sqrt()
     z = torch.randn(batch, channels, size * size, generator=generator, dtype=torch.float64)
     return torch.relu(A @ z).reshape(batch, channels, size, size).to(dtype)
-
-
-def condition_number(x: Tensor) -> float:
-    """Median over the batch of the largest over the smallest non-zero eigenvalue of the covariance of x."""
-    X = x.detach().flatten(2).double()
-    X = X - X.mean(2, keepdim=True)
-    d, M = X.shape[1:]
-    small_map = d >= M
-    eigenvalues = torch.linalg.eigvalsh(X.mT @ X if small_map else X @ X.mT)
-    first = min(1, M - 1) if small_map else 0  # a centred Gram matrix has one null vector
-    return float((eigenvalues[:, -1] / eigenvalues[:, first]).median())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gcp.cli.arguments import parse
-from gcp.errors import GCPError, OptionError
+from gcp.errors import GCPError, OptionError, counted
 
 if TYPE_CHECKING:
     from gcp.cli.inspection import Inspection
@@ -103,28 +103,28 @@ def _root(name: str, root: str | None) -> str | None:
 def _compare(found: "Inspection", thorough: bool) -> list[tuple[str, ...]] | None:
     """Images in two splits, or None where they were not compared."""
     from gcp.data import StreamSet
-    from gcp.data.duplicates import shared_files, shared_images
+    from gcp.data.checks.duplicates import shared_files, shared_images
 
     sets = {name: images for name, images in found.sets.items() if not isinstance(images, StreamSet)}
     if len(sets) != len(found.sets):
         print("  shared      not looked for: a stream has to be read for that")
         return None
     if not thorough and (found.images > MANY or (sets and not found.in_memory)):
-        print(f"  shared      not looked for among {found.images:,} images; --verify compares their contents")
+        print(f"  shared      not looked for among {counted(found.images, 'image')}; --verify compares their contents")
         return None
     twins = shared_files(found.paths, watch) if found.files else shared_images(sets, watch)
     if sets:  # whose validation split is a part of train, held out at random
         twins = [twin for twin in twins if twin.second == "test"]
-    print(f"  shared      {_images(len(twins))} in two splits, of {found.images:,} compared byte for byte")
+    print(f"  shared      {counted(len(twins), 'image')} in two splits, of {found.images:,} compared byte for byte")
     if twins:
         pairs = "".join(f"\n    {one} ({first}) = {other} ({second})" for first, one, second, other in twins[:SHOWN])
-        found.faults.append(f"{_images(len(twins))} in two splits, byte for byte the same; the first:{pairs}")
+        found.faults.append(f"{counted(len(twins), 'image')} in two splits, byte for byte the same; the first:{pairs}")
     return [tuple(twin) for twin in twins]
 
 
 def _verify(found: "Inspection") -> dict[str, Any]:
     """Decode every image."""
-    from gcp.data.verify import SMALL, verify, verify_sets
+    from gcp.data.checks.verify import SMALL, verify, verify_sets
 
     if found.files:
         done = verify([path for files in found.paths.values() for path in files], watch=watch)
@@ -134,20 +134,16 @@ def _verify(found: "Inspection") -> dict[str, Any]:
         )
     else:
         done, more = verify_sets(found.sets, watch), ""
-    print(f"  decoded     {done.images:,} images: {len(done.unreadable):,} unreadable{more}")
+    print(f"  decoded     {counted(done.images, 'image')}: {len(done.unreadable):,} unreadable{more}")
     if done.unreadable:
         lines = "".join(f"\n    {path}: {reason}" for path, reason in done.unreadable[:SHOWN])
-        found.faults.append(f"{_images(len(done.unreadable))} cannot be decoded; the first:{lines}")
+        found.faults.append(f"{counted(len(done.unreadable), 'image')} cannot be decoded; the first:{lines}")
     return {
         "images": done.images,
         "unreadable": [{"path": path, "reason": reason} for path, reason in done.unreadable],
         "rotated": done.rotated,
         "small": done.small,
     }
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def _draw(found: "Inspection", path: str) -> str | None:
@@ -158,7 +154,7 @@ def _draw(found: "Inspection", path: str) -> str | None:
 
     names = found.classes
     width, height = draw_sheet(watch(found.examples(), len(names), "contact sheet"), names, path)
-    print(f"  sheet       {path} ({len(names):,} class{'es' * (len(names) != 1)}, {width} x {height} pixels)")
+    print(f"  sheet       {path} ({counted(len(names), 'class')}, {width} x {height} pixels)")
     return path
 
 

@@ -3,6 +3,8 @@
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from gcp.errors import counted
+
 if TYPE_CHECKING:
     from gcp.cli.inspection import Inspection
 
@@ -26,8 +28,7 @@ def tail(found: "Inspection", verified: bool) -> str:
     if not found.faults:
         few = "every file is there, and a few of each split were decoded; --verify decodes all"
         return f"\nsound: {'every image was decoded' if verified else few if found.files else 'no fault found'}"
-    count = "1 fault" if len(found.faults) == 1 else f"{len(found.faults)} faults"
-    return "\n".join([f"\n{count}:", *(f"  {fault}" for fault in found.faults)])
+    return "\n".join([f"\n{counted(len(found.faults), 'fault')}:", *(f"  {fault}" for fault in found.faults)])
 
 
 def _table(found: "Inspection") -> list[str]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gcp.data import DATASETS, ImageSet, StreamSet, create_dataset, stratified_split
-from gcp.data.check import find_faults
+from gcp.data.annotations.layout import existing_folder
+from gcp.data.annotations.listing import Files, Listing
+from gcp.data.checks.faults import find_faults
 from gcp.data.decode import decode
-from gcp.data.layout import existing_folder
-from gcp.data.listing import Files, Listing
 from gcp.data.source import Source
 from gcp.errors import DataError
 

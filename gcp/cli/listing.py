@@ -1,4 +1,4 @@
-"""`--list heads|rules|backbones|datasets [pattern]`."""
+"""`--list heads|rules|backbones|datasets|transforms [pattern]`."""
 
 from collections.abc import Callable
 
@@ -30,11 +30,18 @@ def _datasets(pattern: str) -> list[Entry]:
     return list_datasets(pattern)
 
 
+def _transforms(pattern: str) -> list[Entry]:
+    from gcp.data.transforms import TRANSFORMS
+
+    return TRANSFORMS.list(pattern)
+
+
 KINDS: dict[str, Callable[[str], list[Entry]]] = {
     "heads": _heads,
     "rules": _rules,
     "backbones": _backbones,
     "datasets": _datasets,
+    "transforms": _transforms,
 }
 
 

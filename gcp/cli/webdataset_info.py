@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gcp.cli.arguments import parse
+from gcp.data.sets.wds import INFO, Tar
 from gcp.data.stream import Shard
-from gcp.data.wds import INFO, Tar
 from gcp.errors import DataError, GCPError
 
 FLAGS = {"--field": (1, 1), "--classes": (1, 1), "--help": (0, 0)}

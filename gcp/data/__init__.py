@@ -1,11 +1,21 @@
-"""Data sets, their splits, and batches of them.
+"""Data sets, their splits, and batches of them. An image goes this way:
 
-Every module of this folder is imported here, so a new data set is one new file that adds itself to DATASETS.
+    sets            one data set per file; `source` registers them, `disk` makes those on disk from their listing
+    annotations     what a data set on disk says: which file has which label, in which split
+    checks          what can be wrong with it
+    split           validation images held out of train, a few images of each class
+    imageset        one split: as `files`, `tensors`, images that another library reads (`indexed`), or a `stream`
+    transforms      from stored images to batches of bytes, by name
+    loader          batches in a seeded order, of any part of the processes (`share`); `stream_loader` those of streams
+    normalize, mix  what is left for the device
+
+A new data set is one new file in `sets`, a new transform one in `transforms`.
 """
 
 from pathlib import Path
 from typing import Any
 
+import gcp.data.sets  # noqa: F401  each file adds itself to DATASETS
 from gcp.data.imageset import ImageSet, Splits
 from gcp.data.loader import Loader
 from gcp.data.mix import mix
@@ -13,9 +23,7 @@ from gcp.data.source import DATASETS, Source, check_dataset
 from gcp.data.split import few_shot, stratified_split
 from gcp.data.stream import StreamSet
 from gcp.data.stream_loader import AnyLoader, StreamLoader, create_loader
-from gcp.registry import Entry, import_all
-
-import_all(__name__, __path__)
+from gcp.registry import Entry
 
 __all__ = [
     "AnyLoader",
@@ -54,10 +62,10 @@ def create_dataset(
 ) -> Splits:
     """The three splits of a data set.
 
-    root: where it lies, for a set on disk. image_size: side of the square images, in pixels.
-    in_chans: channels. per_class: training images of each class, None for all; validation and test stay
-    whole. val_fraction: share of the training images held out for validation where the set has no validation
-    split of its own. split_seed: chooses both. transform: "default", "none" for no augmentation, or a name of
+    root: where it lies, for a set on disk. image_size: side of the square images, in pixels. in_chans: channels.
+    per_class: training images of each class, None for all; validation and test stay whole. val_fraction: share of
+    the training images held out for validation where the set has no validation split of its own; 0 for none, which
+    leaves `val` empty. split_seed: chooses both. transform: "default", "none" for no augmentation, or a name of
     `gcp.data.transforms`. partial: accept other counts of images and classes than the published ones.
 
     Raises UnknownNameError (data set, transform), OptionError (an argument out of range), DataError (a set
@@ -75,6 +83,6 @@ def create_dataset(
     }
     check_dataset(name, **options)
     entry = DATASETS[name]
-    if entry != name:
-        options["name"] = name  # one of a family, such as hfds/*
+    if entry.endswith("/*"):
+        options["name"] = name  # one of a family, such as hfds/cifar10
     return entry.obj.create(**options)

@@ -32,7 +32,7 @@ def decode(path: str | Path, in_chans: int) -> Tensor:
 
 def decode_bytes(data: bytes, name: str, in_chans: int) -> Tensor:
     """The pixels of an encoded image; `name` stands for it in the DataError of one that cannot be decoded."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(BytesIO(data)) as picture:
@@ -40,6 +40,10 @@ def decode_bytes(data: bytes, name: str, in_chans: int) -> Tensor:
             return from_pillow(picture, name, in_chans)
     except DataError:
         raise
+    except UnidentifiedImageError:
+        found = f"no known format, it begins with {data[:12]!r}" if data else "the file is empty"
+        error = UnidentifiedImageError(found)
+        raise _unreadable(name, error) from error
     except Exception as error:  # decoders of broken files raise nearly anything
         raise _unreadable(name, error) from error
 

@@ -6,14 +6,15 @@ A data set is then one function, `listing(root) -> Listing`, and one line, `DATA
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gcp.data.check import check_listing
+from gcp.data.annotations.layout import existing_folder
+from gcp.data.annotations.listing import Listing
+from gcp.data.checks.faults import check_listing
 from gcp.data.files import FileSet
 from gcp.data.imageset import ImageSet, Splits
-from gcp.data.layout import existing_folder
-from gcp.data.listing import Listing
 from gcp.data.source import Source
 from gcp.data.split import hold_out, reduce_train
 from gcp.data.transforms import TRANSFORMS, create_transform
+from gcp.errors import counted
 
 
 def on_disk(
@@ -54,11 +55,11 @@ def on_disk(
         }
         train, test = sets["train"], sets["test"]
         if "val" in sets:
-            val, held_out = sets["val"], f"{len(sets['val'])} images of its own"
+            val, held_out = sets["val"], f"{counted(len(sets['val']), 'image')} of its own"
         else:
             train, val, held_out = hold_out(train, val_fraction, split_seed, found.classes)
         train, kept = reduce_train(train, per_class, split_seed, found.classes)
-        rule = f"{found.layout}. Test: {len(test)} images; validation: {held_out}; training: {kept}."
+        rule = f"{found.layout}. Test: {counted(len(test), 'image')}; validation: {held_out}; training: {kept}."
         return Splits(train, val, test, found.classes, " ".join([rule, *found.notes]))
 
     source = Source(
@@ -71,5 +72,6 @@ def on_disk(
         listing=listing,
         classes=classes,
         counts=None if counts is None else dict(counts),
+        default=default,
     )
     return source

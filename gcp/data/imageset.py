@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
+from gcp.data.checks.overlap import overlaps
 from gcp.data.normalize import Normalizer
-from gcp.data.overlap import overlaps
 from gcp.data.stream import StreamSet
 from gcp.errors import DataError
 

@@ -1,4 +1,4 @@
-"""The registry of data sets. A new data set is one file in this folder that adds its Source to DATASETS."""
+"""The registry of data sets. A new one is a file in `gcp.data.sets` that adds its Source to DATASETS."""
 
 import numbers
 import os
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from gcp.data.annotations.listing import Listing
 from gcp.data.imageset import Splits
-from gcp.data.listing import Listing
 from gcp.errors import OptionError, nearest
 from gcp.registry import Registry
 
@@ -33,6 +33,7 @@ class Source:
     "none".
     `listing`: reads the annotations of a set of files on disk. `classes`, `counts`: the published number of
     classes, and of images by split of the listing; None where there is none.
+    `default`: the name of its transform, of TRANSFORMS; of images in memory the one for files like them.
     """
 
     create: Callable[..., Splits]
@@ -44,6 +45,7 @@ class Source:
     listing: Callable[[Path], Listing] | None = None
     classes: int | None = None
     counts: dict[str, int] | None = None
+    default: str = "random_resized_crop"
 
     def refusals(self, root: object, image_size: int | None, in_chans: int, transform: str) -> Iterator[Refusal]:
         """What the data set does not take; image_size None for its usual one. No disk is touched."""
@@ -92,12 +94,9 @@ def check_dataset(
 
 
 def check_fraction(fraction: float) -> None:
-    """Raise OptionError unless the share of images held out for validation is a number between 0 and 1."""
-    if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
-        raise OptionError(
-            f"val_fraction must be a number above 0 and below 1; got {fraction!r}. "
-            "The best checkpoint is chosen on images held out from training, so some are needed."
-        )
+    """Raise OptionError unless the share of images held out for validation is a number from 0 on and below 1."""
+    if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real) or not 0 <= fraction < 1:
+        raise OptionError(f"val_fraction must be a number from 0 (none is held out) on and below 1; got {fraction!r}.")
 
 
 def _message(name: str, key: str, got: object, allowed: str, meant: str | None) -> str:

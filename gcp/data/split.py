@@ -11,19 +11,21 @@ import numpy as np
 from gcp.data.imageset import ImageSet
 from gcp.data.seeds import FEW_SHOT, SPLIT, hashed
 from gcp.data.source import check_fraction
-from gcp.errors import DataError
+from gcp.errors import DataError, counted
+
+NONE = "none, every training image is trained on (val_fraction 0)"
 
 
 def stratified_split(labels: Sequence[int] | np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices (train, val), int64, ascending, disjoint, together all of `labels` (N,).
 
     Of n images of a class, `fraction * n` rounded to the nearest are held out, at least one, and at least one
-    stays; of a single image none is. Raises OptionError unless 0 < fraction < 1.
+    stays; of a single image none is, nor of any with a fraction of 0. Raises OptionError unless 0 <= fraction < 1.
     """
     check_fraction(fraction)
     held = np.zeros(len(labels), dtype=bool)
     for members in _members(np.asarray(labels), np.arange(len(labels))).values():
-        if len(members) > 1:
+        if len(members) > 1 and fraction > 0:
             count = min(max(int(fraction * len(members) + 0.5), 1), len(members) - 1)
             held[_ranked(members, SPLIT, seed)[:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
@@ -53,23 +55,28 @@ def few_shot(
 
 
 def hold_out(pool: ImageSet, fraction: float, seed: int, classes: Sequence[str]) -> tuple[ImageSet, ImageSet, str]:
-    """Split `pool` into (train, val) and say how in words. Raises DataError where nothing can be held out."""
+    """Split `pool` into (train, val) and say how in words; with a fraction of 0 val is empty.
+
+    Raises DataError where nothing can be held out.
+    """
     train, val = stratified_split(pool.labels, fraction, seed)
+    if fraction == 0:
+        return pool, pool.subset(val), NONE
     if len(val) == 0:
         raise DataError(
-            f"no validation image can be held out: each of the {len(classes)} classes has a single training "
-            "image. Add images, or a validation split."
+            f"no validation image can be held out: each of the {counted(len(classes), 'class')} has a single training "
+            "image. Add images or a validation split, or hold none out by data.val_fraction=0."
         )
     how = f"held out class by class (fraction {fraction:g}, seed {seed})"
-    return pool.subset(train), pool.subset(val), f"{len(val)} of the {len(pool)} training images, {how}"
+    return pool.subset(train), pool.subset(val), f"{len(val):,} of the {len(pool):,} training images, {how}"
 
 
 def reduce_train(train: ImageSet, per_class: int | None, seed: int, classes: Sequence[str]) -> tuple[ImageSet, str]:
     """The training set, or `per_class` images of each class of it, and its description in words."""
     if per_class is None:
-        return train, f"{len(train)} images"
+        return train, counted(len(train), "image")
     train = train.subset(few_shot(train.labels, np.arange(len(train)), per_class, seed, classes))
-    return train, f"{len(train)} images, {per_class} of each class (seed {seed})"
+    return train, f"{counted(len(train), 'image')}, {per_class} of each class (seed {seed})"
 
 
 def _members(labels: np.ndarray, indices: np.ndarray) -> dict[int, np.ndarray]:

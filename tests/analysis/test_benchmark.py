@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from gcp.analysis.benchmark import Shape, Variant, compare, published, select_heads
-from gcp.analysis.features import condition_number, relu_features
+from gcp.analysis.condition import condition_numbers
+from gcp.analysis.features import relu_features
 from gcp.analysis.memory import peak_bytes, saved_bytes
 from gcp.analysis.stopwatch import spread, take_turns
 from gcp.errors import UnknownNameError
@@ -54,17 +55,7 @@ def test_features_are_reproducible_non_negative_and_decaying():
     assert torch.equal(x, relu_features(2, 16, 8, torch.float32, seed=3))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert x.shape == (2, 16, 8, 8) and bool((x >= 0).all())
-    assert 30 < condition_number(x) < 1e5
-
-
-@pytest.mark.parametrize("size", [2, 8])
-def test_condition_number_leaves_the_null_space_out(size):
-    x = relu_features(3, 8, size, torch.float64)
-    expected = []
-    for sample in x.flatten(2):
-        eigenvalues = torch.linalg.eigvalsh(torch.cov(sample, correction=0))
-        expected.append(eigenvalues[-1] / eigenvalues[-min(8, size**2 - 1)])
-    assert condition_number(x) == pytest.approx(float(sorted(expected)[1]), rel=1e-6)
+    assert 30 < condition_numbers(x).median() < 1e5
 
 
 def test_selection_keeps_the_order_and_names_the_nearest():

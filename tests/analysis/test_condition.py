@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from gcp.analysis.condition import condition_number, spread
+from gcp.analysis.condition import condition_number, condition_numbers
+from gcp.analysis.features import relu_features
 from gcp.errors import NonFiniteError, ShapeError
 
 
@@ -36,7 +37,7 @@ def maps(eigenvalues, channels, side, dtype=torch.float64, shift=0.0):
 )
 @pytest.mark.parametrize("shift", [0.0, 3.0])
 def test_known_eigenvalues(eigenvalues, channels, side, shift):
-    found = spread(maps(eigenvalues, channels, side, shift=shift))
+    found = condition_numbers(maps(eigenvalues, channels, side, shift=shift))
     assert found.dtype == torch.float64 and found.shape == (1,)
     assert found.item() == pytest.approx(max(eigenvalues) / min(eigenvalues), rel=1e-5)
 
@@ -45,27 +46,35 @@ def test_null_eigenvalues_included_the_number_would_be_rounding():
     x = maps([4.0, 2.0, 1.0], 6, 4)
     X = x.flatten(2)[0]
     all_of_them = torch.linalg.eigvalsh(X @ X.T).abs()
-    assert all_of_them.max() / all_of_them.min() > 1e14 and spread(x).item() == pytest.approx(4)
+    assert all_of_them.max() / all_of_them.min() > 1e14 and condition_numbers(x).item() == pytest.approx(4)
+
+
+@pytest.mark.parametrize("size", [2, 8])
+def test_relu_features(size):
+    x = relu_features(3, 8, size, torch.float64)
+    eigenvalues = torch.stack([torch.linalg.eigvalsh(torch.cov(sample, correction=0)) for sample in x.flatten(2)])
+    rank = min(8, size**2 - 1)
+    assert torch.allclose(condition_numbers(x), eigenvalues[:, -1] / eigenvalues[:, -rank], rtol=1e-6)
 
 
 def test_float32_features():
-    assert spread(maps([4.0, 1e-3], 4, 4, torch.float32)).item() == pytest.approx(4e3, rel=1e-3)
+    assert condition_numbers(maps([4.0, 1e-3], 4, 4, torch.float32)).item() == pytest.approx(4e3, rel=1e-3)
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0, 1e6])
 def test_a_constant_map_has_no_condition_number(constant):
     x = torch.cat([torch.full((1, 3, 4, 4), constant, dtype=torch.float64), maps([2.0, 1.0, 1.0], 3, 4)])
-    assert spread(x).tolist() == pytest.approx([math.inf, 2.0])
+    assert condition_numbers(x).tolist() == pytest.approx([math.inf, 2.0])
 
 
 def test_one_position():
     with pytest.raises(ShapeError, match="the feature map is 1x1"):
-        spread(torch.ones(1, 3, 1, 1))
+        condition_numbers(torch.ones(1, 3, 1, 1))
 
 
 def test_nan():
     with pytest.raises(NonFiniteError, match="the features of sample 0"):
-        spread(torch.full((1, 3, 2, 2), math.nan))
+        condition_numbers(torch.full((1, 3, 2, 2), math.nan))
 
 
 class Model(nn.Module):

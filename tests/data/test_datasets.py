@@ -18,6 +18,11 @@ def test_unknown_name():
         create_dataset("digit")
 
 
+def test_the_name_of_a_family_is_no_data_set(tmp_path):
+    with pytest.raises(UnknownNameError, match=r"unknown torchvision data set '\*'"):
+        create_dataset("torch/*", tmp_path)
+
+
 @pytest.mark.parametrize("name", list(DATASETS))
 def test_every_source_allows_its_own_size(name):
     source = DATASETS[name].obj

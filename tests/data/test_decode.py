@@ -91,8 +91,8 @@ def test_faults_name_the_file_and_the_cause(tmp_path):
     whole = encoded(noise(), "JPEG")
     for name, data, cause in [
         ("cut.jpg", whole[: len(whole) // 2], "OSError: "),
-        ("empty.jpg", b"", "UnidentifiedImageError: "),
-        ("text.png", b"no image", "UnidentifiedImageError: "),
+        ("empty.jpg", b"", "UnidentifiedImageError: the file is empty"),
+        ("text.png", b"<html> ", "UnidentifiedImageError: no known format, it begins with b'<html> '"),
     ]:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError, match=f"^cannot read the image {re.escape(str(tmp_path / name))}: {cause}"):

@@ -146,7 +146,7 @@ def test_a_second_epoch_ends_the_first(workers):
 
 
 def test_automatic_workers(make_tree, monkeypatch):
-    tree = make_tree({"train": {"a": 3}, "test": {"a": 1}})
+    tree = make_tree({"train": {"a": 3, "b": 3}, "test": {"a": 1, "b": 1}})
     files = create_dataset("folder", tree, image_size=16).test
     for cores, expected in ((3, 3), (64, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)

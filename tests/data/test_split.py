@@ -42,10 +42,16 @@ def test_interleaved_labels():
     assert len(train) == 80
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, float("nan"), "0.1", None, True])
+@pytest.mark.parametrize("fraction", [1, -0.1, float("nan"), "0.1", None, True])
 def test_fraction_out_of_range(fraction):
-    with pytest.raises(OptionError, match="val_fraction must be a number above 0 and below 1; got"):
+    with pytest.raises(OptionError, match=r"val_fraction must be a number from 0 .* below 1; got"):
         stratified_split(LABELS, fraction, 0)
+
+
+def test_none_is_held_out():
+    train, val = stratified_split(LABELS, 0, 0)
+    assert train.tolist() == list(range(len(LABELS))) and len(val) == 0
+    assert stratified_split(LABELS, 1e-9, 0)[1].tolist() != [], "the least fraction holds one of each class out"
 
 
 def test_few_shot_takes_the_same_number_of_each_class():

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -58,9 +59,9 @@ def test_published_counts_are_asked_for(tree, name, layout):
     expected = "\n".join(
         [
             rf"^3 faults in {re.escape(str(made['root']))}, read as .*:",
-            f"  3 classes, published: {source.classes}; {hint}",
-            f"  train has {made['train']} images, published: {source.counts['train']}; {hint}",
-            f"  test has {made['test']} images, published: {source.counts['test']}; {hint}$",
+            f"  3 classes, published: {source.classes:,}; {hint}",
+            f"  train has {made['train']} images, published: {source.counts['train']:,}; {hint}",
+            f"  test has {made['test']} images, published: {source.counts['test']:,}; {hint}$",
         ]
     )
     with pytest.raises(DataError, match=expected):
@@ -93,6 +94,46 @@ def test_root_one_level_too_low(tree, name, layout, below, root):
         create(name, above / below)
 
 
+@pytest.mark.parametrize(("name", "below"), [("cub", "CUB_200_2011"), ("nabirds", "nabirds")])
+def test_root_two_levels_too_high(tree, tmp_path, name, below):
+    tree(name, "nested", folder="my birds")
+    below = tmp_path / "my birds" / below
+    message = rf"{below}, further down in {tmp_path}, is laid out as .*\. Set data\.root='{below}'\."
+    with pytest.raises(DataError, match=message):
+        create(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ("imagenet", *BOTH))
+def test_archives_as_they_came(tmp_path, name):
+    (tmp_path / "photos.tar").touch()
+    (tmp_path / "CUB_200_2011.tgz").touch()
+    with pytest.raises(DataError, match=r"Unpack 'CUB_200_2011\.tgz', 'photos\.tar' there\.$"):
+        create(name, tmp_path)
+
+
+def test_imagenet_with_an_archive_for_each_class(tree, tmp_path):
+    root = tree("imagenet", "folders", folder="of mine")["root"]
+    for place in sorted((root / "train").iterdir()):
+        subprocess.run(["tar", "-cf", f"{place}.tar", *os.listdir(place)], cwd=place, check=True)
+        shutil.rmtree(place)
+    with pytest.raises(DataError, match=r"it holds none\. Unpack 'n\d+\.tar', .*'n\d+\.tar' there\.") as error:
+        create("imagenet", root)
+    subprocess.run(["bash", "-c", str(error.value).partition(" by: ")[2]], check=True)
+    assert len(create("imagenet", root).classes) == 3
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_nothing_is_held_out(tree, name):
+    made = tree(name)
+    splits = create(name, made["root"], val_fraction=0)
+    if made["val"] is None:
+        assert len(splits.train) == made["train"] and len(splits.val) == 0
+        assert "validation: none, every training image is trained on (val_fraction 0)" in splits.rule
+    else:
+        assert len(splits.val) == made["val"], "it has a validation split of its own"
+    assert splits.val.labels.shape == (len(splits.val),)
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_root_misspelt(tree, name):
     root = tree(name, folder="birds")["root"]
@@ -120,10 +161,10 @@ def test_missing_images(tree, name, layout):
     root = tree(name, layout)["root"]
     path = create(name, root).test.paths[2]
     os.unlink(path)
-    with pytest.raises(DataError, match=rf"  1 of the 6 files of test are missing, the first: {re.escape(path)}$"):
+    with pytest.raises(DataError, match=rf"  1 of 6 files of test missing, the first: {re.escape(path)}$"):
         create(name, root)
     os.symlink("nowhere", path)
-    with pytest.raises(DataError, match=rf"  1 of the 6 files of test are missing, the first: {re.escape(path)}$"):
+    with pytest.raises(DataError, match=rf"  1 of 6 files of test missing, the first: {re.escape(path)}$"):
         create(name, root)
 
 
@@ -144,5 +185,5 @@ def test_a_file_in_two_splits(tree, name, layout):
     train, test = splits.train.paths[0], splits.test.paths[0]
     shutil.move(test, root.parent)
     os.symlink(train, test)
-    with pytest.raises(DataError, match=rf"  1 files are in train and in test, the first: {re.escape(train)}"):
+    with pytest.raises(DataError, match=rf"  1 file both in train and in test, the first: {re.escape(train)}"):
         create(name, root)

@@ -18,7 +18,7 @@ from gcp.cli.webdataset_info import main
 from gcp.data import StreamSet, create_dataset, create_loader
 from gcp.errors import DataError, OptionError, UnknownNameError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -87,6 +87,12 @@ def test_held_out_shards_are_never_in_train(place, fraction):
         assert len(splits.val) >= fraction * 12 or len(splits.train.shards) == 1
     assert len({splits.val.shards for splits in total.values()}) > 1
     assert create(place, val_fraction=fraction).fingerprint() == total[0].fingerprint()
+
+
+def test_nothing_is_held_out(place):
+    splits = create(place, val_fraction=0)
+    assert (len(splits.train), len(splits.val), len(splits.train.shards)) == (12, 0, 4)
+    assert "validation: none, every training image is trained on (val_fraction 0)" in splits.rule
 
 
 def test_named_splits_are_used_as_they_are(place):

@@ -16,6 +16,7 @@ others out, and it passes over images that it cannot read.
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def read_info(place: str) -> tuple[tuple[str, ...], dict[str, list[Shard]]]:
     from webdataset.gopen import gopen
 
     path = f"{place}/{INFO}"
-    command = f"python scripts/webdataset_info.py {place} train='train-*.tar' test='test-*.tar'"
+    command = f"python scripts/webdataset_info.py {shlex.quote(place)} train='train-*.tar' test='test-*.tar'"
     write = f"Write one where the shards lie, with\n  {command}"
     try:
         with gopen(path) as file:

@@ -2,7 +2,7 @@
 split, since results are quoted on them, and a validation split is held out of train.
 
     train/WNID/, val/WNID/                        or the two inside of ILSVRC/Data/CLS-LOC/, as Kaggle has them
-    train/WNID/, val/ILSVRC2012_val_%08d.JPEG     the labels are in a file, see gcp.data.imagenet_labels
+    train/WNID/, val/ILSVRC2012_val_%08d.JPEG     the labels are in a file, see gcp.data.annotations.imagenet_labels
 
 A class is a WordNet id, and its label its place among the sorted ids, as in the weights of torchvision and timm.
 """
@@ -10,11 +10,11 @@ A class is a WordNet id, and its label its place among the sorted ids, as in the
 import os
 from pathlib import Path
 
+from gcp.data.annotations.imagenet_labels import read_labels
+from gcp.data.annotations.layout import locate, same_classes, scan
+from gcp.data.annotations.listing import Files, Listing, by_class
 from gcp.data.disk import on_disk
 from gcp.data.files import EXTENSIONS
-from gcp.data.imagenet_labels import read_labels
-from gcp.data.layout import locate, same_classes, scan
-from gcp.data.listing import Files, Listing, by_class
 from gcp.data.source import DATASETS
 
 LAYOUTS = {

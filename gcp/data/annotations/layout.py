@@ -1,12 +1,14 @@
 """Reading a tree `root/split/class/images`, with an answer for every way in which it can be half there."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gcp.data.files import EXTENSIONS
-from gcp.errors import DataError, suggest
+from gcp.errors import DataError, counted, suggest
 
+ARCHIVES = (".tar", ".tgz", ".gz", ".zip")
 _SHOWN = 10
 
 
@@ -32,9 +34,7 @@ def locate(root: Path, layouts: Mapping[str, Sequence[str]]) -> tuple[str, Path]
         for places in ([root], inside):
             found = [place for place in places if _holds(place, wanted)]
             if len(found) > 1:
-                raise DataError(
-                    f"{root} holds {name} {len(found)} times. Set data.root={found[0]} or one of the others."
-                )
+                raise DataError(f"{root} holds {name} {len(found)} times. {set_root(found[0])} or one of the others.")
             if found:
                 return name, found[0]
     raise DataError(_unlike(root, inside, layouts))
@@ -44,7 +44,10 @@ def _unlike(root: Path, inside: list[Path], layouts: Mapping[str, Sequence[str]]
     """What to say where no layout fits."""
     for above in list(root.parents)[:3]:
         if any(_holds(above, wanted) for wanted in layouts.values()):
-            return f"{root} is a part of the data set, which lies in {above}. Set data.root={above}."
+            return f"{root} is a part of the data set, which lies in {above}. {set_root(above)}."
+    for below in (place / name for place in inside if os.access(place, os.R_OK) for name in subfolders(place)):
+        if fitting := next((name for name, wanted in layouts.items() if _holds(below, wanted)), None):
+            return f"{below}, further down in {root}, is laid out as {fitting}. {set_root(below)}."
     lacking = {
         (name, place): [part for part in wanted if not _holds(place, [part])]
         for name, wanted in layouts.items()
@@ -55,13 +58,25 @@ def _unlike(root: Path, inside: list[Path], layouts: Mapping[str, Sequence[str]]
         name, place = min(near, key=lambda key: len(lacking[key]) / len(layouts[key[0]]))
         holds = sorted(entry.name for entry in place.iterdir())
         missing = lacking[name, place]
-        hint = suggest(missing[0], holds)
-        return f"{place} looks like {name}, but lacks {listed(missing)}; it holds {listed(holds)}.{hint}"
+        hint = suggest(missing[0], set(holds) - set(layouts[name]))
+        looks = f"{place} looks like {name}, but lacks {listed(missing)}; it holds {listed(holds)}."
+        return f"{looks}{hint}{unpack(place)}"
     looked = "; or ".join(f"{name}: {', '.join(wanted)}" for name, wanted in layouts.items())
     return (
         f"the data set is not in {root}. Looked there and in its folders for {looked}. "
-        f"It holds {listed(sorted(entry.name for entry in root.iterdir()))}."
+        f"It holds {listed(sorted(entry.name for entry in root.iterdir()))}.{unpack(root)}"
     )
+
+
+def set_root(folder: Path) -> str:
+    """What to type where `folder` is the one that is meant, without a full stop."""
+    return f"Set data.root={shlex.quote(str(folder))}"
+
+
+def unpack(folder: Path) -> str:
+    """` Unpack 'X.tar' ...` for a folder with archives that were left as they came, or an empty string."""
+    archives = sorted(place.name for place in folder.iterdir() if place.name.lower().endswith(ARCHIVES))
+    return f" Unpack {listed(archives)} there." if archives else ""
 
 
 def _holds(place: Path, wanted: Sequence[str]) -> bool:
@@ -74,8 +89,12 @@ def scan(split: Path) -> dict[str, list[str]]:
     classes = {name: _images(split / name) for name in subfolders(split)}
     if not classes:
         loose = sum(entry.suffix.lower() in EXTENSIONS for entry in split.iterdir())
-        found = f"{loose} images that lie in no class folder" if loose else "nothing"
-        raise DataError(f"{split} must hold one folder per class; it holds {found}. Move the images to {split}/CLASS/.")
+        found = f"{counted(loose, 'image')} in no class folder" if loose else "none"
+        mend = f" Move the images to {split}/CLASS/."
+        if unpack(split):
+            each = 'for f in *.tar; do mkdir "${f%.tar}" && tar -xf "$f" -C "${f%.tar}"; done'
+            mend = f"{unpack(split)} If each is a class, by: cd {shlex.quote(str(split))} && {each}"
+        raise DataError(f"{split} must hold one folder per class; it holds {found}.{mend}")
     empty = [name for name, files in classes.items() if not files]
     if empty:
         raise DataError(
@@ -123,14 +142,15 @@ def _images(folder: Path) -> list[str]:
 def _missing(folder: Path) -> str:
     file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
     if file is not None:
-        return f"{file}, in data.root, is a file; a folder is needed."
+        mend = "unpack it and give the folder" if file.name.lower().endswith(ARCHIVES) else "a folder is needed"
+        return f"{file}, in data.root, is a file; {mend}."
     parent = next(place for place in folder.parents if place.is_dir())
     # The first component of the path that is not there is the one that may be misspelt.
     wrong = folder.relative_to(parent).parts[0]
     inside = subfolders(parent)
     return (
         f"the folder {folder} does not exist: {parent} holds no {wrong!r}, "
-        f"but {listed(inside, 'no folder')}.{suggest(wrong, inside)}"
+        f"{'but ' + listed(inside) if inside else 'nor any other folder'}.{suggest(wrong, inside)}"
     )
 
 

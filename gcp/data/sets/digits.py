@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gcp.data.affine import Affine, resample
 from gcp.data.imageset import Splits
 from gcp.data.normalize import Normalize
 from gcp.data.source import DATASETS, Source
 from gcp.data.split import hold_out, reduce_train
 from gcp.data.tensors import TensorSet
 from gcp.data.transforms import Transform, Unaugmented
+from gcp.data.transforms.affine import Affine, resample
 from gcp.errors import DataError
 
 LEVELS = 16.0
@@ -75,7 +75,7 @@ def create(
 
 DATASETS.add(
     "digits",
-    Source(create, needs_root=False, image_size=32, min_size=8, channels=None),
+    Source(create, needs_root=False, image_size=32, min_size=8, channels=None, default="square"),
     summary="1,797 real handwritten digits, 8x8, 10 classes, inside scikit-learn: no download",
     paper="Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
 )

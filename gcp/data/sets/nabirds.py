@@ -8,10 +8,10 @@ classes, in the order of their numbers.
 
 from pathlib import Path
 
+from gcp.data.annotations.layout import locate
+from gcp.data.annotations.listing import Listing
+from gcp.data.annotations.lists import ID_LISTS, read_id_lists
 from gcp.data.disk import on_disk
-from gcp.data.layout import locate
-from gcp.data.listing import Listing
-from gcp.data.lists import ID_LISTS, read_id_lists
 from gcp.data.source import DATASETS
 
 LAYOUT = f"nabirds/{{{', '.join(ID_LISTS)}}}"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gcp.data.layout import listed
-from gcp.data.lists import read_lines
-from gcp.data.matlab import fields, read_mat
+from gcp.data.annotations.layout import listed
+from gcp.data.annotations.lists import read_lines
+from gcp.data.annotations.matlab import fields, read_mat
 from gcp.errors import DataError
 
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"

@@ -143,7 +143,7 @@ def test_root_that_does_not_exist(make_tree):
 def test_root_that_is_a_file(tmp_path):
     (tmp_path / "x.zip").touch()
     for root in (tmp_path / "x.zip", str(tmp_path / "x.zip" / "images")):
-        with pytest.raises(DataError, match=r"x\.zip, in data\.root, is a file; a folder is needed"):
+        with pytest.raises(DataError, match=r"x\.zip, in data\.root, is a file; unpack it and give the folder"):
             folder(root)
     with pytest.raises(OptionError, match=r"data\.root must be the path of a folder; got 5"):
         folder(5)
@@ -180,11 +180,24 @@ def test_empty_class(make_tree):
         folder(root)
 
 
+def test_classes_a_level_too_deep(make_tree):
+    root = make_tree({"train/images": {"cat": 3, "dog": 3}, "test/images": {"cat": 1, "dog": 1}})
+    with pytest.raises(DataError, match=r"a single class, 'images': nothing to tell apart"):
+        folder(root)
+
+
+@pytest.mark.parametrize("below", ["train", "val"])
+def test_root_that_is_a_split(make_tree, below):
+    root = make_tree(FULL)
+    with pytest.raises(DataError, match=rf"no folder 'train'\. .* Set data\.root={root}\.$"):
+        folder(root / below)
+
+
 def test_flat_split(make_tree):
     root = make_tree(without("val", "test"))
     (root / "val").mkdir()
     Image.new("RGB", (9, 9)).save(root / "val" / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(DataError, match="one folder per class; it holds 1 images that lie in no class"):
+    with pytest.raises(DataError, match="one folder per class; it holds 1 image in no class folder"):
         folder(root)
 
 

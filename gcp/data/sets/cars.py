@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gcp.data import folder
+from gcp.data.annotations.layout import locate
+from gcp.data.annotations.listing import Files, Listing
+from gcp.data.annotations.matlab import fields, labels_from_one, read_mat, texts, whole_numbers
 from gcp.data.disk import on_disk
-from gcp.data.layout import locate
-from gcp.data.listing import Files, Listing
-from gcp.data.matlab import fields, labels_from_one, read_mat, texts, whole_numbers
+from gcp.data.sets import folder
 from gcp.data.source import DATASETS
 from gcp.errors import DataError
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gcp.data.annotations.layout import locate
+from gcp.data.annotations.listing import Files, Listing
+from gcp.data.annotations.lists import read_lines
 from gcp.data.disk import on_disk
-from gcp.data.layout import locate
-from gcp.data.listing import Files, Listing
-from gcp.data.lists import read_lines
 from gcp.data.source import DATASETS
 from gcp.errors import DataError, suggest
 

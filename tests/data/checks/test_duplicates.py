@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from gcp.data import create_dataset
-from gcp.data.duplicates import Twin, shared_files, shared_images
+from gcp.data.checks.duplicates import Twin, shared_files, shared_images
 from gcp.data.tensors import TensorSet
 
 
@@ -32,7 +32,7 @@ def test_every_copy_of_a_later_split_is_counted_and_copies_inside_a_split_are_no
 def test_only_sizes_that_two_splits_have_are_read(tmp_path, monkeypatch):
     at = write(tmp_path, a=b"123", b=b"1234", c=b"12345", d=b"abcd")
     read = []
-    monkeypatch.setattr("gcp.data.duplicates._digest", lambda path: read.append(path) or path.encode())
+    monkeypatch.setattr("gcp.data.checks.duplicates._digest", lambda path: read.append(path) or path.encode())
     assert shared_files({"train": [at["a"], at["b"]], "test": [at["c"], at["d"]]}) == []
     assert sorted(read) == [at["b"], at["d"]]
 

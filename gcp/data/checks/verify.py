@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import torch
 
+from gcp.data.checks.watch import Watch, silent
 from gcp.data.decode import decode
 from gcp.data.imageset import ImageSet
 from gcp.data.loader import usable_cores
 from gcp.data.stream import StreamSet
-from gcp.data.watch import Watch, silent
 from gcp.errors import DataError
 
 SMALL = 32  # pixels: a shorter side than that is worth a second look

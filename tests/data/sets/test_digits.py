@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 from gcp.data import create_dataset
-from gcp.data.digits import LEVELS
+from gcp.data.sets.digits import LEVELS
 from gcp.errors import DataError, OptionError
 
 
@@ -48,8 +48,8 @@ def test_validation_follows_the_split_seed(splits):
 def test_names_and_rule(splits):
     assert splits.classes == tuple("0123456789")
     assert splits.rule == (
-        "test: every fifth image by index (360); validation: 143 of the 1437 training images, held out class "
-        "by class (fraction 0.1, seed 0); training: 1294 images."
+        "test: every fifth image by index (360); validation: 143 of the 1,437 training images, held out class "
+        "by class (fraction 0.1, seed 0); training: 1,294 images."
     )
     assert splits.train.in_memory and splits.train.paths is None
     assert not splits.train.labels.flags.writeable
@@ -118,7 +118,7 @@ def test_too_many_shots():
         ({"in_chans": 0}, "in_chans must be a whole number of at least 1; got 0"),
         ({"per_class": 0}, "per_class must be a whole number of at least 1; got 0"),
         ({"split_seed": -1}, "split_seed must be a whole number of at least 0; got -1"),
-        ({"val_fraction": 0}, "val_fraction must be a number above 0 and below 1; got 0"),
+        ({"val_fraction": 1}, "val_fraction must be a number from 0 .* below 1; got 1"),
         ({"val_fraction": "much"}, "got 'much'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where files really are, and files that lie in two splits.
+"""Where files really are, and files that are in two splits.
 
 Each folder is listed once and no file is touched but links, so that a million files take seconds.
 """
@@ -6,6 +6,8 @@ Each folder is listed once and no file is touched but links, so that a million f
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+
+from gcp.errors import counted
 
 
 def overlaps(splits: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -15,11 +17,11 @@ def overlaps(splits: Mapping[str, Sequence[str]]) -> Iterator[str]:
         if len(sets[name]) < len(paths):
             seen: set[str] = set()
             first = next(path for path in paths if path in seen or seen.add(path))  # type: ignore[func-returns-value]
-            yield f"{len(paths) - len(sets[name])} files are in {name} twice, the first: {first}"
+            yield f"{counted(len(paths) - len(sets[name]), 'file')} twice in {name}, the first: {first}"
     for one, other in combinations(sets, 2):
         shared = sets[one] & sets[other]
         if shared:
-            yield f"{len(shared)} files are in {one} and in {other}, the first: {min(shared)}"
+            yield f"{counted(len(shared), 'file')} both in {one} and in {other}, the first: {min(shared)}"
 
 
 def real_paths(paths: Sequence[str]) -> list[str | None]:

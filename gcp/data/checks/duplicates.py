@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 
+from gcp.data.checks.watch import Watch, silent
 from gcp.data.imageset import ImageSet
-from gcp.data.watch import Watch, silent
 from gcp.errors import DataError
 
 THREADS = 16  # they wait for the disk

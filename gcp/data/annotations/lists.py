@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gcp.data.listing import Files, Listing
+from gcp.data.annotations.listing import Files, Listing
 from gcp.errors import DataError
 
 # images.txt, image_class_labels.txt, train_test_split.txt and classes.txt, each of lines "ID VALUE".
@@ -19,7 +19,7 @@ def read_lines(path: Path) -> list[str]:
     except FileNotFoundError:
         raise DataError(f"the list {path} is missing.") from None
     except UnicodeDecodeError:
-        raise DataError(f"the list {path} is not a text file in UTF-8. The file is damaged: replace it.") from None
+        raise DataError(f"the list {path} is not a text file in UTF-8: save it as one, or replace it.") from None
     except OSError as error:
         raise DataError(f"cannot read the list {path}: {error.strerror}.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -8,9 +8,9 @@ train, val         the habit of ImageNet: val is what results are quoted on, so 
 
 from pathlib import Path
 
+from gcp.data.annotations.layout import listed, same_classes, scan, set_root, subfolders, unpack
+from gcp.data.annotations.listing import SPLITS, Listing, by_class
 from gcp.data.disk import on_disk
-from gcp.data.layout import listed, same_classes, scan, subfolders
-from gcp.data.listing import SPLITS, Listing, by_class
 from gcp.data.source import DATASETS
 from gcp.errors import DataError, suggest
 
@@ -39,8 +39,9 @@ def _check_splits(root: Path, names: list[str], inside: list[str]) -> None:
     looked = f"{root} must hold train/CLASS/*.jpg, and val/, test/ or both; it holds {listed(inside, 'no folder')}."
     if "train" not in names:
         nested = [name for name in others if (root / name / "train").is_dir()]
-        hint = f" Set data.root={root / nested[0]}." if nested else suggest("train", others)
-        raise DataError(f"no folder 'train'. {looked}{hint}")
+        near = [root / name for name in nested] + [root.parent] * (root.name in SPLITS)
+        hint = f" {set_root(near[0])}." if near else suggest("train", others)
+        raise DataError(f"no folder 'train'. {looked}{hint or unpack(root)}")
     if len(names) == 1:
         raise DataError(
             f"no folder 'test' or 'val': there is nothing to score the trained model on. {looked}"

@@ -7,11 +7,11 @@ train/CLASS/ and test/CLASS/, or val/CLASS/ in place of test/
 from dataclasses import replace
 from pathlib import Path
 
-from gcp.data import folder
+from gcp.data.annotations.layout import locate
+from gcp.data.annotations.listing import Listing
+from gcp.data.annotations.lists import ID_LISTS, read_id_lists
 from gcp.data.disk import on_disk
-from gcp.data.layout import locate
-from gcp.data.listing import Listing
-from gcp.data.lists import ID_LISTS, read_id_lists
+from gcp.data.sets import folder
 from gcp.data.source import DATASETS
 
 ANNOTATED = f"CUB_200_2011/{{{', '.join(ID_LISTS)}}}"

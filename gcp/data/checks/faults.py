@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gcp.data.annotations.listing import Files, Listing
+from gcp.data.checks.overlap import overlaps, real_paths
 from gcp.data.decode import decode
-from gcp.data.listing import Files, Listing
-from gcp.data.overlap import overlaps, real_paths
-from gcp.errors import DataError
+from gcp.errors import DataError, counted
 
 if TYPE_CHECKING:
     from gcp.data.source import Source
@@ -29,8 +29,8 @@ def check_listing(place: str, listing: Listing, source: "Source", partial: bool)
     """
     faults = find_faults(listing, source, partial)
     if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise DataError("\n".join([f"{count} in {place}, read as {listing.layout}:", *(f"  {f}" for f in faults)]))
+        head = f"{counted(len(faults), 'fault')} in {place}, read as {listing.layout}:"
+        raise DataError("\n".join([head, *(f"  {fault}" for fault in faults)]))
 
 
 def find_faults(listing: Listing, source: "Source", partial: bool) -> list[str]:
@@ -42,13 +42,15 @@ def find_faults(listing: Listing, source: "Source", partial: bool) -> list[str]:
 
 
 def _labels(listing: Listing) -> Iterator[str]:
+    if len(listing.classes) == 1:
+        yield f"a single class, {listing.classes[0]!r}: nothing to tell apart. Do its folders lie a level too deep?"
     for name, files in listing.splits.items():
         count = len(listing.classes)
         outside = np.flatnonzero((files.labels < 0) | (files.labels >= count))
         if len(outside):
             first = outside[0]
             yield (
-                f"{len(outside)} labels of {name} are outside of 0 to {count - 1}, the first: "
+                f"{counted(len(outside), 'label')} of {name} outside of 0 to {count - 1}, the first: "
                 f"{files.labels[first]} of {files.paths[first]}"
             )
         empty = sorted(set(range(count)) - set(np.unique(files.labels).tolist()))
@@ -66,18 +68,18 @@ def _places(splits: Mapping[str, Files]) -> Iterator[str]:
         found[name] = [path for path in real if path is not None]
         lost = [path for path, place in zip(files.paths, real, strict=True) if place is None]
         if lost:
-            yield f"{len(lost)} of the {len(files)} files of {name} are missing, the first: {lost[0]}"
+            yield f"{len(lost):,} of {counted(len(files), 'file')} of {name} missing, the first: {lost[0]}"
     yield from overlaps(found)
 
 
 def _counts(listing: Listing, source: "Source") -> Iterator[str]:
     hint = "a part of the data set is taken with data.partial=true"
     if source.classes is not None and len(listing.classes) != source.classes:
-        yield f"{len(listing.classes)} classes, published: {source.classes}; {hint}"
+        yield f"{counted(len(listing.classes), 'class')}, published: {source.classes:,}; {hint}"
     for name, published in (source.counts or {}).items():
         found = len(listing.splits[name]) if name in listing.splits else 0
         if found != published:
-            yield f"{name} has {found} images, published: {published}; {hint}"
+            yield f"{name} has {counted(found, 'image')}, published: {published:,}; {hint}"
 
 
 def _undecodable(splits: Mapping[str, Files]) -> Iterator[str]:

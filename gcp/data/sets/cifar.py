@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from gcp.data.annotations.layout import existing_folder, listed, subfolders, unpack
 from gcp.data.imageset import Splits
-from gcp.data.layout import existing_folder, listed, subfolders
 from gcp.data.source import DATASETS, Source
 from gcp.data.split import hold_out, reduce_train
 from gcp.data.tensors import TensorSet
@@ -50,7 +50,7 @@ def _find(variant: str, root: Path) -> Path:
             return place
     raise DataError(
         f"{variant} is not in {root}: looked for the folder {base!r} there and in its folders; it holds "
-        f"{listed(inside, 'no folder')}. {_download(variant, root)}"
+        f"{listed(inside, 'no folder')}.{unpack(root)} {_download(variant, root)}"
     )
 
 
@@ -90,6 +90,7 @@ for _variant, _number in (("CIFAR10", 10), ("CIFAR100", 100)):
             transforms=TRANSFORMS,
             classes=_number,
             counts={"train": 50000, "test": 10000},
+            default="pad_crop",
         ),
         summary=f"CIFAR-{_number}: {_number} classes; 50,000 images to train, 10,000 to test, 32x32, in memory",
         paper="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",

@@ -13,10 +13,10 @@ NAMES = ("cars", "aircraft", "dogs", "flowers")
 @pytest.mark.parametrize("name", NAMES)
 def test_counts_other_than_the_published_ones(tree, name):
     source = DATASETS[name].obj
-    with pytest.raises(DataError, match=rf"3 classes, published: {source.classes}; .*data\.partial=true") as error:
+    with pytest.raises(DataError, match=rf"3 classes, published: {source.classes:,}; .*data\.partial=true") as error:
         create_dataset(name, tree(name)["root"], image_size=16)
     for split, count in source.counts.items():
-        assert f"published: {count}" in str(error.value) and f"{split} has" in str(error.value)
+        assert f"published: {count:,}" in str(error.value) and f"{split} has" in str(error.value)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,7 +28,7 @@ def test_missing_and_unreadable_images_in_one_message(tree, name):
     Path(lost).unlink()
     with pytest.raises(DataError) as error:
         create_dataset(name, root, image_size=16, partial=True)
-    assert f"1 of the 12 files of train are missing, the first: {lost}" in str(error.value)
+    assert f"1 of 12 files of train missing, the first: {lost}" in str(error.value)
     assert f"cannot read the image {damaged}" in str(error.value)
     assert "2 faults" in str(error.value)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gcp.data import Splits
+from gcp.data.checks.overlap import overlaps, real_paths
 from gcp.data.files import FileSet
-from gcp.data.overlap import overlaps, real_paths
 from gcp.errors import DataError
 
 
@@ -27,8 +27,8 @@ def test_each_pair_is_named(files):
         overlaps({"train": files("a/1.jpg", "a/2.jpg"), "val": files("b/1.jpg"), "test": files("a/1.jpg", "b/1.jpg")})
     )
     assert found == [
-        f"1 files are in train and in test, the first: {files('a/1.jpg')[0]}",
-        f"1 files are in val and in test, the first: {files('b/1.jpg')[0]}",
+        f"1 file both in train and in test, the first: {files('a/1.jpg')[0]}",
+        f"1 file both in val and in test, the first: {files('b/1.jpg')[0]}",
     ]
 
 
@@ -39,7 +39,7 @@ def test_links_and_detours(files, tmp_path, path):
     (tmp_path / "d" / "e").symlink_to(tmp_path / "c")
     (tmp_path / "b" / "link.jpg").symlink_to("../c/1.jpg")
     (tmp_path / "b" / "chain.jpg").symlink_to("link.jpg")
-    message = f"1 files are in train and in test, the first: {files('a/1.jpg')[0]}"
+    message = f"1 file both in train and in test, the first: {files('a/1.jpg')[0]}"
     found = {name: real_paths(paths) for name, paths in {"train": files("a/1.jpg"), "test": files(path)}.items()}
     assert list(overlaps(found)) == [message]
 
@@ -47,7 +47,7 @@ def test_links_and_detours(files, tmp_path, path):
 def test_a_file_twice_in_a_split(files, tmp_path):
     (tmp_path / "b" / "again.jpg").symlink_to("../a/2.jpg")
     found = real_paths(files("a/1.jpg", "a/2.jpg", "b/again.jpg", "b/1.jpg", "a/2.jpg"))
-    assert list(overlaps({"train": found})) == [f"2 files are in train twice, the first: {files('a/2.jpg')[0]}"]
+    assert list(overlaps({"train": found})) == [f"2 files twice in train, the first: {files('a/2.jpg')[0]}"]
 
 
 def test_files_that_are_not_there(files, tmp_path):
@@ -71,5 +71,5 @@ def splits(train, val, test):
 
 def test_splits_refuse_a_file_in_two(files):
     assert len(splits(files("a/1.jpg"), files("a/2.jpg"), files("b/1.jpg")).test) == 1
-    with pytest.raises(DataError, match=r"1 files are in train and in val, the first: .*An image that is trained on"):
+    with pytest.raises(DataError, match=r"1 file both in train and in val, the first: .*An image that is trained on"):
         splits(files("a/1.jpg", "a/2.jpg"), files("a/2.jpg"), files("b/1.jpg"))

@@ -9,10 +9,10 @@ images. The files name no species; the names are torchvision's.
 import os
 from pathlib import Path
 
+from gcp.data.annotations.layout import locate
+from gcp.data.annotations.listing import Files, Listing
+from gcp.data.annotations.matlab import labels_from_one, read_mat, whole_numbers
 from gcp.data.disk import on_disk
-from gcp.data.layout import locate
-from gcp.data.listing import Files, Listing
-from gcp.data.matlab import labels_from_one, read_mat, whole_numbers
 from gcp.data.source import DATASETS
 from gcp.errors import DataError
 
