@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The everyday command: environment, then train.py. Without arguments it says what to type.
+# The everyday command: environment, then train.py, in one process per GPU. Without arguments it says what to type.
 set -euo pipefail
 project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
@@ -9,7 +9,11 @@ Train a recipe.
 
   bash scripts/train.sh CONFIG [key=value ...]    CONFIG: a file, or its name under configs/ such as cub/modern
   bash scripts/train.sh resume=RUN                continue a run where it stopped
-  VENV=DIR in front uses an environment that you have. Paths in settings are relative to the project's folder.
+  Paths in settings are relative to the project's folder. In front of the command:
+  GPUS=4 or GPUS=0,2      so many GPUs, or these; else those of CUDA_VISIBLE_DEVICES, else all; one process on each
+  PROCESSES=3             so many processes without GPUs
+  RESTARTS=3              restart that often when a process dies, from the last checkpoint; needs run.name=NAME
+  VENV=DIR                uses an environment that you have
 
 Example:
   bash scripts/train.sh cub/modern data.root=/data/CUB_200_2011 head.name=svd_pade
@@ -38,6 +42,29 @@ else
     esac
 fi
 
+case "${GPUS:-}" in
+    "") ;;
+    *[!0-9,]*) echo "error: GPUS=$GPUS; allowed: a number such as 4, or a list such as 0,2" >&2; exit 2 ;;
+    *,*) export CUDA_VISIBLE_DEVICES="$GPUS" ;;
+    *) [ -n "${CUDA_VISIBLE_DEVICES:-}" ] || CUDA_VISIBLE_DEVICES="$(seq -s, 0 $((GPUS - 1)))"
+        export CUDA_VISIBLE_DEVICES="$(cut -d, -f"1-$GPUS" <<<"$CUDA_VISIBLE_DEVICES")" ;;
+esac
+if [ -n "${PROCESSES:-}" ]; then
+    processes="$PROCESSES"
+elif [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
+    processes="$(tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c .)"
+else
+    processes="$( (nvidia-smi -L 2>/dev/null || true) | grep -c '^GPU' || true)"
+fi
+case "$processes" in *[!0-9]* | "") echo "error: PROCESSES=$processes; allowed: a number such as 3" >&2; exit 2 ;; esac
+
 source "$project/scripts/environment.sh"
-launch=("$PYTHON") # several GPUs: torchrun with its number of processes comes in here
-exec "${launch[@]}" train.py "${arguments[@]}"
+if [ "$processes" -le 1 ]; then
+    exec "$PYTHON" train.py "${arguments[@]}"
+fi
+if [ "${RESTARTS:-0}" != 0 ] && [[ " ${arguments[*]} " != *" resume="* ]]; then
+    arguments+=(resume=auto)
+fi
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(( ($(nproc) + processes - 1) / processes ))}"
+exec "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node="$processes" --max-restarts="${RESTARTS:-0}" \
+    train.py "${arguments[@]}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +11,10 @@ import torch
 from gcp.cli.hybrid import build_pooling, switch_step
 from gcp.config import Config, Duration
 from gcp.data import DATASETS, AnyLoader, Splits, create_dataset, create_loader
+from gcp.data.share import Share
 from gcp.engine import rng
+from gcp.engine.batch_norm import synchronise
+from gcp.engine.distributed import ALONE, Group
 from gcp.engine.ema import EMA
 from gcp.engine.optimizer import create_optimizer
 from gcp.engine.precision import create_scaler
@@ -25,8 +29,9 @@ from gcp.models.groups import parameter_groups
 from gcp.ops.covariance import check_samples
 
 
-def build_device(config: Config) -> torch.device:
-    """The device of a run, after setting threads and deterministic kernels for the process.
+def build_device(config: Config, group: Group = ALONE) -> torch.device:
+    """The device of a process, after setting threads and deterministic kernels for it: each process of a machine has
+    the GPU of its local rank.
 
     Raises:
         OptionError: a GPU that is not there.
@@ -38,9 +43,14 @@ def build_device(config: Config) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if device.type == "cuda" and group.world > 1:
+        if device.index is not None:
+            raise OptionError(f"run.device: {name} is one GPU for {group.world} processes. Set run.device=cuda.")
+        device = torch.device("cuda", group.local_rank)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} GPUs are" if torch.cuda.is_available() else "no GPU is"
-        raise OptionError(f"run.device: {name} was asked for, but {found} available. Set run.device=cpu or auto.")
+        few = f", too few for local rank {group.local_rank}" if torch.cuda.is_available() and group.world > 1 else ""
+        raise OptionError(f"run.device: {name} was asked for, but {found} available{few}. Set run.device=cpu or auto.")
     return device
 
 
@@ -75,7 +85,7 @@ def build_splits(config: Config) -> Splits:
     )
 
 
-def build_train_loader(config: Config, splits: Splits, device: torch.device) -> AnyLoader:
+def build_train_loader(config: Config, splits: Splits, device: torch.device, group: Group = ALONE) -> AnyLoader:
     """Shuffled, augmented batches of the training split."""
     return create_loader(
         splits.train,
@@ -85,10 +95,13 @@ def build_train_loader(config: Config, splits: Splits, device: torch.device) -> 
         workers=config.data.workers,
         drop_last=config.train.drop_last,
         pin_memory=device.type == "cuda",
+        share=Share(group.rank, group.world, neighbour=config.train.mixup > 0 or config.train.cutmix > 0),
     )
 
 
-def build_score_loader(config: Config, splits: Splits, split: str, device: torch.device) -> AnyLoader:
+def build_score_loader(
+    config: Config, splits: Splits, split: str, device: torch.device, group: Group = ALONE
+) -> AnyLoader:
     """Every image of a split once, in its natural order, without augmentation."""
     return create_loader(
         getattr(splits, split),
@@ -96,30 +109,41 @@ def build_score_loader(config: Config, splits: Splits, split: str, device: torch
         train=False,
         workers=config.data.workers,
         pin_memory=device.type == "cuda",
+        share=Share(group.rank, group.world),
     )
 
 
 def build_model(
-    config: Config, num_classes: int, device: torch.device, weights: bool = True, switched: object = None
+    config: Config,
+    num_classes: int,
+    device: torch.device,
+    weights: bool = True,
+    switched: object = None,
+    group: Group = ALONE,
 ) -> Classifier:
-    """The seeded model on its device, frozen parts frozen. `weights=False`: without `model.pretrained`, for a
-    model whose weights come from a checkpoint, with the head that the `switched` of the checkpoint tells.
+    """The seeded model on its device, frozen parts frozen, the same in every process. `weights=False`: without
+    `model.pretrained`, for a model whose weights come from a checkpoint, with the head that the `switched` of the
+    checkpoint tells.
     """
     model, head, pooling = config.model, config.head, build_pooling(config, switched)
     rng.seed_all(config.run.seed)
-    classifier = create_model(
-        model.backbone,
-        head=pooling.name,
-        num_classes=num_classes,
-        dim=head.dim,
-        pretrained=model.pretrained if weights else False,
-        last_stride=model.last_stride,
-        in_chans=config.data.in_chans,
-        hidden=model.hidden,
-        dropout=model.dropout,
-        reduction=head.reduction,
-        **pooling.options,
-    )
+    with group.main_first() if weights and model.pretrained else nullcontext():  # it may be a download
+        classifier = create_model(
+            model.backbone,
+            head=pooling.name,
+            num_classes=num_classes,
+            dim=head.dim,
+            pretrained=model.pretrained if weights else False,
+            last_stride=model.last_stride,
+            in_chans=config.data.in_chans,
+            hidden=model.hidden,
+            dropout=model.dropout,
+            factors=model.factors,
+            reduction=head.reduction,
+            **pooling.options,
+        )
+    if group.world > 1 and config.run.sync_batch_norm:
+        synchronise(classifier, device)
     freeze(classifier, model.freeze)
     memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
     return classifier.to(device).to(memory_format=memory_format)

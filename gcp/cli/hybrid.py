@@ -63,6 +63,11 @@ class Probe:
 
     def __init__(self, config: Config, splits: Splits, device: torch.device):
         images = splits.val
+        if not len(images):
+            raise OptionError(
+                "hybrid.condition_below is measured on validation images, and data.val_fraction=0 holds none out. Set "
+                "hybrid.at, or a data.val_fraction above 0."
+            )
         self.count = count = min(PROBE, len(images))
         if not isinstance(images, StreamSet):
             images = images.subset([place * len(images) // count for place in range(count)])

@@ -7,11 +7,20 @@ import torch
 from gcp.cli import build
 from gcp.config import Config
 from gcp.data import Splits
+from gcp.engine.distributed import ALONE, Group
 from gcp.engine.state import TrainingState
 from gcp.engine.switch import describe_switch
+from gcp.errors import counted
 
 
-def introduction(config: Config, folder: Path, splits: Splits, state: TrainingState, timing: build.Timing) -> str:
+def introduction(
+    config: Config,
+    folder: Path,
+    splits: Splits,
+    state: TrainingState,
+    timing: build.Timing,
+    group: Group = ALONE,
+) -> str:
     """Folder, data, model, what is trained, batch and learning rates; a line or two each."""
     parameters = sum(p.numel() for p in state.model.parameters())
     return "\n".join(
@@ -21,7 +30,8 @@ def introduction(config: Config, folder: Path, splits: Splits, state: TrainingSt
             f"{len(splits.test)} test images, {len(splits.classes)} classes",
             f"           {splits.rule}",
             f"model      {config.model.backbone} + {config.head.name}, {parameters / 1e6:.2f} M parameters, "
-            f"on {next(state.model.parameters()).device}, {torch.get_num_threads()} threads",
+            f"on {next(state.model.parameters()).device}, {counted(torch.get_num_threads(), 'thread')}",
+            *_processes(config, group),
             *_trained(config, state),
             *_hybrid(config, state, timing),
             f"step       {timing.total} steps, {learning_rate(config)}",
@@ -39,6 +49,17 @@ def learning_rate(config: Config) -> str:
     parts = f" ({config.train.batch_size} x {config.train.accumulate} accumulated)"
     how = parts if images != config.train.batch_size else ""
     return f"learning rate {optim.lr:g}{scaled}{result} for {images} images a step{how}"
+
+
+def _processes(config: Config, group: Group) -> list[str]:
+    """Nothing for one."""
+    if group.world == 1:
+        return []
+    norm = "of all processes" if config.run.sync_batch_norm else "of each process alone"
+    return [
+        f"processes  {group.world}, with {config.train.batch_size / group.world:g} images of a batch each; batch-norm "
+        f"statistics {norm}"
+    ]
 
 
 def _trained(config: Config, state: TrainingState) -> list[str]:

@@ -6,39 +6,92 @@ several stages that is the stage that failed, and the stages after it have no fo
 """
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
-from gcp.cli import build, session, stages
-from gcp.config import Config, dump, from_dict
+from gcp.cli import build, processes, session, stages
+from gcp.cli.pretrained import check_pretrained
+from gcp.config import Config, dump, from_dict, load
+from gcp.engine import distributed
+from gcp.engine.distributed import ALONE, Group
 from gcp.engine.files import write_text
 from gcp.engine.folder import RunFolder, create_run_folder
-from gcp.errors import GCPError
+from gcp.errors import ConfigError, GCPError
 
 
-def start(config: Config) -> int:
+def start(config: Config, group: Group = ALONE) -> int:
     """Make the run folder and train. Returns the exit code."""
-    folder = create_run_folder(config.run.dir, config.run.name, build.run_stem(config))
+    check_pretrained(config)
+    _begin(config, group)
+    folder = RunFolder(group.broadcast(str(_make(config).path) if group.main else ""))
     config = from_dict(config.plain(), [f"run.name={json.dumps(folder.path.name)}"])
-    write_text(folder.config, dump(config))  # first of all: from here on the run can be resumed
-    folder.lock()
+    if group.main:
+        write_text(folder.config, dump(config))  # first of all: from here on the run can be resumed
+        folder.lock()
     try:
         try:
-            run = _build(config, folder)
+            run = _build(config, folder, group)
         except GCPError:
-            folder.discard()
+            if group.main:
+                folder.discard()
             raise
         return run.run()
     finally:
         folder.unlock()
 
 
-def resume(config: Config, folder: RunFolder) -> int:
+def resume(config: Config, folder: RunFolder, group: Group = ALONE) -> int:
     """Continue a run from its newest whole checkpoint, or from the beginning where it has none."""
-    folder.lock()
+    _begin(config, group)
+    if group.main:
+        folder.lock()
     try:
-        return _build(config, folder).go_on()
+        return _build(config, folder, group).go_on()
     finally:
         folder.unlock()
 
 
-def _build(config: Config, folder: RunFolder) -> session.Session | stages.StagedRun:
-    return stages.StagedRun(config, folder) if config.stages else session.Session(config, folder)
+def start_or_resume(config: Config, may_change: Callable[[str], bool], group: Group = ALONE) -> int:
+    """Continue the run of that name, or start it where there is none yet. `may_change`: of a key, whether a run that is
+    resumed takes it from `config`.
+
+    Raises:
+        ConfigError: the run was begun with other settings.
+        GCPError: no name.
+    """
+    if config.run.name is None:
+        raise GCPError("resume=auto continues a run by its name: add run.name=NAME")
+    _begin(config, group)
+    folder = RunFolder(Path(config.run.dir, config.run.name))
+    if not group.broadcast(folder.config.is_file()):
+        return start(config, group)
+    before, now = _flat(load(folder.config)), _flat(config)
+    changed = [key for key in before | now if before.get(key) != now.get(key) and not may_change(key)]
+    if changed:
+        faults = [f"{key}: got {now.get(key)!r}; the run has {before.get(key)!r}" for key in changed]
+        raise ConfigError(faults, f"the settings, with which {folder.path} cannot be continued")
+    return resume(config, folder, group)
+
+
+def _flat(config: Config) -> dict[str, object]:
+    sections = config.plain()
+    stages = {"stages": sections.pop("stages", None)}
+    return stages | {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
+
+
+def _begin(config: Config, group: Group) -> None:
+    if group.watchdog:
+        group.watchdog.patience = 60 * config.run.hang_minutes
+    distributed.start(group, build.build_device(config, group))
+
+
+def _make(config: Config) -> RunFolder:
+    return create_run_folder(config.run.dir, config.run.name, build.run_stem(config))
+
+
+def _build(config: Config, folder: RunFolder, group: Group) -> session.Session | stages.StagedRun:
+    if config.run.rank_logs and not group.main:
+        processes.log_to(Path(folder.path, f"rank-{group.rank}.log"))
+    if config.stages:
+        return stages.StagedRun(config, folder, group)
+    return session.Session(config, folder, group=group)

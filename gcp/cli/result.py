@@ -25,13 +25,18 @@ def score_run(
         score: () -> scores of the evaluated weights on the test split.
         adapt: (checkpoint) gives the model the head that the checkpoint was scored with.
 
+    Where nothing was held out, there are the final weights alone.
+
     Raises:
         CheckpointError: `best.pt` is missing or damaged.
     """
     progress = state.progress
     final = {**score(), "step": progress.step, "epoch": progress.epoch}
+    seconds = sum(row["seconds"] for row in progress.history)
     saved = checkpoint.load(folder.best)
     validation = saved["scores"]
+    if validation is None:
+        return {"test": {"final": final}, "selection": f"nothing is chosen. {rule}", "seconds": seconds}
     place = {key: validation[key] for key in ("step", "epoch")}
     if validation["step"] == progress.step:
         best = dict(final)
@@ -47,7 +52,7 @@ def score_run(
             "best": validation,
         },
         "selection": f"best is chosen on the validation split. {rule}",
-        "seconds": sum(row["seconds"] for row in progress.history),
+        "seconds": seconds,
     }
 
 
@@ -55,7 +60,8 @@ def format_result(result: dict, stage: int | None = None) -> str:
     """The table that is printed at the end, of a stage with its number."""
     title = "test split" if stage is None else f"test split, stage {stage}"
     test = result["test"]
-    rows = [("final weights", test["final"]), ("best on validation", test["best"])]
+    names = {"final": "final weights", "best": "best on validation"}
+    rows = [(names[key], scores) for key, scores in test.items()]
     shown = [(key, title) for key, title in METRICS if test["final"].get(key) is not None]
     lines = [f"{title:<20}" + "".join(f"{title:>10}" for _, title in shown) + f"{'epoch':>8}"]
     for name, scores in rows:

@@ -4,6 +4,7 @@ import json
 import logging
 import shlex
 import sys
+from functools import cached_property
 from pathlib import Path
 
 from gcp.cli import build
@@ -15,14 +16,17 @@ from gcp.cli.signals import StopSignal
 from gcp.config import Config, dump
 from gcp.data import AnyLoader, Splits
 from gcp.engine import checkpoint
+from gcp.engine.batch_norm import synchronised
+from gcp.engine.distributed import ALONE, Group
 from gcp.engine.environment import describe_environment
 from gcp.engine.evaluate import evaluate
 from gcp.engine.files import write_json, write_text
 from gcp.engine.folder import RunFolder
-from gcp.engine.log import RunLog
+from gcp.engine.log import RunLog, Silence
 from gcp.engine.state import TrainingState, load_weights
 from gcp.engine.switch import describe_switch
 from gcp.engine.train import Events, fit
+from gcp.engine.writer import Writer
 from gcp.errors import ConfigError, DataError
 from gcp.models import Classifier
 
@@ -43,19 +47,28 @@ class Session:
         weights: what to begin with where there is no checkpoint: True for `model.pretrained`, the last.pt of another
             run for its final weights, False for neither.
         stage: its number where it is a stage of a longer run.
+        group: the processes of the run, each of which has a Session; rank 0 writes.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, weights: bool | Path = True, stage: int | None = None):
-        self.config, self.folder, self.stage, self.stop_code = config, folder, stage, 0
-        self.device = build.build_device(config)
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        weights: bool | Path = True,
+        stage: int | None = None,
+        group: Group = ALONE,
+    ):
+        self.config, self.folder, self.stage, self.group, self.stop_code = config, folder, stage, group, 0
+        self.writer = Writer()
+        self.device = build.build_device(config, group)
         self.splits: Splits = build.build_splits(config)
-        self.loader: AnyLoader = build.build_train_loader(config, self.splits, self.device)
+        self.loader: AnyLoader = build.build_train_loader(config, self.splits, self.device, group)
         self.timing = build.build_timing(config, self.loader)
         self.switch, self._pooling = build_switch(config, self.timing.switch_at), build_pooling(config)
         self.probe = Probe(config, self.splits, self.device) if config.hybrid.condition_below else None
         if checkpoint.candidates(folder.path):
             weights = False
-        model = build.build_model(config, len(self.splits.classes), self.device, weights=weights is True)
+        model = build.build_model(config, len(self.splits.classes), self.device, weights is True, group=group)
         build.check_map(model, build.image_size(config))
         if isinstance(weights, Path):
             self._take_over(model, weights)
@@ -111,7 +124,8 @@ class Session:
             print(f"continuing {self.folder.path} at step {progress.step}, epoch {progress.epoch + 1}")
         elif self.folder.config.is_file():
             print(f"{self.folder.path} has no checkpoint yet: starting from the beginning")
-        write_text(self.folder.config, dump(self.config))
+        if self.group.main:
+            write_text(self.folder.config, dump(self.config))
         return self.run()
 
     def run(self) -> int:
@@ -124,18 +138,11 @@ class Session:
             raise
 
     def _run(self) -> int:
-        write_json(self.folder.environment, describe_environment(self.device))
-        print(introduction(self.config, self.folder.path, self.splits, self.state, self.timing))
+        if self.group.main:
+            write_json(self.folder.environment, describe_environment(self.device, self.group.world))
+        print(introduction(self.config, self.folder.path, self.splits, self.state, self.timing, self.group))
         sys.stdout.flush()
-        loader = build.build_score_loader(self.config, self.splits, "val", self.device)
-        journal = RunLog(
-            self.folder.path,
-            self.config.train.epochs,
-            self.timing.total,
-            self.state.progress,
-            advice=self.loader.advice,
-            further=[name for name, used in (("head", self.switch), ("condition", self.probe)) if used],
-        )
+        journal = self._journal()
         with StopSignal() as stop:
             try:
                 complete = fit(
@@ -145,23 +152,39 @@ class Session:
                     self.timing.factor,
                     self.config.train.epochs,
                     self.device,
-                    self._events(loader, journal, stop),
+                    self._events(journal, stop),
                     compile=self.config.run.compile,
+                    group=self.group,
                 )
             finally:
                 journal.close()
+                self.writer.wait()
                 self._draw()
             if not complete:
                 print(f"stopped at step {self.state.progress.step}. Continue with\n  {resume_command(self.folder)}")
                 return stop.exit_code
-            self.stop_code = stop.exit_code if stop() else 0  # asked for during the last step, which ends the run
+            # Asked for during the last step, which ends the run.
+            self.stop_code = stop.exit_code if self.group.any(stop()) else 0
         self._finish()
         return 0
 
-    def _events(self, loader: AnyLoader, journal: RunLog, stop: StopSignal) -> Events:
+    def _journal(self) -> RunLog | Silence:
+        if not self.group.main:
+            return Silence()
+        return RunLog(
+            self.folder.path,
+            self.config.train.epochs,
+            self.timing.total,
+            self.state.progress,
+            advice=self.loader.advice,
+            further=[name for name, used in (("head", self.switch), ("condition", self.probe)) if used],
+        )
+
+    def _events(self, journal: RunLog | Silence, stop: StopSignal) -> Events:
+        held_out = self._score_loader("val") if len(self.splits.val) else None
         return Events(
             begin=lambda: self._switch_head(journal),
-            validate=lambda: self.score(loader),
+            validate=lambda: None if held_out is None else self.score(held_out),
             improved=self._save_best,
             columns=self._columns,
             epoch=journal.epoch,
@@ -173,10 +196,15 @@ class Session:
             save_seconds=self.timing.save_seconds,
         )
 
+    def _score_loader(self, split: str) -> AnyLoader:
+        return build.build_score_loader(self.config, self.splits, split, self.device, self.group)
+
     def score(self, loader: AnyLoader) -> dict:
         """Scores of the weights that count on a loader."""
-        run = self.config.run
-        scores = evaluate(self.state.evaluated, loader, self.device, run.amp, run.channels_last)
+        run, model = self.config.run, self.state.evaluated
+        if not synchronised(model):  # each process has its own statistics; those of rank 0 are saved
+            self.group.share(model.buffers())
+        scores = evaluate(model, loader, self.device, run.amp, run.channels_last, self.group)
         return scores.as_dict() | {"head": self._pooling.name}
 
     def _adapt(self, saved: dict) -> None:
@@ -185,7 +213,7 @@ class Session:
             self._pooling = build_pooling(self.config, saved.get("switched"))
             self._pooling.put_into(self.state.evaluated)
 
-    def _switch_head(self, journal: RunLog) -> None:
+    def _switch_head(self, journal: RunLog | Silence) -> None:
         if self.switch and (record := self.switch.make(self.state)):
             self._pooling = self.switch.after
             journal.switch(record, describe_switch(record))
@@ -194,27 +222,38 @@ class Session:
         """What the table has to say of the switch: the condition number of the trained weights, and the head."""
         if self.switch is None:
             return {}
-        condition = {"condition": self.probe(self.state.model)} if self.probe else {}
-        return condition | {"head": self._pooling.name}
+        row: dict = {"head": self._pooling.name}
+        if self.probe:
+            # Measured once, so that all processes decide on the same number.
+            measured = self.probe(self.state.model) if self.group.main else None
+            row = {"condition": self.group.broadcast(measured)} | row
+        return row
+
+    @cached_property
+    def _images(self) -> dict:
+        return self.splits.fingerprint()  # a second for a million files
 
     def _about(self) -> dict:
         return {
             "config": self.config.plain(),
             "classes": list(self.splits.classes),
-            "images": self.splits.fingerprint(),
+            "images": self._images,
             "switched": self.state.progress.switched,
         }
 
     def _save_last(self) -> None:
-        checkpoint.save(self.folder.last, self.state.state_dict() | self._about(), self.config.checkpoint.keep)
+        if self.group.main:
+            state = self.state.state_dict() | self._about()
+            self.writer.submit(self.folder.last, state, self.config.checkpoint.keep)
 
     def _save_best(self, scores: dict) -> None:
-        weights = {"model": self.state.evaluated.state_dict(), "scores": self.state.progress.best}
-        checkpoint.save(self.folder.best, weights | self._about())
+        if self.group.main:
+            weights = {"model": self.state.evaluated.state_dict(), "scores": self.state.progress.best}
+            self.writer.submit(self.folder.best, weights | self._about())
 
     def _draw(self) -> None:
         """A picture that cannot be written must not hide what ended the run, nor cost its result."""
-        if self.folder.metrics.is_file():
+        if self.group.main and self.folder.metrics.is_file():
             from gcp.analysis.curves import draw_curves
 
             try:
@@ -223,7 +262,13 @@ class Session:
                 log.warning("cannot write %s: %s", self.folder.curves, error)
 
     def _finish(self) -> None:
-        loader = build.build_score_loader(self.config, self.splits, "test", self.device)
+        if not len(self.splits.val):  # nothing was held out to choose by
+            self._save_best({})
+            self.writer.wait()
+        self.group.wait()  # until rank 0 has written best.pt, which all read
+        loader = self._score_loader("test")
         result = score_run(self.state, self.folder, self.splits.rule, lambda: self.score(loader), self._adapt)
-        write_json(self.folder.result, result)
+        if self.group.main:
+            write_json(self.folder.result, result)
+        self.group.wait()  # the next stage begins with what is written now
         print(f"{format_result(result, self.stage)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")

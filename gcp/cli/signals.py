@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM during training: finish the step, write a checkpoint, end."""
+"""Ctrl-C, SIGTERM and SIGUSR1 during training: finish the step, write a checkpoint, end.
+
+Schedulers send SIGTERM or SIGUSR1 before they take a machine away. A second signal ends the run at once.
+"""
 
 import os
 import signal
@@ -7,10 +10,11 @@ from contextlib import suppress
 from types import FrameType
 
 STDERR = 2
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
 
 class StopSignal:
-    """Context manager; calling it tells whether a stop was asked for. A second Ctrl-C ends at once."""
+    """Context manager; calling it tells whether a stop was asked for."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -22,12 +26,12 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as shells report it."""
-        return 128 + (self.number or 0)
+        """128 + the signal's number, as shells report it; that of SIGTERM where another process was asked."""
+        return 128 + (self.number or signal.SIGTERM)
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be caught
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -41,6 +45,8 @@ class StopSignal:
                 os._exit(0)
             return
         if self.number is not None:
+            if number != self.number and "TORCHELASTIC_RUN_ID" in os.environ:
+                return  # torchrun passes on in its own words what the terminal has told every process already
             raise KeyboardInterrupt
         self.number = number
         with suppress(OSError):  # stderr is closed; not through sys.stderr, which may be in the middle of a write

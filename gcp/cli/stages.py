@@ -8,6 +8,7 @@ import json
 from gcp.cli.session import Session, resume_command
 from gcp.config import Config, dump, from_dict, load, stage_configs
 from gcp.engine import checkpoint
+from gcp.engine.distributed import ALONE, Group
 from gcp.engine.files import write_json, write_text
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import load_weights
@@ -23,8 +24,8 @@ class StagedRun:
         GCPError: a stage cannot be built; with several faults, all of them.
     """
 
-    def __init__(self, config: Config, folder: RunFolder):
-        self.config, self.folder = config, folder
+    def __init__(self, config: Config, folder: RunFolder, group: Group = ALONE):
+        self.config, self.folder, self.group = config, folder, group
         self.configs = [_placed(stage, folder, number) for number, stage in enumerate(stage_configs(config), 1)]
         begun = [n for n in range(1, len(self.configs) + 1) if checkpoint.candidates(folder.stage(n).path)]
         self.number = max(begun, default=1)
@@ -37,12 +38,14 @@ class StagedRun:
 
     def run(self) -> int:
         """Every stage that is left, then the result of them all. Returns the exit code."""
-        write_text(self.folder.config, dump(self.config))
+        if self.group.main:
+            write_text(self.folder.config, dump(self.config))
         while self.number <= len(self.configs):
             if code := self._stage(self.number):
                 return code
             self.number += 1
-        write_json(self.folder.result, self._result())
+        if self.group.main:
+            write_json(self.folder.result, self._result())
         print(f"result     {self.folder.result}")
         return 0
 
@@ -59,7 +62,7 @@ class StagedRun:
 
     def _session(self, number: int) -> Session:
         weights = self.folder.stage(number - 1).last if number > 1 else True
-        return Session(self.configs[number - 1], self.folder.stage(number), weights, number)
+        return Session(self.configs[number - 1], self.folder.stage(number), weights, number, self.group)
 
     def _build(self) -> Session:
         """The session of the present stage, after building every later one for its faults alone."""
@@ -70,7 +73,7 @@ class StagedRun:
                 if number == self.number:
                     present = self._session(number)
                     continue
-                later = Session(self.configs[number - 1], self.folder.stage(number), weights=False)
+                later = Session(self.configs[number - 1], self.folder.stage(number), weights=False, group=self.group)
                 if present:
                     load_weights(later.state.model, present.state.model.state_dict(), f"stage {self.number}")
             except GCPError as error:

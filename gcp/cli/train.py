@@ -1,12 +1,17 @@
 """`python train.py --config FILE [key=value ...]` and `python train.py resume=RUN [key=value ...]`."""
 
 import logging
+import os
 import re
+from typing import TYPE_CHECKING
 
 from gcp.cli import help
 from gcp.cli.arguments import Arguments, parse
 from gcp.cli.main import run
 from gcp.errors import ConfigError, GCPError
+
+if TYPE_CHECKING:
+    from gcp.engine.distributed import Group
 
 FLAGS = {"--config": (1, 1), **help.FLAGS}
 
@@ -15,21 +20,26 @@ Train a classifier.
 
   python train.py --config FILE [key=value ...]   new run, settings of the file changed by key=value
   python train.py resume=RUN [key=value ...]      continue a run folder (or its name under runs/) where it stopped
+  python train.py --config FILE run.name=NAME resume=auto [key=value ...]
+                                                  continue that run, or begin it: for schedulers and torchrun
+  torchrun --nproc-per-node=N train.py ...        in N processes, one per GPU, with the same result
   python train.py {help.LIST}
   python train.py --help
 
 Example:
   python train.py --config configs/digits/resnet.yaml head.name=newton_schulz train.epochs=5
 
-With resume only these may change: train.epochs, run.device, run.threads, data.workers, data.root, evaluate.*,
-checkpoint.*; everything else is that of the run. A run of several stages goes on with the stage that it is in; the
-keys of a stage are given as stages.N.train.epochs=20, N from 1.
+With resume only these may change: train.epochs, run.device, run.threads, run.hang_minutes, run.rank_logs, data.workers,
+data.root, evaluate.*, checkpoint.*; everything else is that of the run; the number of processes is free. A run of
+several stages goes on with the stage that it is in; keys of a stage are given as stages.N.train.epochs=20, N from 1.
 """
 
 RESUMABLE = (
     "train.epochs",
     "run.device",
     "run.threads",
+    "run.hang_minutes",
+    "run.rank_logs",
     "data.workers",
     "data.root",
     "evaluate.",
@@ -44,13 +54,16 @@ def main(argv: list[str]) -> int:
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run = arguments.take("resume")
-    if run is not None:
-        return _resume(run, arguments)
-    return _start(arguments)
+    from gcp.cli.processes import joined
+
+    with joined() as group:
+        run = arguments.take("resume")
+        if run is None or run == "auto":
+            return _start(arguments, run == "auto", group)
+        return _resume(run, arguments, group)
 
 
-def _start(arguments: Arguments) -> int:
+def _start(arguments: Arguments, continues: bool, group: "Group") -> int:
     path = arguments.value("--config")
     if path is None:
         raise GCPError(
@@ -58,17 +71,19 @@ def _start(arguments: Arguments) -> int:
             "  python train.py --config configs/digits/resnet.yaml\n"
             "or resume=RUN to continue a run; --help shows every setting."
         )
-    from gcp.cli.pretrained import check_pretrained
+    if not continues and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        raise GCPError("torchrun restarts the run, which would begin anew: add run.name=NAME resume=auto")
     from gcp.config import load
 
     config = load(path, arguments.overrides)
-    check_pretrained(config)
-    from gcp.cli.launch import start
+    from gcp.cli import launch
 
-    return start(config)
+    if continues:
+        return launch.start_or_resume(config, lambda key: within(key, RESUMABLE), group)
+    return launch.start(config, group)
 
 
-def _resume(run: str, arguments: Arguments) -> int:
+def _resume(run: str, arguments: Arguments, group: "Group") -> int:
     if "--config" in arguments.flags:
         raise GCPError("resume takes the configuration from the run's folder; leave --config out")
     check_overrides(arguments.overrides, RESUMABLE, "a run that is resumed")
@@ -79,7 +94,7 @@ def _resume(run: str, arguments: Arguments) -> int:
     config = load(folder.config, arguments.overrides)
     from gcp.cli.launch import resume
 
-    return resume(config, folder)
+    return resume(config, folder, group)
 
 
 def check_overrides(overrides: list[str], allowed: tuple[str, ...], what: str) -> None:
@@ -88,17 +103,15 @@ def check_overrides(overrides: list[str], allowed: tuple[str, ...], what: str) -
     """
     keys = [word.partition("=")[0] for word in overrides]
     listed = ", ".join(f"{key}*" if key.endswith(".") else key for key in allowed)
-    faults = [
-        f"{key}: cannot change in {what}; allowed: {listed}"
-        for key in keys
-        if not any(_within(re.sub(r"^stages\.\d+\.", "", key), place) for place in allowed)
-    ]
+    faults = [f"{key}: cannot change in {what}; allowed: {listed}" for key in keys if not within(key, allowed)]
     if faults:
         raise ConfigError(faults, "the command line")
 
 
-def _within(key: str, place: str) -> bool:
-    return key.startswith(place) if place.endswith(".") else key == place
+def within(key: str, places: tuple[str, ...]) -> bool:
+    """Whether a key, perhaps of a stage, is one of `places`, or begins with one that ends in a dot."""
+    key = re.sub(r"^stages\.\d+\.", "", key)
+    return any(key.startswith(place) if place.endswith(".") else key == place for place in places)
 
 
 def entry() -> int:

@@ -79,6 +79,16 @@ class Run(Section):
     compile: bool = Field(default=False, description="torch.compile the model")
     channels_last: bool = Field(default=False, description="channels-last memory, faster for convolutions on a GPU")
     threads: Count | None = Field(default=None, description="CPU threads of torch; null: torch's own choice")
+    sync_batch_norm: bool = Field(
+        default=True,
+        description="with several processes: batch-norm statistics of the whole batch, as in one process",
+    )
+    hang_minutes: Positive = Field(
+        default=10.0, description="with several processes: stop all when no step is made for so long"
+    )
+    rank_logs: bool = Field(
+        default=False, description="with several processes: a log of each, rank-N.log in the run folder"
+    )
 
 
 class Data(Section):
@@ -86,7 +96,7 @@ class Data(Section):
 
     name: Text = Field(default="digits", description="data set, see --list datasets")
     root: Text | None = Field(
-        default=None, description="folder of the data set on disk; null for digits, which has none"
+        default=None, description="folder of the data set on disk, or the one above; null for digits, which has none"
     )
     image_size: Count | Literal["auto"] = Field(
         default="auto",
@@ -96,14 +106,18 @@ class Data(Section):
     per_class: Count | None = Field(
         default=None, description="few-shot: that many training images of each class; null: all of them"
     )
-    val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.1, description="part of the training images held out for validation, stratified by class"
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1,
+        description="part of the training images held out for validation, stratified by class; 0: none, and the final "
+        "weights are the result",
     )
     split_seed: Annotated[int, Field(ge=0)] = Field(
         default=0, description="seed of the held-out part and of the few-shot choice, apart from run.seed"
     )
     transform: Text = Field(
-        default="default", description="image transform; default: the data set's own; none: no augmentation"
+        default="default",
+        description="image transform, see --list transforms; default: the data set's own; none: that without "
+        "augmentation",
     )
     partial: bool = Field(
         default=False,
@@ -122,7 +136,8 @@ class Model(Section):
     backbone: Text = Field(default="resnet18", description="any timm or torchvision name, see --list backbones")
     pretrained: bool | Text = Field(
         default=False,
-        description="true: the published weights (a download); a path: a checkpoint file; false: none",
+        description="weights to start from; true: the published ones (a download); a path: a run folder or a "
+        "checkpoint file of any known layout; the name of weights of timm, such as resnet50.a1_in1k; false: none",
     )
     last_stride: Literal[1, 2] | None = Field(
         default=None,
@@ -139,6 +154,11 @@ class Model(Section):
         "backbone's published classifier",
     )
     dropout: Below1 | None = Field(default=None, description="dropout in the classifier; null: as published")
+    factors: Names = Field(
+        default=(),
+        description="layers that are products of thinner ones, such as classifier=200, as scripts/compress.py writes "
+        "them",
+    )
 
 
 class Head(Options):
@@ -225,7 +245,7 @@ class Train(Section):
     """The length of the run and what a step sees."""
 
     epochs: Count = Field(default=10, description="passes over the training split")
-    batch_size: Count = Field(default=64, description="images of one forward pass")
+    batch_size: Count = Field(default=64, description="images of one forward pass, of all processes together")
     accumulate: Count = Field(default=1, description="batches of one optimizer step")
     label_smoothing: Below1 = Field(default=0.0, description="weight of the uniform distribution in the target")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -238,9 +258,14 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """Scoring on the validation split during training."""
+    """Scoring on the validation split during training, and on the test split at its end."""
 
     batch_size: Count = Field(default=256, description="images of one forward pass")
+    crops: Literal["one", "mirror", "ten"] = Field(
+        default="one",
+        description="views of a test image whose logits are averaged: one; mirror: it and its mirror image; ten: four "
+        "corners, the centre, and their mirrors; on the validation split always one",
+    )
     every: Interval = Field(default=Duration(1), description="how often the validation split is scored")
 
 

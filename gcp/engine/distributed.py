@@ -6,7 +6,10 @@
 A run of one process is a group of one, in which both do nothing: the training loop has no second path.
 """
 
+import json
 import os
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +25,7 @@ from gcp.errors import OptionError
 
 T = TypeVar("T")
 
+ARRIVAL = timedelta(minutes=10)
 # A process that never arrives is the business of the watchdog, which names it; this limit only has to be longer.
 PATIENCE = timedelta(hours=12)
 
@@ -30,12 +34,13 @@ PATIENCE = timedelta(hours=12)
 class Group:
     """This process among those of the run: `rank` of `world`, `local_rank` on its machine.
 
-    Every method but `beat` is a meeting: all processes have to come to it.
+    Every method but `beat` and `arrive` is a meeting: all processes have to come to it.
     """
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
+    store: dist.Store | None = field(default=None, compare=False)
     watchdog: Watchdog | None = field(default=None, compare=False)
 
     @property
@@ -48,11 +53,20 @@ class Group:
         if self.watchdog:
             self.watchdog.beat()
 
+    def arrive(self) -> None:
+        """Called where others may be waited for without a word, as in the exchange of gradients."""
+        if self.watchdog:
+            self.watchdog.arrive()
+
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over the processes, in place; the same bits on each."""
         if self._meets():
             dist.all_reduce(tensor)
         return tensor
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true in one of the processes."""
+        return bool(self.sum(torch.tensor(float(flag))))
 
     def broadcast(self, value: T) -> T:
         """`value` of rank 0: plain Python, small."""
@@ -66,7 +80,7 @@ class Group:
         """Overwrite `tensors` by those of rank 0."""
         if self._meets():
             for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+                dist.broadcast(tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor, src=0)
 
     def wait(self) -> None:
         """Go on when all are here."""
@@ -87,8 +101,7 @@ class Group:
             self.watchdog.expect_end()
 
     def _meets(self) -> bool:
-        if self.watchdog:
-            self.watchdog.arrive()
+        self.arrive()
         return self.world > 1
 
 
@@ -120,16 +133,49 @@ def _number(name: str, default: int | None = None) -> int:
 
 
 def connect(group: Group) -> dist.Store | None:
-    """The store through which the processes know of each other, before any device is chosen; None for one."""
+    """The store through which the processes know of each other, before any device is chosen; None for one.
+
+    Raises:
+        OptionError: some of them have not come within ten minutes.
+    """
     if group.world == 1:
         return None
-    store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(minutes=10)))
-    return store
+    store, _, _ = next(dist.rendezvous("env://", timeout=ARRIVAL))
+    return dist.PrefixStore(_fresh_name(group, store), store)
 
 
-def start(group: Group, store: dist.Store | None, device: torch.device) -> None:
-    """Let the processes of `group` exchange tensors: by NCCL between GPUs, by gloo between CPUs."""
-    if store is None:
+def _fresh_name(group: Group, store: dist.Store) -> str:
+    """A name that all processes of this start know and no earlier one has used.
+
+    A launcher that restarts a run may keep its store, with everything in it. Each process therefore says a number that
+    is new; rank 0 repeats those that it has heard beside the name, and who finds its own there may believe the name.
+    """
+    own, end = uuid.uuid4().hex, time.monotonic() + ARRIVAL.total_seconds()
+    store.set(f"hello/{group.rank}", own)
+    while time.monotonic() < end:
+        if group.main:
+            heard = [store.get(key).decode() if store.check([key]) else "" for key in _keys("hello", group)]
+            store.set("welcome", json.dumps([own, *heard]))
+            lost = [key for key in _keys(f"{own}/here", group)[1:] if not store.check([key])]
+            if not lost:
+                return own
+        elif store.check(["welcome"]):
+            name, *heard = json.loads(store.get("welcome"))
+            if heard[group.rank : group.rank + 1] == [own]:
+                store.set(f"{name}/here/{group.rank}", "")
+                return name
+        time.sleep(0.02)
+    absent = ", ".join(key.rpartition("/")[2] for key in lost) if group.main else "0"
+    raise OptionError(f"rank {absent} of {group.world} has not come within {ARRIVAL}. Are all machines started?")
+
+
+def _keys(name: str, group: Group) -> list[str]:
+    return [f"{name}/{rank}" for rank in range(group.world)]
+
+
+def start(group: Group, device: torch.device) -> None:
+    """Let the processes of a connected `group` exchange tensors: by NCCL between GPUs, by gloo between CPUs."""
+    if group.store is None or dist.is_initialized():
         return
     options: dict[str, Any] = {}
     backend = "gloo"
@@ -138,7 +184,7 @@ def start(group: Group, store: dist.Store | None, device: torch.device) -> None:
         backend, options["device_id"] = "cpu:gloo,cuda:nccl", device
     dist.init_process_group(
         backend,
-        store=dist.PrefixStore("tensors", store),
+        store=dist.PrefixStore("tensors", group.store),
         rank=group.rank,
         world_size=group.world,
         timeout=PATIENCE,
@@ -146,7 +192,8 @@ def start(group: Group, store: dist.Store | None, device: torch.device) -> None:
     )
 
 
-def stop() -> None:
+def leave() -> None:
     """End the exchange at the end of a run."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()

@@ -12,7 +12,7 @@ import torch
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pydantic", "tensorboard")
 
 
-def describe_environment(device: torch.device) -> dict:
+def describe_environment(device: torch.device, processes: int = 1) -> dict:
     """Versions, processor, threads, device, commit of the source and the command line, as plain values."""
     cuda = device.type == "cuda"
     return {
@@ -25,6 +25,7 @@ def describe_environment(device: torch.device) -> dict:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "commit": _commit(),
         "command": [sys.executable, *sys.argv],
     }

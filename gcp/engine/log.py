@@ -120,3 +120,19 @@ class RunLog:
         """Remove the bar and finish the event file."""
         self._bar.close()
         self._board.close()
+
+
+class Silence:
+    """In the place of a RunLog in the processes that do not write."""
+
+    def switch(self, record: dict, text: str) -> None:
+        """Nothing."""
+
+    def step(self, progress: Progress, rates: dict[str, float], sums: Tensor) -> None:
+        """Nothing."""
+
+    def epoch(self, row: dict) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -9,9 +9,11 @@ uninterrupted run bit for bit: the loader's order and augmentation, the mixing o
 are functions of the place in the run, and everything else is in the `TrainingState`.
 """
 
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -124,12 +126,14 @@ def fit(
 
 def _distributed(model: nn.Module, device: torch.device) -> nn.Module:
     """The model with gradients averaged over the processes; batch-norm statistics of rank 0 where each has its own."""
-    return DistributedDataParallel(
-        model,
-        device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=not synchronised(model),
-        gradient_as_bucket_view=True,  # no second copy of the gradients
-    )
+    known = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
+    options: dict[str, Any] = {
+        "device_ids": [device] if device.type == "cuda" else None,
+        "gradient_as_bucket_view": True,  # no second copy of the gradients
+        buffers: not synchronised(model),
+    }
+    return DistributedDataParallel(model, **options)
 
 
 def train_epoch(
@@ -152,6 +156,7 @@ def train_epoch(
     started = time.perf_counter() - progress.seconds
     window = wait.next(stream)
     while window:
+        group.arrive()
         events.begin()
         set_learning_rates(state.optimizer, factor(progress.step))
         rng.seed_step(recipe.seed, progress.step, group.rank)

@@ -41,6 +41,12 @@ class Answer(NamedTuple):
     err: str
 
 
+@pytest.fixture(scope="session")
+def small_text():
+    """The configuration of the small run."""
+    return SMALL
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """The folder of the test as the working folder, with `small.yaml` in it."""
@@ -150,11 +156,18 @@ class Zygote:
 
     def train(self, folder: Path, *words: str, moment: str | None = None) -> Answer:
         """Run train.py's command in a new process; the exit code is -9 where it was killed."""
-        order = {"folder": str(folder), "words": words, "moment": moment}
+        (code,), out, err = self.together(1, folder, *words, moment=moment)
+        return Answer(code, out, err)
+
+    def together(
+        self, world: int, folder: Path, *words: str, moment: str | None = None, rank: int | None = None
+    ) -> tuple[list[int], str, str]:
+        """The same in several processes, of which that of `rank`, or all, meet the moment: exit codes, out, err."""
+        order = {"folder": str(folder), "words": words, "moment": moment, "world": world, "rank": rank}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
-        code = int(self.process.stdout.readline())
-        return Answer(code, (folder / "out").read_text(), (folder / "err").read_text())
+        codes = json.loads(self.process.stdout.readline())
+        return codes, (folder / "out").read_text(), (folder / "err").read_text()
 
 
 @pytest.fixture(scope="session")

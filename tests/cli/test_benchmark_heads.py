@@ -69,6 +69,15 @@ def test_table_fits_its_width(capsys):
     assert "batch 2, d 8, map 3x3" in text and "average*" in text and "peak x" in text
 
 
+def test_plot(tmp_path):
+    from PIL import Image
+
+    target = tmp_path / "times.png"
+    assert run(main, ["--heads", "average", "polar_express", *TINY, "--products", "tf32", "--plot", str(target)]) == 0
+    with Image.open(target) as image:
+        assert image.format == "PNG" and min(image.size) > 200
+
+
 def test_default_heads_take_a_root(tmp_path):
     from gcp.analysis.benchmark import root_heads
 
@@ -94,7 +103,10 @@ def test_arguments_that_a_head_does_not_take_are_left_out():
         (["--baselin"], r"unknown flag '--baselin'. Did you mean '--baseline'"),
         (["svd_pade"], r"heads are given as --heads svd_pade"),
         (["--repeats", "2", "batch=4"], r"takes flags only"),
-        (["--json", "/no/such/folder/x.json"], r"not a file in a folder that exists"),
+        (["--json", "/no/such/folder/x.json"], r"--json .*: not a file in a folder that exists"),
+        (["--plot", "/no/such/folder/x.png"], r"--plot .*: not a file in a folder that exists"),
+        (["--eigensolver", "magma"], r"unknown eigensolver 'magma'"),
+        (["--products", "tf23"], r"unknown products 'tf23'. Did you mean 'tf32'"),
     ],
 )
 def test_faults_are_one_line(words, message, capsys):

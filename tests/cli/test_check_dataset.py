@@ -59,7 +59,7 @@ def test_the_report(tree, check):
     assert "classes     3 (published: 196)" in out
     assert re.search(r"train +12 +8,144 +4 AM General Hummer SUV 2000 +4 AM General", out)
     assert "validation  held out of train class by class, 3 images at data.val_fraction=0.1" in out
-    assert "3 faults:\n  3 classes, published: 196;" in out and "test has 6 images, published: 8041" in out
+    assert "3 faults:\n  3 classes, published: 196;" in out and "test has 6 images, published: 8,041" in out
 
 
 def test_smallest_and_largest_class(tree, check):
@@ -93,8 +93,8 @@ def test_all_faults_in_one_run(tree, check):
     shutil.copy(place / "cars_train/00003.jpg", place / "cars_test/00005.jpg")
     code, out, err = check("cars", root, "--verify", "--sheet", "--json", "found.json")
     assert (code, err) == (2, "")
-    assert "train has 12 images, published: 8144" in out
-    assert f"1 of the 12 files of train are missing, the first: {place}/cars_train/00002.jpg" in out
+    assert "train has 12 images, published: 8,144" in out
+    assert f"1 of 12 files of train missing, the first: {place}/cars_train/00002.jpg" in out
     assert f"{place}/cars_train/00003.jpg (train) = {place}/cars_test/00005.jpg (test)" in out
     assert "1 image in two splits, of 18 compared byte for byte" in out
     assert f"{place}/cars_train/00007.jpg: UnidentifiedImageError" in out
@@ -115,7 +115,7 @@ def test_ten_are_shown_and_all_are_written(tree, check):
     code, out, _ = check("folder", root, "--verify", "--json", "found.json")
     assert code == 2
     shown = out.partition("14 images cannot be decoded; the first:\n")[2]
-    assert shown.count("no image") + shown.count("UnidentifiedImageError") == 10
+    assert shown.count("UnidentifiedImageError") == 10
     assert len(json.loads(Path("found.json").read_text())["verified"]["unreadable"]) == 14
 
 
@@ -230,16 +230,18 @@ def test_names_that_the_terminal_cannot_show(tree, tmp_path):
 def test_a_signal_ends_all_processes(tree, tmp_path, number):
     root = tree("folder", classes=2, per_class=4)["root"]
     (folder, _) = (root / "train").iterdir()
-    one = next(folder.glob("*.jpg"))
-    for copy in range(10_000):
-        os.link(one, folder / f"more{copy}.jpg")
+    Image.new("RGB", (800, 800)).save(tmp_path / "large.jpg")  # all of them take two processes a second or more
+    for copy in range(800):
+        os.link(tmp_path / "large.jpg", folder / f"more{copy}.jpg")
     words = [sys.executable, SCRIPT, "folder", root, "--verify"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path, start_new_session=True) as process:
+    options = {"stdout": pipe, "stderr": pipe, "text": True, "cwd": tmp_path, "start_new_session": True}
+    cores = sorted(os.sched_getaffinity(0))[:2]  # with more of them it could be done before the signal comes
+    with subprocess.Popen(words, preexec_fn=lambda: os.sched_setaffinity(0, cores), **options) as process:
         for line in process.stdout:
             if line.startswith("  shared"):  # decoding comes next
                 break
-        time.sleep(0.5)
+        time.sleep(0.3)
         # Ctrl-C goes to every process of the terminal, the others to the first one.
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
         error = process.stderr.read()

@@ -230,3 +230,9 @@ def test_images_of_the_condition_number():
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
     chosen, _ = splits.val.read([0, 2, 4, 6], None)  # of 143 every 2.2th: 0, 2, 4, 6, 8, 11, ...
     assert torch.equal(first[0][:4], splits.val.normalize(chosen))
+
+
+def test_the_condition_number_needs_validation_images(train, here):
+    (here / "hybrid.yaml").write_text(SMALL)
+    answer = train("--config", "hybrid.yaml", *SWITCH, "hybrid.condition_below=1e3", "data.val_fraction=0")
+    assert answer.code == 2 and "is measured on validation images, and data.val_fraction=0 holds none out" in answer.err

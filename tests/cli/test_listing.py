@@ -4,12 +4,19 @@ import pytest
 
 from gcp.cli.listing import KINDS, listing
 from gcp.data import list_datasets
+from gcp.data.transforms import TRANSFORMS
 from gcp.errors import GCPError, UnknownNameError
 from gcp.gradients import RULES
 from gcp.heads import list_heads
 from gcp.models import list_backbones
 
-NAMES = {"heads": list_heads, "rules": RULES.list, "backbones": list_backbones, "datasets": list_datasets}
+NAMES = {
+    "heads": list_heads,
+    "rules": RULES.list,
+    "backbones": list_backbones,
+    "datasets": list_datasets,
+    "transforms": TRANSFORMS.list,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -251,3 +251,14 @@ def test_an_image_that_is_gone(folder_run, train, image_folder, refused, at_upda
     assert "last.pt was trained on other images: train (" in text and "Put the files back" in text
     path.write_bytes(whole)
     assert train("resume=x").code == 0
+
+
+def test_without_validation_the_final_weights_are_the_result(small, train, evaluate, here):
+    answer = small("run.name=x", "data.val_fraction=0", "train.epochs=2")
+    assert answer.code == 0 and "0 validation" in answer.out and "best on validation" not in answer.out
+    result = json.loads((here / "runs/x/result.json").read_text())
+    assert list(result["test"]) == ["final"] and "validation" not in result
+    last, best = (torch.load(here / f"runs/x/{name}.pt", weights_only=True) for name in ("last", "best"))
+    assert all(torch.equal(best["model"][key], last["ema"][key]) for key in last["ema"])
+    assert train("resume=x").out.startswith("runs/x is finished.")
+    assert evaluate("--checkpoint", "x", "split=val").code == 2

@@ -45,7 +45,7 @@ def test_outside_the_main_thread_nothing_is_caught():
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert codes == [(False, 128)]
+    assert codes == [(False, 143)]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 7), (signal.SIGTERM, 0)])

@@ -3,8 +3,10 @@
 In place of Python there is a script that prints the words that it is given.
 """
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,9 @@ def script(tmp_path):
     python.chmod(0o755)
     (tmp_path / "here").mkdir()
 
-    def script(name, *words, venv=tmp_path / "venv"):
+    def script(name, *words, venv=tmp_path / "venv", **variables):
         command = ["bash", str(PROJECT / "scripts" / name), *map(str, words)]
-        environment = {"PATH": "/usr/bin:/bin", "VENV": str(venv), "OMP_NUM_THREADS": "1"}
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VENV": str(venv), "OMP_NUM_THREADS": "1", **variables}
         ended = subprocess.run(command, cwd=tmp_path / "here", env=environment, capture_output=True, text=True)
         return ended.returncode, ended.stdout.split("\0")[:-1], ended.stderr
 
@@ -69,6 +71,100 @@ def test_resume(script):
         "resume=runs/x",
         "train.epochs=9",
     ]
+
+
+LAUNCHER = ["-m", "torch.distributed.run", "--standalone"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "processes"),
+    [
+        ({}, 1),
+        ({"PROCESSES": "3"}, 3),
+        ({"CUDA_VISIBLE_DEVICES": "5"}, 1),
+        ({"CUDA_VISIBLE_DEVICES": "4,6"}, 2),
+        ({"GPUS": "4"}, 4),
+        ({"GPUS": "1"}, 1),
+        ({"GPUS": "0,2,3"}, 3),
+        ({"GPUS": "2", "CUDA_VISIBLE_DEVICES": "4,6,7"}, 2),
+    ],
+)
+def test_one_process_per_gpu(script, variables, processes):
+    code, words, _ = script("train.sh", "cub/modern", "data.root=a b", **variables)
+    assert code == 0 and words[-1] == "data.root=a b"
+    launcher = [*LAUNCHER, f"--nproc-per-node={processes}", "--max-restarts=0"] if processes > 1 else []
+    assert words[1:-2] == [*launcher, "train.py"]
+
+
+def test_all_gpus_of_the_machine(script, tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf 'GPU 0: A\\nGPU 1: A\\n'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert "--nproc-per-node=2" in script("train.sh", "cub/modern")[1]
+
+
+def test_a_run_that_is_restarted_is_continued(script):
+    words = script("train.sh", "cub/modern", "run.name=x", PROCESSES="2", RESTARTS="3")[1]
+    assert "--max-restarts=3" in words and words[-2:] == ["run.name=x", "resume=auto"]
+    assert "resume=auto" not in script("train.sh", "resume=x", PROCESSES="2", RESTARTS="3")[1]
+
+
+@pytest.mark.parametrize("variable", ["GPUS", "PROCESSES"])
+def test_a_number_of_processes_that_is_none(script, variable):
+    code, words, error = script("train.sh", "cub/modern", **{variable: "all"})
+    assert code == 2 and not words and error.startswith(f"error: {variable}=all; allowed: a number such as")
+
+
+STUBS = {
+    "scontrol": 'echo "scontrol $*" >> "$CALLS"; [ "$1" = show ] && printf "node7\\nnode8\\n" || true',
+    "srun": 'echo "srun $*" >> "$CALLS"; trap "exit 1" TERM; [ -z "$SLOW" ] || { touch "$CALLS.up"; sleep 30 & wait; }',
+}
+
+
+@pytest.fixture
+def batch(tmp_path):
+    """Call slurm.sbatch as Slurm would, with a stand-in for its commands: the process, and the file of their calls."""
+    for name, text in STUBS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+
+    def batch(*words, slow=""):
+        calls = tmp_path / "calls"
+        slurm = {"SLURM_SUBMIT_DIR": PROJECT, "SLURM_JOB_ID": "42", "SLURM_JOB_NUM_NODES": "2"}
+        slurm |= {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_GPUS_ON_NODE": "4"}
+        own = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VENV": tmp_path / "venv", "CALLS": calls, "SLOW": slow}
+        environment = {key: str(value) for key, value in (slurm | own).items()}
+        command = ["bash", str(PROJECT / "scripts" / "slurm.sbatch"), *words]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True), calls
+
+    return batch
+
+
+def test_a_job_on_several_machines(batch):
+    process, calls = batch("configs/imagenet/resnet50.yaml", "data.root=x")
+    assert process.wait(30) == 0
+    srun = next(line for line in calls.read_text().splitlines() if line.startswith("srun"))
+    for word in ("--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=node7:20042", "--rdzv-id=42", "--max-restarts=3"):
+        assert word in srun
+    assert srun.endswith("train.py --config configs/imagenet/resnet50.yaml data.root=x run.name=slurm-42 resume=auto")
+    assert "requeue" not in calls.read_text()
+
+
+def test_a_job_that_is_preempted_goes_back_into_the_queue(batch):
+    process, calls = batch("configs/imagenet/resnet50.yaml", slow="yes")
+    until = time.monotonic() + 30
+    while not Path(f"{calls}.up").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(30) == 0
+    assert calls.read_text().splitlines()[-1] == "scontrol requeue 42"
+
+
+def test_a_job_without_a_configuration(batch):
+    process, calls = batch()
+    assert process.wait(30) == 2 and "usage: sbatch" in process.stderr.read() and not calls.exists()
 
 
 def test_without_arguments_the_recipes_are_listed(script):
