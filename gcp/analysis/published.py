@@ -161,6 +161,27 @@ def precision() -> list[Finding]:
     return findings
 
 
+def products() -> list[Finding]:
+    """Error of rounded products, by condition number (d = 128, 12x12 map); of newton_schulz against its own steps."""
+    topic = "factors of products rounded to tf32 or bf16"
+    variants = [
+        ("newton_schulz", "tf32", {}),
+        ("newton_schulz", "bf16", {}),
+        ("polar_express", "tf32", {}),
+        ("polar_express", "bf16", {"lower": 0.05, "steps": 4}),
+    ]
+    findings = []
+    for condition in (1e2, 1e3, 1e4):  # at 1e5 polar_express diverges in tf32
+        x = conditioned(128, 12, condition)
+        exact = {"polar_express": gradient(x), "newton_schulz": gradient(x, solver="newton_schulz")}
+        for solver, kind, options in variants:
+            rounded = gradient(x.float(), solver=solver, products=kind, **options)
+            for what, ours, theirs in zip(("output", "gradient"), rounded, exact[solver], strict=True):
+                line = f"{solver} {kind}, {what}, condition number {condition:.0e}"
+                findings.append(Finding(topic, line, _error(ours.double(), theirs)))
+    return findings
+
+
 TOPICS: dict[str, Callable[[], list[Finding]]] = {
     "power_iteration": power_iteration,
     "pade": pade,
@@ -168,4 +189,5 @@ TOPICS: dict[str, Callable[[], list[Finding]]] = {
     "clamping": clamping,
     "top_n": top_n,
     "precision": precision,
+    "products": products,
 }

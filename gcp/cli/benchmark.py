@@ -10,12 +10,16 @@ from gcp.errors import GCPError
 MANY = 1000
 FLAGS = {
     **dict.fromkeys(("--heads", "--batch", "--dim", "--map"), (1, MANY)),
-    **dict.fromkeys(("--dtype", "--side", "--precision", "--device", "--json"), (1, 1)),
+    **dict.fromkeys(
+        ("--dtype", "--side", "--precision", "--products", "--device", "--eigensolver", "--json", "--plot"), (1, 1)
+    ),
     **dict.fromkeys(("--repeats", "--warmup", "--threads", "--seed"), (1, 1)),
     **dict.fromkeys(("--baseline", "--help"), (0, 0)),
 }
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 PRECISIONS = ("default", "float32", "float64")
+PRODUCTS = ("full", "tf32", "bf16")
+SOLVERS = ("auto", "torch", "cusolver", "cupy")
 
 USAGE = f"""\
 Time, memory and error of pooling heads: one table for each feature map (batch, dim, map, map).
@@ -27,11 +31,14 @@ Time, memory and error of pooling heads: one table for each feature map (batch, 
   --dtype            {"|".join(DTYPES)}: of the features (float32)
   --side             auto|channel|sample, for the heads that take it (auto)
   --precision        {"|".join(PRECISIONS)}: of the computation, for the heads that take it (their default)
+  --products         {"|".join(PRODUCTS)}: rounding inside the iterations, for the heads that take it (full)
   --device           cpu, cuda, cuda:1 ... (cpu)
+  --eigensolver      {"|".join(SOLVERS)}: which library decomposes on CUDA (auto)
   --repeats N        timed rounds, of which the median is shown (7)      --warmup N  rounds before them (2)
   --baseline         also the published form of each rule on the channel side, and every figure as a ratio
                      to it (svd_original for the heads that have no published form)
   --json FILE        everything, with least and greatest times, versions and the command line
+  --plot FILE        the times as an image (png, svg, pdf)
   --threads N        of the processor       --seed N  of the features (0)
 
 Example:
@@ -61,29 +68,32 @@ def _measure(flags: Flags) -> int:
     from gcp.analysis.benchmark import Shape, Variant, compare, root_heads, select_heads
     from gcp.cli.benchmark_table import describe, header, table
     from gcp.engine.environment import describe_environment
+    from gcp.kernels import use_eigensolver
 
     if settings["threads"] is not None:
         torch.set_num_threads(settings["threads"])
     heads = select_heads(settings["heads"]) if settings["heads"] else root_heads()
     device = find_device(settings["device"])
-    variants = [Variant(head, settings["side"], None, settings["precision"]) for head in heads]
+    wanted = settings["side"], None, settings["precision"], settings["products"]
+    variants = [Variant(head, *wanted) for head in heads]
     settings["heads"] = heads
     environment = describe_environment(device)
     notes = describe(settings, environment)
     print(header(notes))
     points: list[dict[str, Any]] = []
     for shape in (Shape(*sizes) for sizes in product(settings["batch"], settings["dim"], settings["map"])):
-        point = compare(
-            variants,
-            shape,
-            getattr(torch, settings["dtype"]),
-            device,
-            settings["repeats"],
-            settings["warmup"],
-            settings["seed"],
-            settings["baseline"],
-            watch=lambda turns: tqdm(turns, desc="rounds", leave=False, disable=None),
-        )
+        with use_eigensolver(settings["eigensolver"]):
+            point = compare(
+                variants,
+                shape,
+                getattr(torch, settings["dtype"]),
+                device,
+                settings["repeats"],
+                settings["warmup"],
+                settings["seed"],
+                settings["baseline"],
+                watch=lambda turns: tqdm(turns, desc="rounds", leave=False, disable=None),
+            )
         points.append(point)
         print(f"\n{table(point)}", flush=True)
     if settings["json"] is not None:
@@ -91,6 +101,10 @@ def _measure(flags: Flags) -> int:
 
         result = {"settings": settings, "environment": environment, "notes": notes, "points": points}
         write_json(settings["json"], result)
+    if settings["plot"] is not None:
+        from gcp.analysis.benchmark_plot import plot
+
+        plot(points, notes["machine"], settings["plot"])
     return 0
 
 
@@ -110,11 +124,14 @@ def read_settings(flags: Flags) -> dict[str, Any]:
         "dtype": choice(flags, "--dtype", DTYPES),
         "side": choice(flags, "--side", ("auto", "channel", "sample")),
         "precision": None if precision == "default" else precision,
+        "products": choice(flags, "--products", PRODUCTS),
         "device": flags.get("--device", ["cpu"])[0],
+        "eigensolver": choice(flags, "--eigensolver", SOLVERS),
         "repeats": numbers(flags, "--repeats", [7], 1)[0],
         "warmup": numbers(flags, "--warmup", [2], 0)[0],
         "baseline": "--baseline" in flags,
         "json": target(flags.get("--json", [None])[0]),
+        "plot": target(flags.get("--plot", [None])[0], "--plot"),
         "threads": numbers(flags, "--threads", [1], 1)[0] if "--threads" in flags else None,
         "seed": numbers(flags, "--seed", [0], 0)[0],
     }

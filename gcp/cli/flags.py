@@ -48,8 +48,8 @@ def choice(flags: Flags, flag: str, allowed: Sequence[str]) -> str:
     return value
 
 
-def target(path: str | None) -> str | None:
-    """The file of --json. Refuses one that cannot be written before minutes are spent on what should go into it."""
+def target(path: str | None, flag: str = "--json") -> str | None:
+    """The file of a flag. Refuses one that cannot be written before minutes are spent on what should go into it."""
     if path is not None and (Path(path).is_dir() or not Path(path).resolve().parent.is_dir()):
-        raise OptionError(f"--json {path}: not a file in a folder that exists.")
+        raise OptionError(f"{flag} {path}: not a file in a folder that exists.")
     return path

@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from gcp.heads.base import HEADS, Head, HeadKind
+from gcp.kernels import pack
 from gcp.ops.covariance import covariance
 from gcp.ops.precision import check_precision, compute_dtype, output_dtype
-from gcp.ops.triangle import pack, triangle_size
+from gcp.ops.triangle import triangle_size
 
 
 class Covariance(Head):
@@ -18,7 +19,7 @@ class Covariance(Head):
         self.out_features = triangle_size(self.channels)
 
     def pool(self, x: Tensor) -> Tensor:
-        return pack(covariance(x, compute_dtype(x, self.precision, "float32")).to(output_dtype(x)))
+        return pack(covariance(x, compute_dtype(x, self.precision, "float32")), output_dtype(x))
 
 
 HEADS.add(

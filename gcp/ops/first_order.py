@@ -4,7 +4,7 @@
 visits it and returns the gradient of whatever other path there is. The guard stays connected.
 """
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -17,9 +17,14 @@ class _Guard(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(
-            "a double backward through a covariance head is not implemented: its gradients are first order only"
-        )
+        refuse()
+
+
+def refuse() -> NoReturn:
+    """Raise what a double backward raises."""
+    raise RuntimeError(
+        "a double backward through a covariance head is not implemented: its gradients are first order only"
+    )
 
 
 def first_order(gradient: Tensor, *inputs: Tensor) -> Tensor:

@@ -21,7 +21,10 @@ def scaled(X: Tensor, factor: Tensor) -> Tensor:
 
 def add_identity_(A: Tensor, scale: Tensor | float) -> Tensor:
     """A + scale I in place, for a scale per matrix (B,) or one number."""
-    A.diagonal(dim1=1, dim2=2).add_(scale[:, None] if isinstance(scale, Tensor) else scale)
+    scale = scale[:, None] if isinstance(scale, Tensor) else scale
+    if torch.compiler.is_exporting():  # programs elsewhere have no writing into a part of a tensor
+        return A + torch.diag_embed((A.new_ones(A.shape[1]) * scale).expand(A.shape[:2]))
+    A.diagonal(dim1=1, dim2=2).add_(scale)
     return A
 
 

@@ -10,67 +10,67 @@ recursion forward with the upstream gradient as direction E (at the start R' = E
 
 and the same with Z for Y. R and Y are made again on the way, so nothing of the iteration is kept and memory
 does not depend on the number of steps. Source: Li, Xie, Wang and Gao, CVPR 2018 (arXiv:1712.01034), with
-the trace as norm and five steps.
+the trace as norm and five steps. `products` is how the products of the iteration are rounded (`gcp.ops.products`).
 """
 
-import torch
 from torch import Tensor
 
 from gcp.ops.matrix import add_identity_, inverse_or_zero, sym, trace
+from gcp.ops.products import product, product_plus
 
 
-def root(A: Tensor, iterations: int) -> Tensor:
+def root(A: Tensor, iterations: int, products: str = "full") -> Tensor:
     """Y (B, n, n) ~ A^(1/2) after `iterations` steps."""
-    return _iterate(A, A, iterations)
+    return _iterate(A, A, iterations, products)
 
 
-def inverse_root(A: Tensor, iterations: int) -> Tensor:
+def inverse_root(A: Tensor, iterations: int, products: str = "full") -> Tensor:
     """Z (B, n, n) ~ A^(-1/2) after `iterations` steps."""
-    return _iterate(A, None, iterations)
+    return _iterate(A, None, iterations, products)
 
 
-def root_tangent(A: Tensor, E: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+def root_tangent(A: Tensor, E: Tensor, iterations: int, products: str = "full") -> tuple[Tensor, Tensor]:
     """Y and its derivative Y' in the symmetric direction E, both (B, n, n)."""
-    return _tangent(A, E, A, iterations)
+    return _tangent(A, E, A, iterations, products)
 
 
-def inverse_root_tangent(A: Tensor, E: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+def inverse_root_tangent(A: Tensor, E: Tensor, iterations: int, products: str = "full") -> tuple[Tensor, Tensor]:
     """Z and its derivative Z' in the symmetric direction E, both (B, n, n)."""
-    return _tangent(A, E, None, iterations)
+    return _tangent(A, E, None, iterations, products)
 
 
-def _step(X: Tensor | None, R: Tensor, last: bool) -> tuple[Tensor, Tensor]:
+def _step(X: Tensor | None, R: Tensor, last: bool, products: str) -> tuple[Tensor, Tensor]:
     """X T and the next R; X is None for the identity, and R itself in the first step of a root."""
-    R2 = R if last and X is not R else R @ R
+    R2 = R if last and X is not R else product(R, R, products)
     if X is None:
         X = add_identity_(-0.5 * R, 1.5)
     else:
-        X = 1.5 * R - 0.5 * R2 if X is R else torch.baddbmm(X, X, R, beta=1.5, alpha=-0.5)
-    return X, R if last else torch.baddbmm(2.25 * R - 1.5 * R2, R, R2, alpha=0.25)
+        X = 1.5 * R - 0.5 * R2 if X is R else product_plus(X, X, R, 1.5, -0.5, products)
+    return X, R if last else product_plus(2.25 * R - 1.5 * R2, R, R2, 1.0, 0.25, products)
 
 
-def _iterate(A: Tensor, X: Tensor | None, iterations: int) -> Tensor:
+def _iterate(A: Tensor, X: Tensor | None, iterations: int, products: str) -> Tensor:
     R = A
     for step in range(1, iterations + 1):
-        X, R = _step(X, R, last=step == iterations)
+        X, R = _step(X, R, step == iterations, products)
     assert X is not None
     return X
 
 
-def _tangent(A: Tensor, E: Tensor, X: Tensor | None, iterations: int) -> tuple[Tensor, Tensor]:
+def _tangent(A: Tensor, E: Tensor, X: Tensor | None, iterations: int, products: str) -> tuple[Tensor, Tensor]:
     R, dR, dX = A, E, E
     for step in range(1, iterations + 1):
         last = step == iterations
-        N = R @ dR if not last or X is R else dR
+        N = product(R, dR, products) if not last or X is R else dR
         if X is None:
             dX = -0.5 * dR
         elif X is R:
             dX = 1.5 * dR - sym(N)
         else:
-            dX = sym(torch.baddbmm(1.5 * dX - 0.5 * (R @ dX), X, dR, alpha=-0.5))
+            dX = sym(product_plus(1.5 * dX - 0.5 * product(R, dX, products), X, dR, 1.0, -0.5, products))
         if not last:
-            dR = 2.25 * dR + sym(0.5 * (R @ (N + N.mT / 2)) - 3 * N)
-        X, R = _step(X, R, last)
+            dR = 2.25 * dR + sym(0.5 * product(R, N + N.mT / 2, products) - 3 * N)
+        X, R = _step(X, R, last, products)
     assert X is not None
     return X, dX
 

@@ -23,7 +23,7 @@ def count_sketch(X: Tensor, buckets: Tensor, signs: Tensor, size: int) -> Tensor
 
 def tensor_sketch(X: Tensor, buckets: Tensor, signs: Tensor, size: int) -> Tensor:
     """Sum over M of the sketches of x x^T: (B, M, C) -> (B, size)."""
-    if len(X) == 0:  # some FFT libraries refuse it
+    if X.shape[0] == 0:  # some FFT libraries refuse it
         return X.sum((1, 2))[:, None].expand(-1, size)
     first, second = (torch.fft.rfft(count_sketch(X, buckets[i], signs[i], size)) for i in range(2))
     return torch.fft.irfft((first * second).sum(1), n=size)

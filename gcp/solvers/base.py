@@ -52,6 +52,7 @@ class Solver:
         raise NotImplementedError
 
 
+ROUNDING = "factors of the products of the iteration in float32: full, or rounded to tf32 or bf16 (docs/benchmarks.md)"
 SOLVERS: Registry[type[Solver]] = Registry("solver")
 
 

@@ -13,10 +13,11 @@ locally constant; at a drop of rank Q has a kink, and this is the central deriva
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from gcp import kernels
 from gcp.gradients import Rule
+from gcp.kernels import spectral_core
 from gcp.ops.covariance import gram
 from gcp.ops.matrix import add_identity_, inverse_or_zero
 from gcp.ops.spectrum import eigh
@@ -30,18 +31,18 @@ class Eigen(Method):
     rule: Rule
 
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
-        eigenvalues, V = eigh(P, floor)
+        eigenvalues, V = eigh(P, floor, kernels.eigh)
         kept = self.rule.spectrum(eigenvalues, P.shape[1])
         return (V * self.rule.root(kept)[:, None, :]) @ V.mT, (kept, V)
 
     def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
         kept, V = saved
-        core, c = self.rule.core(kept, V.mT @ G @ V)
+        core, _, c = spectral_core(self.rule, kept, V.mT @ G @ V)
         gradient = V @ core @ V.mT
         return gradient if c is None else add_identity_(gradient, c)
 
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
-        eigenvalues, U = eigh(gram(Xc), floor)
+        eigenvalues, U = eigh(gram(Xc), floor, kernels.eigh)
         kept = self.rule.spectrum(eigenvalues, Xc.shape[1])
         half = _range(Xc, eigenvalues, U, self.rule.root(kept).sqrt())  # Q = (V f^(1/2)) (V f^(1/2))^T
         return half @ half.mT, (eigenvalues, kept, U)
@@ -51,10 +52,9 @@ class Eigen(Method):
         samples = Xc.shape[2]
         V = _range(Xc, eigenvalues, U)
         GV = G @ V
-        S = V.mT @ GV
-        core, c = self.rule.core(kept, S)
-        w0 = self.rule.null_weight(kept)[:, None, :]
-        inner = GV.mul_(w0).baddbmm_(V, core.addcmul_(S, w0, value=-1))
+        core, w0, c = spectral_core(self.rule, kept, V.mT @ GV, subtract=True)
+        assert w0 is not None
+        inner = GV.mul_(w0[:, None, :]).baddbmm_(V, core)
         gradient = inner.mul_((2 / samples**0.5 * eigenvalues.sqrt())[:, None, :]) @ U.mT
         return gradient if c is None else gradient + (2 / samples) * c[:, None, None] * Xc
 
@@ -66,7 +66,7 @@ class PublishedEigen(Method):
     rule: Rule
 
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
-        eigenvalues, V = torch.linalg.eigh(P)
+        eigenvalues, V = kernels.eigh(P)
         clamped = self.rule.published_spectrum(eigenvalues)
         return (V * clamped.sqrt()[:, None, :]) @ V.mT, (P, clamped, V)
 

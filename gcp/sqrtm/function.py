@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from gcp.kernels import pack, spread
 from gcp.ops.covariance import centre, covariance_gradient, covariance_matrix, noise_floor
 from gcp.ops.first_order import first_order
 from gcp.ops.matrix import sym
 from gcp.ops.precision import output_dtype, outside_autocast
-from gcp.ops.triangle import select, spread
 from gcp.sqrtm.method import Method
 
 
@@ -45,13 +45,13 @@ class FeatureRoot(torch.autograd.Function):
             Q, saved = method.matrix_root(covariance_matrix(x, dtype), floor)
         ctx.method, ctx.dtype, ctx.on_samples, ctx.packed = method, dtype, on_samples, packed
         ctx.save_for_backward(x, *saved)
-        return (select(Q) if packed else Q).to(output_dtype(x))
+        return pack(Q, output_dtype(x)) if packed else Q.to(output_dtype(x))
 
     @staticmethod
     def backward(ctx, G: Tensor) -> tuple[Tensor, None, None, None, None]:
         x, *saved = ctx.saved_tensors
         with torch.no_grad(), outside_autocast(x):
-            S = spread(G.to(ctx.dtype), x.shape[1]) if ctx.packed else sym(G).to(ctx.dtype)
+            S = spread(G, x.shape[1], ctx.dtype) if ctx.packed else sym(G).to(ctx.dtype)
             if ctx.on_samples:
                 gradient = ctx.method.sample_gradient(S, centre(x, ctx.dtype), tuple(saved))
                 gradient = gradient.to(x.dtype).reshape(x.shape)

@@ -21,6 +21,7 @@ from gcp.ops.covariance import gram
 from gcp.ops.lyapunov import solve
 from gcp.ops.matrix import add_identity_, inverse_or_zero, scaled, sym
 from gcp.ops.polar_express import normalise, null_inverse_root, roots
+from gcp.ops.products import product
 from gcp.solvers.approximant import Approximant
 from gcp.solvers.polar_express import PolarExpress
 from gcp.sqrtm.iterations import Iterations, deflate, gram_side_root, normalised_gram
@@ -47,7 +48,7 @@ class PolarLyapunov(Method):
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
         P = silence(P, floor)
         nu, A, A2 = normalise(P)
-        Y, Z = roots(A, A2, self.solver.quintics)
+        Y, Z = roots(A, A2, self.solver.quintics, self.solver.products)
         return scaled(Y, nu.sqrt()), (Y, Z, nu)
 
     def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
@@ -67,7 +68,8 @@ class PolarLyapunov(Method):
         deflated = deflate(A)
         shift = deflated[:, :1, :1] - A[:, :1, :1]
         # (A + s 1 1^T)^2 = A^2 + s^2 M 1 1^T, because A 1 = 0
-        Y, Z = roots(deflated, A2 + shift * shift * A.shape[1], self.solver.quintics)
+        squared = A2 + shift * shift * A.shape[1]
+        Y, Z = roots(deflated, squared, self.solver.quintics, self.solver.products)
         return gram_side_root(Xc, nu, Z, 0.0), (Y, Z, nu)
 
     def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
@@ -82,8 +84,10 @@ class PolarLyapunov(Method):
         alpha = null_inverse_root(self.solver.quintics) ** 0.5
         h = (alpha + 1 / alpha) / 2
         A = alpha / (2 * h) * Y + 1 / (2 * h * alpha) * Z
-        C = C / (2 * h) + (Z @ C @ Z) / (2 * h * alpha * alpha)
-        return alpha * solve(A, C, 1 / h, POLAR_TOLERANCE[A.dtype])
+        products = self.solver.products
+        ZCZ = product(product(Z, C, products), Z, products)
+        C = C / (2 * h) + ZCZ / (2 * h * alpha * alpha)
+        return alpha * solve(A, C, 1 / h, POLAR_TOLERANCE[A.dtype], products)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,11 @@ class Root:
             side = "channel" if form == "published" else side
             return Root(_eigen_method(rule, form, options), side, precision, Eig.default_precision)
         built = create_solver(solver, **options)
+        if precision == "float64" and options.get("products", "full") != "full":
+            raise OptionError(
+                f"products={options['products']!r} rounds float32; with precision='float64' nothing is rounded. "
+                "Leave one of them out."
+            )
         return Root(_iterative_method(built), side, precision, built.default_precision)
 
     def of_features(self, x: Tensor, packed: bool = False) -> Tensor:

@@ -54,7 +54,7 @@ def test_interval_covers():
     [
         (
             (50, 4, 16, 30),
-            r"^The second model is better: \+12\.00 points \(95 % interval \+2\.\d\d to \+\d+\.\d\d\); 20 ",
+            r"^The second model is better: \+12\.00 points \(95 % interval \+3\.05 to \+20\.48\); 20 ",
         ),
         ((50, 16, 4, 30), r"^The first model is better: -12\.00 points .* 4 of them in the second \(p = 0\.012\)\.$"),
         ((50, 4, 5, 30), r"^No difference is shown: \+1\.12 points .*\(p = 1\)\.$"),

@@ -107,8 +107,8 @@ def test_tangents(name):
 
 
 def test_defaults():
-    assert solver_options("newton_schulz") == {"iterations": 5}
-    assert solver_options("polar_express") == {"lower": 5e-3, "steps": 6}
+    assert solver_options("newton_schulz") == {"iterations": 5, "products": "full"}
+    assert solver_options("polar_express") == {"lower": 5e-3, "steps": 6, "products": "full"}
     assert solver_options("mpa") == solver_options("mtp") == {"backward": "lyapunov"}
     assert SOLVERS["eig"].obj.default_precision == "float64"
     assert all(SOLVERS[name].obj.default_precision == "float32" for name in ITERATIVE)
@@ -121,7 +121,7 @@ def test_defaults():
         ("newton_schulz", {"steps": 3}, "'newton_schulz' has no option 'steps': it takes iterations"),
         ("polar_express", {"lower": 0.0}, "option lower of 'polar_express' is 0.0; allowed: a number between 0 and 1"),
         ("polar_express", {"lower": 1.0}, "allowed: a number between 0 and 1"),
-        ("polar_express", {"step": 3}, "no option 'step': it takes lower, steps. Did you mean 'steps'"),
+        ("polar_express", {"step": 3}, "no option 'step': it takes lower, steps, products. Did you mean 'steps'"),
         ("polar_express", {"quintics": ()}, "no option 'quintics'"),
         ("mpa", {"backward": "iteration"}, "allowed: one of lyapunov, iterations Did you mean 'iterations'"),
         ("mtp", {"backward": None}, "option backward of 'mtp' is None"),

@@ -1,0 +1,199 @@
+"""What the kernels and the eigensolvers are worth, one table each; the goals of the GPU path and what was reached."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gcp.analysis.features import relu_features
+from gcp.analysis.memory import peak_bytes
+from gcp.analysis.stopwatch import spread, take_turns, timed
+from gcp.errors import DeviceError
+from gcp.gradients import RULES, Rule, create_rule
+from gcp.heads import create_head
+from gcp.kernels import eigh, pack, spectral_core, without_kernels
+from gcp.kernels import spread as unpack
+from gcp.kernels.route import ROUTES, has_route
+from gcp.ops.covariance import centre, covariance, gram
+
+MIB = 2**20
+Row = dict[str, Any]
+
+
+def spectrum(kind: str, n: int, batch: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Symmetric matrices (B, n, n): eigenvalues over six decades (`decaying`), or a millionth apart (`close`)."""
+    generator = torch.Generator().manual_seed(n)
+    U = torch.linalg.qr(torch.randn(batch, n, n, generator=generator, dtype=torch.float64))[0]
+    values = torch.logspace(0, -6, n, dtype=torch.float64)
+    if kind == "close":
+        values = 1 + 1e-6 * torch.arange(n, dtype=torch.float64)
+    P = U * values @ U.mT
+    return ((P + P.mT) / 2).to(device, dtype)
+
+
+def compare_solvers(sizes: list[int], batches: list[int], device: torch.device, repeats: int, warmup: int) -> list[Row]:
+    """Every route on every size, batch, dtype and spectrum: milliseconds, errors relative to |P|, MiB at the peak."""
+    rows = []
+    routes = [name for name in ROUTES if name == "torch" or (device.type == "cuda" and has_route(name))]
+    for n, batch, dtype, kind in product(sizes, batches, (torch.float32, torch.float64), ("decaying", "close")):
+        P = spectrum(kind, n, batch, dtype, device)
+        calls: dict[str, Callable[[], Any]] = {name: partial(eigh, P, name) for name in routes}
+        times = take_turns({name: _lap(call, device) for name, call in calls.items()}, warmup, repeats)
+        for name, call in calls.items():
+            eigenvalues, V = call()
+            residual = torch.linalg.matrix_norm(V * eigenvalues[:, None, :] @ V.mT - P) / torch.linalg.matrix_norm(P)
+            eye = torch.eye(n, dtype=dtype, device=device)
+            row = {"n": n, "batch": batch, "dtype": str(dtype).removeprefix("torch."), "spectrum": kind, "route": name}
+            row |= {"ms": spread(times[name]["ms"]), "residual": float(residual.amax())}
+            row |= {"orthogonality": float((V.mT @ V - eye).abs().amax()), "peak_mib": peak_bytes(call, device) / MIB}
+            rows.append(row)
+    return rows
+
+
+def _lap(call: Callable[[], Any], device: torch.device) -> Callable[[], dict[str, float]]:
+    return lambda: {"ms": timed(call, device)[1]}
+
+
+def compare_kernels(n: int, batch: int, device: torch.device, repeats: int, warmup: int) -> list[Row]:
+    """Every kernel against its torch twin: microseconds, GB/s of the traffic that cannot be avoided, peak memory."""
+    rows = []
+    for dtype in (torch.float32, torch.float64):
+        S = spectrum("decaying", n, batch, dtype, device)
+        kept = torch.rand(batch, n, dtype=dtype, device=device)
+        triangle = pack(S)
+        calls: dict[str, Callable[[], Any]] = {
+            f"spectral_core {name}": partial(_core, create_rule(str(name)), kept, S) for name in RULES
+        }
+        calls |= {"triangle_pack": partial(pack, S), "triangle_spread": partial(unpack, triangle, n)}
+        for name, call in calls.items():
+            traffic = 2 * S.nbytes if name.startswith("spectral") else S.nbytes + triangle.nbytes
+            rows.append(_against_twin(name, dtype, call, traffic, device, repeats, warmup))
+    return rows
+
+
+def _core(rule: Rule, kept: Tensor, S: Tensor) -> Tensor:
+    return spectral_core(rule, kept, S)[0]
+
+
+def _against_twin(
+    name: str, dtype: torch.dtype, call: Callable, traffic: int, device: torch.device, repeats: int, warmup: int
+) -> Row:
+    def twin() -> Any:
+        with without_kernels():
+            return call()
+
+    times = take_turns({"kernel": _lap(call, device), "twin": _lap(twin, device)}, warmup, repeats)
+    kernel, other = (spread(times[which]["ms"])["median"] for which in ("kernel", "twin"))
+    peaks = peak_bytes(call, device), peak_bytes(twin, device)
+    return {
+        "kernel": name,
+        "dtype": str(dtype).removeprefix("torch."),
+        "us": 1000 * kernel,
+        "twin_us": 1000 * other,
+        "gb_per_s": traffic / kernel / 1e6,
+        "peak_of_twin": peaks[0] / max(1, peaks[1]),
+    }
+
+
+class _Products(TorchDispatchMode):
+    """Shapes of the batched products inside the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[torch.Size, torch.Size]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.name()
+        if name.startswith(("aten::bmm", "aten::baddbmm")):
+            A, B = args[1:3] if "baddbmm" in name else args[:2]
+            self.shapes.append((A.shape, B.shape))
+        return function(*args, **(kwargs or {}))
+
+
+def goals(
+    map_size: int, d: int, batch: int, device: torch.device, repeats: int, warmup: int, seed: int = 0
+) -> list[Row]:
+    """What the GPU path is meant to reach at one shape: `what`, `value`, `goal`, and whether less or more is meant.
+
+    Times are of forward + backward, in turns. "on the CPU": the published form with features and decomposition there.
+    """
+    x = relu_features(batch, d, map_size, torch.float32, seed).to(device).requires_grad_()
+
+    def call(name: str, on: Tensor = x, **options: Any) -> Callable[[], Any]:
+        head = create_head(name, d, **options).to(on.device)
+        G = torch.ones_like(head(on).detach())
+        return lambda: torch.autograd.grad(head(on), on, G)
+
+    few = map_size * map_size <= d
+    K = gram(centre(x.detach(), torch.float64)) if few else covariance(x.detach(), torch.float64)
+    there = x.detach().cpu().requires_grad_()
+    calls = {
+        "svd_pade": call("svd_pade"),
+        "newton_schulz": call("newton_schulz"),
+        "polar_express": call("polar_express"),
+        "solver": lambda: eigh(K),
+        "loop": lambda: [torch.linalg.eigh(A) for A in K],
+        "published": call("svd_pade", there, form="published"),
+        "products": _products_of(call("polar_express"), x),
+    }
+    times = take_turns({name: _lap(one, device) for name, one in calls.items()}, warmup, repeats)
+    ms = {name: spread(measured["ms"])["median"] for name, measured in times.items()}
+    looping = ms["svd_pade"] - ms["solver"] + ms["loop"]
+    backward, memory = _backwards(x, d, device, repeats, warmup)
+    return [
+        {"what": "svd_pade over newton_schulz", "value": ms["svd_pade"] / ms["newton_schulz"], "at_most": 3},
+        {"what": "published form on the CPU over svd_pade", "value": ms["published"] / ms["svd_pade"], "at_least": 50},
+        {
+            "what": "a solver for one matrix at a time over svd_pade",
+            "value": looping / ms["svd_pade"],
+            "at_least": 10,
+        },
+        {"what": "backward with torch twins over that with kernels", "value": backward, "at_least": 3},
+        {"what": "its memory with kernels over that with twins", "value": memory, "at_most": 0.5},
+        {
+            "what": "polar_express over its products alone",
+            "value": ms["polar_express"] / ms["products"],
+            "at_most": 1.6,
+        },
+    ]
+
+
+def _products_of(call: Callable[[], Any], x: Tensor) -> Callable[[], None]:
+    """The batched products of a forward and backward, and nothing else, in float32."""
+    with _Products() as watch, torch.autograd.set_multithreading_enabled(False):
+        call()
+    factors = [(torch.rand(A, device=x.device), torch.rand(B, device=x.device)) for A, B in watch.shapes]
+
+    def products() -> None:
+        for A, B in factors:
+            torch.bmm(A, B)
+
+    return products
+
+
+def _backwards(x: Tensor, d: int, device: torch.device, repeats: int, warmup: int) -> tuple[float, float]:
+    """Time of the backward with twins over that with kernels, and memory the other way round."""
+    head = create_head("svd_pade", d).to(device)
+    out = head(x)
+    G = torch.ones_like(out)
+
+    def kernels() -> Any:
+        return torch.autograd.grad(out, x, G, retain_graph=True)
+
+    def twins() -> Any:
+        with without_kernels():
+            return kernels()
+
+    times = take_turns({"kernels": _lap(kernels, device), "twins": _lap(twins, device)}, warmup, repeats)
+    fast, slow = (spread(times[name]["ms"])["median"] for name in ("kernels", "twins"))
+    return slow / fast, peak_bytes(kernels, device) / max(1, peak_bytes(twins, device))
+
+
+def need_gpu(device: torch.device) -> None:
+    """Raise DeviceError for the CPU, where there is no kernel to measure."""
+    if device.type != "cuda":
+        raise DeviceError("kernels and goals are of a GPU; type --device cuda, or --only solvers.")

@@ -1,0 +1,14 @@
+"""CUDA: the batched eigensolver and the kernels of the heads, each with its torch twin.
+
+Nothing here is needed on a machine without a GPU, and importing it loads neither CuPy nor a CUDA library. On
+tensors of the CPU every function is the torch operation that it stands for.
+"""
+
+from gcp.kernels.eigensolver import eigh
+from gcp.kernels.failures import check_failures
+from gcp.kernels.operator import without_kernels
+from gcp.kernels.route import use_eigensolver
+from gcp.kernels.spectral import spectral_core
+from gcp.kernels.triangle import pack, spread
+
+__all__ = ["check_failures", "eigh", "pack", "spectral_core", "spread", "use_eigensolver", "without_kernels"]

@@ -1,0 +1,125 @@
+"""The CUDA source, run on the CPU, against the rules and the triangle in torch."""
+
+from itertools import product
+
+import pytest
+import torch
+from rule_cases import CASES, REALS, SIZES, check, run, spectra, upstream
+
+from gcp.gradients import RULES, create_rule
+from gcp.kernels import source, spectral, triangle
+from gcp.kernels.forms import FORMS, TWINS
+from gcp.kernels.launch import REAL_NAMES
+from gcp.kernels.source import KERNELS, TRIANGLE_PACK, TRIANGLE_SPREAD
+
+
+def test_every_rule_has_a_kernel():
+    """A rule without one is computed by torch on every device; this says so, and is the place to list it."""
+    assert {str(name) for name in RULES if RULES[name].obj not in FORMS} == set()
+    assert {form.name for form in FORMS.values()} == set(source.RULES) == set(TWINS)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_twin_of_a_form_has_the_weight_of_the_rule(name, options):
+    rule = create_rule(name, **options)
+    form = FORMS[type(rule)]
+    twin = TWINS[form.name](form.parameter(rule))
+    kept = rule.spectrum(spectra(7, torch.float64), 7)
+    assert torch.equal(twin.weight(kept), rule.weight(kept))
+    assert torch.equal(twin.null_weight(kept), rule.null_weight(kept))
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("dtype", REALS, ids=REAL_NAMES.get)
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_weights(host, name, options, dtype, n):
+    if options and n > 64:
+        return  # other options take no other way through the tiles
+    rule = create_rule(name, **options)
+    kept, S = rule.spectrum(spectra(n, dtype), n), upstream(n, dtype)
+    for subtract in (False, True):
+        check(run(host, rule, kept, S, subtract), rule, kept, S, subtract)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("types", TRIANGLE_PACK.instances, ids="-".join)
+def test_pack(host, types, n):
+    given, wanted = ({"float": torch.float32, "double": torch.float64}[name] for name in types)
+    Q = upstream(n, given)
+    packed = torch.full((4, n * (n + 1) // 2), torch.nan, dtype=wanted)
+    host(TRIANGLE_PACK, types, n, 4, (Q, packed, n, 4))
+    rows, columns = torch.triu_indices(n, n)
+    assert torch.equal(packed, Q[:, rows, columns].to(wanted))
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("types", TRIANGLE_SPREAD.instances, ids="-".join)
+def test_spread(host, types, n):
+    given, wanted = ({"float": torch.float32, "double": torch.float64}[name] for name in types)
+    g = torch.randn(4, n * (n + 1) // 2, generator=torch.Generator().manual_seed(n), dtype=torch.float64).to(given)
+    for factor in (0.5, 1.0):
+        Q = torch.full((4, n, n), torch.nan, dtype=wanted)
+        host(TRIANGLE_SPREAD, types, n, 4, (g, Q, factor, n, 4))
+        plain = torch.zeros(4, n, n, dtype=wanted)
+        rows, columns = torch.triu_indices(n, n)
+        plain[:, rows, columns] = g.to(wanted)
+        assert torch.equal(Q, factor * (plain.triu(1) + plain.triu(1).mT) + torch.diag_embed(plain.diagonal(0, 1, 2)))
+
+
+def test_a_grid_that_is_shorter_than_the_batch(host, monkeypatch):
+    monkeypatch.setattr(source, "MOST_BLOCKS", 3)
+    rule = create_rule("newton")
+    kept, S = spectra(33, torch.float64), upstream(33, torch.float64)
+    check(run(host, rule, kept, S, True), rule, kept, S, True)
+
+
+@pytest.mark.parametrize("side", ["channel", "sample"])
+def test_whole_heads(host, as_on_gpu, side):
+    """Forward and backward with every kernel in its place, against the CPU's own way."""
+    from gcp.heads import create_head, list_heads
+
+    x = torch.randn(2, 40, 7, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    heads = [create_head(str(entry), 40, side=side) for entry in list_heads() if "side" in entry.obj.takes]
+
+    def evaluate():
+        leaf = x.clone().requires_grad_()
+        return [((out := head(leaf)).detach(), *torch.autograd.grad(out.square().sum(), leaf)) for head in heads]
+
+    plain = evaluate()
+    calls = []
+    as_on_gpu(lambda kernel, *rest: (calls.append(kernel.name), host(kernel, *rest)))
+    for ours, theirs in zip(evaluate(), plain, strict=True):
+        for got, wanted in zip(ours, theirs, strict=True):
+            assert float((got - wanted).norm()) <= 1e-11 * float(wanted.norm())
+    assert set(calls) == {kernel.name for kernel in KERNELS}
+
+
+def test_under_sanitizers(sanitized):
+    """No address outside a buffer and no undefined behaviour; the same numbers."""
+    done = []
+    rules = {FORMS[RULES[name].obj].name: create_rule(str(name)) for name in RULES}
+    for rule, dtype, n in product(rules.values(), REALS, SIZES):
+        part = slice(1, 3) if n > 64 else slice(None)
+        kept, S = spectra(n, dtype)[part].contiguous(), upstream(n, dtype)[part].contiguous()
+        done.append((run(sanitized, rule, kept, S, True), rule, kept, S, True))
+    Q, packed = upstream(65, torch.float64), torch.empty(4, 65 * 33, dtype=torch.float32)
+    sanitized(TRIANGLE_PACK, ("double", "float"), 65, 4, (Q, packed, 65, 4))
+    half, back = torch.rand(4, 65 * 33), torch.empty(4, 65, 65, dtype=torch.float64)
+    sanitized(TRIANGLE_SPREAD, ("float", "double"), 65, 4, (half, back, 1.0, 65, 4))
+    sanitized.run()
+    for case in done:
+        check(*case)
+    assert torch.equal(packed, triangle.select(Q).float()) and torch.equal(back, back.mT)
+
+
+def test_sanitizers_would_find_a_fault(sanitized):
+    """A buffer one number short."""
+    Q, packed = upstream(33, torch.float64), torch.empty(4 * 33 * 17 - 1, dtype=torch.float64)
+    sanitized(TRIANGLE_PACK, ("double", "double"), 33, 4, (Q, packed, 33, 4))
+    with pytest.raises(AssertionError, match="heap-buffer-overflow"):
+        sanitized.run()
+
+
+def test_kernels_stay_off_the_cpu():
+    """Without a GPU nothing is looked for: not CuPy, not a driver."""
+    assert not spectral.on_gpu(torch.ones(1)) and not spectral.runs_kernel(torch.ones(1))

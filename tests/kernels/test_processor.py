@@ -1,0 +1,117 @@
+"""Matrices per thread on the CPU: the same numbers, and no trace left behind."""
+
+import os
+import threading
+from unittest import mock
+
+import pytest
+import torch
+
+from gcp.kernels import processor
+
+
+@pytest.fixture
+def threads():
+    """threads(n) sets torch's number for this test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def batch(count=7, n=50, dtype=torch.float64):
+    A = torch.randn(count, n, n, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    return A @ A.mT
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [2, 3, 7, 64])
+def test_decomposition(threads, count, dtype):
+    threads(2)
+    P = batch(count, 64, dtype)
+    kept = P.clone()
+    eigenvalues, V = processor.eigh(P)
+    expected = torch.linalg.eigh(P)
+    close = {"rtol": 0, "atol": 1e-4 if dtype == torch.float32 else 1e-11}
+    torch.testing.assert_close(eigenvalues, expected.eigenvalues, **close)
+    torch.testing.assert_close(
+        V * eigenvalues[:, None, :] @ V.mT, P, rtol=1e-4, atol=1e-3 if close["atol"] > 1e-6 else 1e-11
+    )
+    assert torch.equal(P, kept) and V.stride() == expected.eigenvectors.stride()
+    assert not eigenvalues.requires_grad and not V.requires_grad
+
+
+def test_two_runs_have_the_same_bits(threads):
+    threads(2)
+    P = batch(9, 64)
+    first, second = processor.eigh(P), processor.eigh(P)
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+def test_each_thread_takes_a_part(threads):
+    threads(3)
+    seen, original = [], torch.linalg.eigh
+
+    def record(A, **kwargs):
+        seen.append((len(A), torch.get_num_threads(), threading.current_thread().name.rpartition("_")[0]))
+        return original(A, **kwargs)
+
+    with mock.patch("torch.linalg.eigh", side_effect=record):
+        processor.eigh(batch(7))
+    assert sorted(seen) == [(2, 1, "gcp-eigh"), (2, 1, "gcp-eigh"), (3, 1, "gcp-eigh")]
+
+
+@pytest.mark.parametrize(("count", "n", "number"), [(1, 200, 2), (7, 50, 1), (2, 50, 3), (4, 8, 2), (0, 50, 2)])
+def test_what_is_not_shared_out(threads, monkeypatch, count, n, number):
+    threads(number)
+    monkeypatch.setattr(processor, "_pool", None)
+    assert processor.eigh(batch(count, n))[0].shape == (count, n)
+
+
+def test_gradients_go_the_plain_way(threads, monkeypatch):
+    threads(2)
+    monkeypatch.setattr(processor, "_pool", None)
+    P = batch().requires_grad_()
+    (gradient,) = torch.autograd.grad(processor.eigh(P)[0].sum(), P)
+    torch.testing.assert_close(gradient, torch.eye(50, dtype=torch.float64).expand(7, 50, 50))
+
+
+def test_a_bad_matrix_is_named_by_its_place_in_the_batch(threads, monkeypatch):
+    threads(2)
+    monkeypatch.setattr(processor, "LEAST_WORK", 0)  # LAPACK gives NaN for large ones, an error for small ones
+    P = batch(8, 4)
+    P[6] = torch.inf
+    with pytest.raises(torch.linalg.LinAlgError, match=r"Batch element 6"):
+        processor.eigh(P)
+
+
+def test_other_threads_keep_their_number(threads):
+    """What the pool sets for itself must not become the number of every thread to come."""
+    threads(2)
+    processor._pool.cache_clear()
+    processor.eigh(batch())
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [2] and torch.get_num_threads() == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_after_a_fork(threads):
+    """The child has no threads of the parent's pool to wait for."""
+    threads(2)
+    P = batch()
+    processor.eigh(P)
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)  # as a data worker does; LAPACK's own team does not survive a fork either
+        ok = processor._pool.cache_info().currsize == 0 and processor.eigh(P)[0].isfinite().all()
+        os._exit(0 if ok else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_compiled_code_has_one_decomposition(threads):
+    threads(2)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda P: processor.eigh(P)[0], fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(batch()), torch.linalg.eigh(batch()).eigenvalues)
