@@ -14,6 +14,7 @@ from gcp.data import DATASETS, AnyLoader, Splits, create_dataset, create_loader
 from gcp.data.share import Share
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
+from gcp.engine.crops import with_crops
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.ema import EMA
 from gcp.engine.optimizer import create_optimizer
@@ -100,11 +101,11 @@ def build_train_loader(config: Config, splits: Splits, device: torch.device, gro
 
 
 def build_score_loader(
-    config: Config, splits: Splits, split: str, device: torch.device, group: Group = ALONE
+    config: Config, splits: Splits, split: str, device: torch.device, group: Group = ALONE, crops: str = "one"
 ) -> AnyLoader:
-    """Every image of a split once, in its natural order, without augmentation."""
+    """Every image of a split once, in its natural order, without augmentation, with the views of `crops`."""
     return create_loader(
-        getattr(splits, split),
+        with_crops(getattr(splits, split), crops, image_size(config)),
         config.evaluate.batch_size,
         train=False,
         workers=config.data.workers,

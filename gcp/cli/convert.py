@@ -122,6 +122,7 @@ def _number(flags: dict[str, list[str]], flag: str, default: int) -> int:
 def _convert(given: str, out: Path, flags: dict[str, list[str]]) -> int:
     from gcp.cli.describe_weights import describe
     from gcp.cli.write_weights import replace_file, write_own
+    from gcp.compress import merge
     from gcp.models.convert import build_model, export, left_over
     from gcp.models.layouts import LAYOUTS
 
@@ -159,7 +160,9 @@ def _convert(given: str, out: Path, flags: dict[str, list[str]]) -> int:
         changed = not flags.keys().isdisjoint(("--head", "--last-stride"))
         write_own(out, checkpoint, summary, model, read, classes, changed)
     else:
-        replace_file(out, export(checkpoint, summary, to, model.state_dict(), written))
+        if model.arguments["factors"]:
+            log.info("its factors are multiplied out: the layout %s has no names for them", to)
+        replace_file(out, export(checkpoint, summary, to, merge(model).state_dict(), written))
     print(f"written     {out}")
     return 0
 

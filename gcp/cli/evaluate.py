@@ -1,31 +1,57 @@
 """`python evaluate.py --checkpoint FILE|RUN [key=value ...]`."""
 
 import logging
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gcp.cli import help
-from gcp.cli.arguments import parse
+from gcp.cli.arguments import Arguments, parse
 from gcp.cli.main import run
 from gcp.cli.train import check_overrides
-from gcp.errors import CheckpointError, GCPError, UnknownNameError
+from gcp.errors import GCPError, UnknownNameError
 
-FLAGS = {"--checkpoint": (1, 1), "--json": (1, 1), **help.FLAGS}
+if TYPE_CHECKING:
+    from gcp.cli.contestant import Contestant
+    from gcp.engine.distributed import Group
+
+FLAGS = {
+    **dict.fromkeys(("--checkpoint", "--timm", "--order", "--compare", "--report", "--json"), (1, 1)),
+    "--predict": (1, 2),
+    "--cam": (1, 1000),
+    **help.FLAGS,
+}
 SPLITS = ("test", "val", "train")
+ORDERS = ("upper", "lower")
 ALLOWED = ("data.", "evaluate.", "run.")
 
 USAGE = f"""\
-Score a checkpoint.
+Score a model, compare two of them, predict, or show where a model looks.
 
-  python evaluate.py --checkpoint FILE|RUN [key=value ...] [--json FILE]
+  python evaluate.py --checkpoint MODEL [key=value ...] [--report FOLDER] [--json FILE]
+  python evaluate.py --checkpoint MODEL --compare OTHER [--report FOLDER]
+  python evaluate.py --checkpoint MODEL --predict FOLDER [CSV]
+  python evaluate.py --checkpoint MODEL --cam IMAGE ... [--report FOLDER]
+  python evaluate.py --timm NAME [--checkpoint FILE] data.name=NAME ...
+  torchrun --nproc-per-node=N evaluate.py ...
   python evaluate.py {help.LIST}
 
-FILE is a last.pt or best.pt; RUN is a run folder or its name under runs/, of which best.pt is taken,
-of a run in several stages that of the last stage which has one.
-split=test|val|train chooses the split (test). Settings of data.*, evaluate.* and run.* can be changed.
+MODEL is a last.pt or best.pt; a run folder or its name under runs/, of which best.pt is taken, of a run in several
+stages that of the last stage which has one; a file of any layout that convert_checkpoint.py knows, .safetensors too;
+or the name of weights of timm. With --timm the model is timm's own, in a file of timm's layout or as timm has it.
+
+  --report FOLDER   per_class.csv, predictions.csv, confusion.png, confused.png (the most confused pairs with images),
+                    calibration.png, scores.json; comparison.json with --compare; cam.png with --cam
+  --json FILE       the scores alone
+  --compare OTHER   both on the images of the first, with McNemar's exact test
+  --predict FOLDER  classes of all images in a folder into a CSV (predictions.csv)
+  --cam IMAGE ...   class activation maps for the predicted classes (cam.png)
+  --order           upper|lower: of the triangle in a file of others (upper)
+
+split=test|val|train chooses the split (test). Settings of data.*, evaluate.* and run.* can be changed, such as
+evaluate.crops=one|mirror|ten. Files that do not tell their images need data.name and data.root.
 Of a last.pt with averaged weights (train.ema) the averaged weights are scored.
 
 Example:
-  python evaluate.py --checkpoint runs/digits-resnet20_cifar-svd_pade-1 split=val
+  python evaluate.py --checkpoint runs/digits-resnet20_cifar-svd_pade-1 split=val --report report
 """
 
 
@@ -36,100 +62,76 @@ def main(argv: list[str]) -> int:
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    given = arguments.take("checkpoint") or arguments.value("--checkpoint")
+    if given := arguments.take("checkpoint"):
+        arguments.flags["--checkpoint"] = [given]
     split = arguments.take("split") or "test"
-    if given is None:
+    _check(arguments, split)
+    from gcp.cli.processes import joined
+
+    with joined() as group:
+        _act(arguments, split, group)
+    return 0
+
+
+def _check(arguments: Arguments, split: str) -> None:
+    """Refuse what can be refused before anything is read."""
+    from gcp.cli.evaluation_files import check_file, check_folder
+
+    flags = arguments.flags
+    if not {"--checkpoint", "--timm"} & flags.keys():
         raise GCPError(
             "no checkpoint. Type for example\n  python evaluate.py --checkpoint runs/NAME/best.pt\nor --help for more."
         )
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
+    if (order := arguments.value("--order")) not in (None, *ORDERS):
+        raise UnknownNameError("order", str(order), ORDERS)
+    if "--compare" in flags and {"--predict", "--cam"} & flags.keys():
+        raise GCPError("--compare scores two models; leave --predict and --cam for a command of their own.")
     check_overrides(arguments.overrides, ALLOWED, "an evaluation")
-    result = score_checkpoint(find_checkpoint(given), split, arguments.overrides)
-    _report(result)
-    path = arguments.value("--json")
-    if path is not None:
-        _write(path, result)
-    return 0
+    check_file("--json", arguments.value("--json"))
+    check_folder(arguments.value("--report"))
+    if len(flags.get("--predict", [])) == 2:
+        check_file("--predict", flags["--predict"][1])
 
 
-def find_checkpoint(given: str) -> Path:
-    """The file itself, or the best (else the last) checkpoint of a run folder or of its last stage.
+def _act(arguments: Arguments, split: str, group: "Group") -> None:
+    from gcp.cli.contestant import enter, enter_timm
+    from gcp.engine import distributed
 
-    Raises:
-        CheckpointError: nothing there.
-        GCPError: no such run.
-    """
-    from gcp.engine.folder import find_run_folder
+    given, timm, overrides = arguments.value("--checkpoint"), arguments.value("--timm"), arguments.overrides
+    scored = not {"--predict", "--cam"} & arguments.flags.keys()
+    if timm is not None:
+        contestant = enter_timm(timm, given, overrides, group, scored)
+    else:
+        contestant = enter(str(given), overrides, group, arguments.value("--order"), scored=scored)
+    distributed.start(group, contestant.device)
+    if "--predict" in arguments.flags:
+        from gcp.cli.predict import predict
 
-    if Path(given).is_file() or given.endswith(".pt"):
-        return Path(given)
-    folder = find_run_folder(given)
-    for place in (folder, *reversed(folder.stages())):
-        for path in (place.best, place.last):
-            if path.is_file():
-                return path
-    raise CheckpointError(f"{folder.path} has no checkpoint yet")
+        predict(contestant, *arguments.flags["--predict"], group=group)
+    if "--cam" in arguments.flags:
+        from gcp.cli.cam import draw
 
-
-def score_checkpoint(path: Path, split: str, overrides: list[str]) -> dict:
-    """Rebuild the model of a checkpoint and score it on a split. Accuracies in percent.
-
-    Raises:
-        CheckpointError: damaged, not ours, or of other classes than the data set has.
-        ConfigError: overrides that do not fit.
-    """
-    from gcp.cli import build
-    from gcp.cli.hybrid import build_pooling
-    from gcp.cli.same_data import check_classes
-    from gcp.config import from_dict
-    from gcp.engine import checkpoint
-    from gcp.engine.evaluate import evaluate
-    from gcp.engine.state import load_weights
-
-    saved = checkpoint.load(path)
-    if "config" not in saved or "classes" not in saved:
-        raise CheckpointError(f"{path} does not say of which model it is: it has no configuration")
-    config = from_dict(saved["config"], overrides, source=f"the configuration in {path}")
-    device = build.build_device(config)
-    splits = build.build_splits(config)
-    check_classes(saved, splits, str(path))
-    switched = saved.get("switched")
-    model = build.build_model(config, len(saved["classes"]), device, weights=False, switched=switched)
-    averaged = saved.get("ema") is not None
-    load_weights(model, saved["ema"] if averaged else saved["model"], str(path))
-    loader = build.build_score_loader(config, splits, split, device)
-    scores = evaluate(model, loader, device, config.run.amp, config.run.channels_last)
-    return {
-        "checkpoint": str(path),
-        "averaged_weights": averaged,
-        "data": config.data.name,
-        "split": split,
-        "rule": splits.rule,
-        "backbone": config.model.backbone,
-        "head": build_pooling(config, switched).name,
-        **scores.as_dict(),
-    }
+        draw(contestant, arguments.flags["--cam"], arguments.value("--report"), group)
+    if scored:
+        _score(contestant, arguments, split, group)
 
 
-def _report(result: dict) -> None:
-    averaged = " (averaged weights)" if result["averaged_weights"] else ""
-    print(f"{'checkpoint':<12}{result['checkpoint']}{averaged}")
-    print(f"{'model':<12}{result['backbone']} + {result['head']}")
-    print(f"{'split':<12}{result['split']} of {result['data']}, {result['count']} images")
-    for key, title in (("top1", "top-1"), ("top5", "top-5"), ("macro", "macro")):
-        if result[key] is not None:
-            print(f"{title:<12}{result[key]:.2f} %")
-    print(f"{'loss':<12}{result['loss']:.4f}")
+def _score(contestant: "Contestant", arguments: Arguments, split: str, group: "Group") -> None:
+    from gcp.cli.evaluation_files import write_evaluation, write_scores
+    from gcp.cli.scoring import describe_comparison, describe_scores, versus
+    from gcp.cli.scoring import score as score_contestant
 
-
-def _write(path: str, result: dict) -> None:
-    from gcp.engine.files import write_json
-
-    try:
-        write_json(path, result)
-    except OSError as error:
-        raise GCPError(f"cannot write {path}: {error}") from error
+    first = score_contestant(contestant, split, group)
+    print(describe_scores(first))
+    comparison = None
+    if other := arguments.value("--compare"):
+        second, comparison = versus(first, other, arguments.overrides, group)
+        print(f"\n{describe_scores(second)}\n\n{describe_comparison(comparison)}")
+    if group.main:
+        write_scores(arguments.value("--json"), first)
+        write_evaluation(arguments.value("--report"), first, comparison)
 
 
 def entry() -> int:

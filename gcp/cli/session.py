@@ -196,15 +196,15 @@ class Session:
             save_seconds=self.timing.save_seconds,
         )
 
-    def _score_loader(self, split: str) -> AnyLoader:
-        return build.build_score_loader(self.config, self.splits, split, self.device, self.group)
+    def _score_loader(self, split: str, crops: str = "one") -> AnyLoader:
+        return build.build_score_loader(self.config, self.splits, split, self.device, self.group, crops)
 
-    def score(self, loader: AnyLoader) -> dict:
+    def score(self, loader: AnyLoader, crops: str = "one") -> dict:
         """Scores of the weights that count on a loader."""
         run, model = self.config.run, self.state.evaluated
         if not synchronised(model):  # each process has its own statistics; those of rank 0 are saved
             self.group.share(model.buffers())
-        scores = evaluate(model, loader, self.device, run.amp, run.channels_last, self.group)
+        scores = evaluate(model, loader, self.device, run.amp, run.channels_last, self.group, crops)
         return scores.as_dict() | {"head": self._pooling.name}
 
     def _adapt(self, saved: dict) -> None:
@@ -266,8 +266,9 @@ class Session:
             self._save_best({})
             self.writer.wait()
         self.group.wait()  # until rank 0 has written best.pt, which all read
-        loader = self._score_loader("test")
-        result = score_run(self.state, self.folder, self.splits.rule, lambda: self.score(loader), self._adapt)
+        crops = self.config.evaluate.crops
+        loader = self._score_loader("test", crops)
+        result = score_run(self.state, self.folder, self.splits.rule, lambda: self.score(loader, crops), self._adapt)
         if self.group.main:
             write_json(self.folder.result, result)
         self.group.wait()  # the next stage begins with what is written now

@@ -50,7 +50,7 @@ def configuration(model: Classifier, base: dict[str, Any]) -> dict[str, Any]:
     """The resolved configuration `base` ({}: the defaults) with the keys that make it build `model`."""
     arguments = dict(model.arguments)
     in_chans = arguments.pop("in_chans")
-    named = {key: arguments.pop(key) for key in ("backbone", "last_stride", "hidden", "dropout")}
+    named = {key: arguments.pop(key) for key in ("backbone", "last_stride", "hidden", "dropout", "factors")}
     head = {"name": arguments.pop("head"), "dim": arguments.pop("dim")}
     arguments.pop("num_classes")
     values = {

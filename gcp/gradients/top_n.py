@@ -33,7 +33,7 @@ class TopN(Rule):
     def count(self, channels: int) -> int:
         """Eigenvalues kept of d; an integer is a count (1 too), a float up to 1.0 a fraction."""
         if isinstance(self.keep, float) and self.keep <= 1:
-            return max(1, round(self.keep * channels))
+            return max(1, round(self.keep * int(channels)))
         return min(int(self.keep), channels)
 
     def spectrum(self, eigenvalues: Tensor, channels: int) -> Tensor:

@@ -24,7 +24,7 @@ class Reduction(nn.Sequential):
         return layer
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self.conv.weight.dtype
+        weights = next(self.parameters()).dtype
         if x.dtype in (torch.bfloat16, torch.float16) and not torch.is_autocast_enabled(x.device.type):
             x = x.to(weights)  # of a backbone that ran under autocast
         elif torch.promote_types(x.dtype, weights) != weights:

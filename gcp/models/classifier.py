@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gcp import heads
+from gcp.compress import factorise
 from gcp.errors import OptionError
 from gcp.heads.base import Head
 from gcp.models.backbones import Backbone, create_backbone
@@ -105,6 +106,7 @@ def create_model(
     in_chans: int = 3,
     hidden: Sequence[int] | None = None,
     dropout: float | None = None,
+    factors: Sequence[str] = (),
     **head_options: Any,
 ) -> Classifier:
     """Put a head on a backbone.
@@ -112,8 +114,10 @@ def create_model(
     `dim`: channels after the reduction, None for no reduction. `hidden`: widths of hidden layers of the
     classifier; None is the published classifier of the backbone, (4096, 4096) for AlexNet and, with dropout
     0.5, for VGG, and a single linear layer otherwise. `dropout` acts after each hidden layer, or before a
-    single linear layer. `pretrained`, `last_stride`, `in_chans` as in `create_backbone`; a file of a whole
-    Classifier fills all three parts. `head_options` go to `gcp.heads.create_head`.
+    single linear layer. `factors`: layers that are products of thinner ones, as `gcp.compress.factors_of` writes
+    them; published weights are approximated, a file has to have these factors. `pretrained`, `last_stride`,
+    `in_chans` as in `create_backbone`; a file of a whole Classifier fills all three parts. `head_options` go to
+    `gcp.heads.create_head`.
     Raises a GCPError that names the fault; names and options are checked before anything is built.
     """
     published_hidden, published_dropout = _published(str(backbone))
@@ -136,9 +140,11 @@ def create_model(
         "in_chans": in_chans,
         "hidden": list(hidden),
         "dropout": dropout,
+        "factors": list(factors),
         **head_options,
     }
     model = Classifier(features, pooling, classifier, num_classes, 0.0 if hidden else dropout, arguments)
+    factorise(model, factors, keep=pretrained is True)
     if file is not None:
         load_classifier(model, file)
     return model

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from gcp.compress import dense_shapes
 from gcp.errors import CheckpointError
 from gcp.models.checkpoints import Checkpoint
 from gcp.models.checkpoints.order import triangle_side
 from gcp.models.identify import identify, in_chans_of, skeleton, spelling_for
 from gcp.models.layouts import recognise, rename
 from gcp.models.layouts.layout import CLASSIFIER, Spelling
+from gcp.models.weights import factors_in
 from gcp.ops.triangle import triangle_size
 
 ASSUMED = "svd_pade"  # the exact root and its exact gradient, where a file does not say which head it was trained with
@@ -58,15 +60,16 @@ def summarise(checkpoint: Checkpoint, backbone: str | None = None, head: str | N
     Raises:
         CheckpointError: the file is not of the backbone that was named.
     """
-    entry = recognise(checkpoint.state)
+    shapes = dense_shapes(checkpoint.state, factors_in(checkpoint.about))
+    entry = recognise(shapes)
     layout = entry.obj
     told = _told(checkpoint) if entry == "own" else {}
     hint = told.get("backbone") or plain_value(checkpoint.about.get("arch"))
-    name = backbone or identify(checkpoint.state, layout, hint if isinstance(hint, str) else None)
-    spelling = spelling_for(checkpoint.state, layout, name) if name else layout.spellings[0]
+    name = backbone or identify(shapes, layout, hint if isinstance(hint, str) else None)
+    spelling = spelling_for(shapes, layout, name) if name else layout.spellings[0]
     if spelling is None:
         raise CheckpointError(f"{checkpoint.path} does not hold the weights of backbone {name!r}; see --inspect")
-    state = {ours: checkpoint.state[theirs] for theirs, ours in rename(checkpoint.state, spelling).items()}
+    state = {ours: shapes[theirs] for theirs, ours in rename(shapes, spelling).items()}
     linear = [state[key] for key in sorted(state, key=_place) if key.startswith(CLASSIFIER) and state[key].ndim == 2]
     reduction = state.get("head.reduction.0.weight")
     dim = None if reduction is None else reduction.shape[0]
@@ -115,7 +118,7 @@ def _told(checkpoint: Checkpoint) -> dict[str, Any]:
         return {}
     model, head = config["model"], dict(config["head"])
     told = {"backbone": plain_value(model.get("backbone")), "head": plain_value(head.pop("name", None))}
-    told |= {key: model[key] for key in ("last_stride", "dropout") if key in model}
+    told |= {key: model[key] for key in ("last_stride", "dropout", "factors") if key in model}
     return told | {key: value for key, value in head.items() if key != "dim"}
 
 

@@ -7,9 +7,11 @@ weights of timm. Files are read as plain tensors; nothing in them is executed (s
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from gcp.compress import factors_of
 from gcp.errors import CheckpointError
 from gcp.models.checkpoints import Checkpoint, State, open_checkpoint
 from gcp.models.checkpoints.order import first_layer
@@ -76,6 +78,7 @@ def _require_backbone(faults: dict[str, str], state: State, target: State, path:
 def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> None:
     """Load what fits; the keys of `model` that begin with `required` have to."""
     checkpoint = open_checkpoint(given)
+    _require_factors(checkpoint, model)
     path, target = checkpoint.path, model.state_dict()
     state = translate(checkpoint, target, prefix)
     faults = _faults(state, target)
@@ -109,6 +112,24 @@ def _mention_order(checkpoint: Checkpoint, kept: State) -> None:
             "chance like this; python scripts/convert_checkpoint.py %s OUT --order lower converts them",
             checkpoint.path,
             checkpoint.path,
+        )
+
+
+def factors_in(about: dict[str, Any]) -> list[str]:
+    """The factors that the configuration in a file of ours names, none where there is no configuration."""
+    config = about.get("config")
+    model = config.get("model") if isinstance(config, dict) else None
+    return list(model.get("factors") or ()) if isinstance(model, dict) else []
+
+
+def _require_factors(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Raise CheckpointError where layers of the file are factored and those of the model are not."""
+    told = factors_in(checkpoint.about)
+    if missing := [factor for factor in told if factor not in factors_of(model)]:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise CheckpointError(
+            f"{checkpoint.path} is compressed, and the model is not in the same way ({shown}). Set model.factors as in "
+            f"its configuration: model.factors=[{','.join(told)}]"
         )
 
 

@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from gcp.analysis.attention import Divided, attention, draw_attention
 from gcp.engine.rival import Rival
@@ -52,17 +53,20 @@ def test_an_exact_account_of_the_logit(head, degree, dim):
     assert torch.allclose(found.sum((1, 2)), expected.detach(), rtol=1e-4 if head == "polar_express" else 1e-6)
 
 
+def scaled(maps):
+    """Each (B, h, w) from 0 to 1."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / maps.amax((1, 2), keepdim=True)
+
+
 @pytest.mark.parametrize("head", ["svd_pade", "covariance", "bilinear", "average"])
 def test_the_package_draws_the_formula(head):
-    """The largest place of the map is that of the formula, at the size of the images."""
     model, images = classifier(head), torch.randn(2, 3, 32, 32)
     maps = attention(model, images, CLASSES)
     assert maps.shape == (2, 32, 32) and maps.min() >= 0 and maps.max() == pytest.approx(1, abs=1e-3)
-    for cam, found in zip(maps, contributions(model, images, CLASSES)[0], strict=True):
-        place = np.unravel_index(found.argmax(), found.shape)
-        seen = np.unravel_index(cam.argmax(), cam.shape)
-        assert [index // 4 for index in seen] == list(place)  # a map of 8x8, from the centre of whose cells 4 pixels go
-        assert (found > 0).any() and (cam[np.kron(found <= found.min(), np.ones((4, 4), bool))] < 0.6).all()
+    found = contributions(model, images, CLASSES)[0].relu()
+    found = scaled(functional.interpolate(scaled(found)[:, None], size=(32, 32), mode="bilinear")[:, 0])
+    assert np.allclose(maps, found, atol=1e-3)
 
 
 def test_of_first_order_it_is_grad_cam():
@@ -92,21 +96,19 @@ def test_a_frozen_model_is_left_as_it_was():
     assert not model.head._forward_hooks
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit2", "test_vit3"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit3"])
 def test_models_of_timm(name):
     model = Rival(timm.create_model(name, num_classes=5).eval(), name)
     images = torch.randn(2, 3, 160, 160)
     with torch.no_grad():
         assert torch.allclose(Divided(model)(images), model(images), atol=1e-5)
-    if name == "test_vit2":
-        return
     maps = attention(model, images, CLASSES)
     assert maps.shape == (2, 160, 160) and np.isfinite(maps).all()
 
 
 def test_a_class_token_has_no_map():
     model = Rival(timm.create_model("test_vit", num_classes=5).eval(), "test_vit")
-    with pytest.raises(GCPError, match="no gradient reaches the feature map: .*class token"):
+    with pytest.raises(GCPError, match=r"no gradient reaches the feature map: .*class token"):
         attention(model, torch.randn(2, 3, 160, 160), CLASSES)
 
 

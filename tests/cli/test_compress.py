@@ -78,6 +78,8 @@ def test_other_tools_take_it(compress, here, capsys):
     words = ["model.pretrained=" + json.dumps(str(path)), f"model.factors=[{text}]", "train.epochs=1"]
     assert run(gcp.cli.train.main, ["--config", "small.yaml", *words]) == 0
     assert "left out" not in capsys.readouterr().err
+    assert run(gcp.cli.train.main, ["--config", "small.yaml", words[0], "model.factors=[classifier=3]"]) == 2
+    assert f"Set model.factors as in its configuration: model.factors=[{text}]" in capsys.readouterr().err
 
 
 def test_layouts_of_others_get_the_products(here, capsys):
@@ -95,7 +97,7 @@ def test_layouts_of_others_get_the_products(here, capsys):
     torch.testing.assert_close(dense(images), small(images), atol=1e-4, rtol=1e-3)
 
 
-def test_fine_tuning_resumes(compress, here, train, evaluate):
+def test_fine_tuning_resumes(compress, here, train, evaluate, refused):
     answer = compress("--checkpoint", "x", "--params", "0.5", "--finetune", "1", *QUICK, "optim.lr=0.02")
     assert answer.code == 0, answer.err
     folder = here / "runs" / "x-params-0.5-finetuned"
@@ -104,6 +106,8 @@ def test_fine_tuning_resumes(compress, here, train, evaluate):
     tuned = json.loads((here / "runs/x-params-0.5/finetuned.json").read_text())["models"]["fine-tuned"]
     result = json.loads((folder / "result.json").read_text())["test"]["best"]
     assert tuned["top1"] == result["top1"]
+    words = ("--checkpoint", "x", "--params", "0.5", "--finetune", "1", "--force", *QUICK)
+    assert "x-params-0.5-finetuned is there already; continue it by" in refused(compress(*words))
     answer = train(f"resume={folder}", "train.epochs=2")
     assert answer.code == 0 and "continuing" in answer.out
     assert evaluate("--checkpoint", str(folder)).code == 0

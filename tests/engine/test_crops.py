@@ -109,7 +109,7 @@ def test_the_mean_is_of_logits_not_of_probabilities():
     got = collect(Constant(), Loader(TensorSet(image, [0], transform), 1, train=False), CPU, crops="mirror")
     assert got.confidence.item() == pytest.approx(
         1 / (1 + np.exp(-2))
-    )  # logits (4, 2); the mean of both would be 0.509
+    )  # of logits (4, 2)
 
 
 def test_images_in_memory_are_resized_after_their_own_transform():
@@ -131,7 +131,7 @@ def test_more_crops_count_each_image_once(files):
 
 def test_unknown_crops(files):
     images = FileSet(files, [0] * 5, create_transform("none", "square", SIZE, 3), 3)
-    with pytest.raises(OptionError, match="crops is 'mirrored'; allowed: one, mirror, ten. Did you mean 'mirror'?"):
+    with pytest.raises(OptionError, match=r"crops is 'mirrored'; allowed: one, mirror, ten\. Did you mean 'mirror'\?"):
         with_crops(images, "mirrored", SIZE)
     with pytest.raises(OptionError, match="crops is 'five'"):
         evaluate(Small(), Loader(images, 2, train=False, workers=0), CPU, crops="five")

@@ -1,0 +1,177 @@
+"""`python scripts/export.py MODEL OUT [flags] [key=value ...]`."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gcp.cli.arguments import parse
+from gcp.errors import GCPError, OptionError, suggest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gcp.cli.contestant import Contestant
+    from gcp.models.program import Difference
+
+FLAGS = {
+    **dict.fromkeys(("--bound", "--batch", "--images", "--order"), (1, 1)),
+    **dict.fromkeys(("--keep-head", "--force", "--help"), (0, 0)),
+}
+FORMATS = (".onnx", ".pt2", ".ts")  # of `gcp.models.program`, which needs torch
+BOUND = 0.01
+COUNT = 32  # images on which program and model are compared
+ALLOWED = ("data.", "run.")
+
+USAGE = f"""\
+A trained model as a program that runs without this library.
+
+  python scripts/export.py MODEL OUT [flags] [key=value ...]
+
+MODEL is what evaluate.py --checkpoint takes. OUT ends in .onnx, .pt2 (torch.export) or .ts (TorchScript). The program
+takes normalised images (B, channels, S, S) float32 and gives logits; class names, image size, mean and deviation are in
+the file. It is compared with the model, ONNX by onnxruntime, before it is written: at most 1e-4 of the largest logit.
+
+Heads made of matrix products (average, covariance, newton_schulz, polar_express, mtp_lyapunov, bilinear,
+compact_bilinear) are written as they are. Any other is written as polar_express, and the difference is measured.
+
+  --bound X      refuse where the logits then differ by more, relative to the largest one ({BOUND:g})
+  --keep-head    write the eigendecomposition itself (.pt2 and .ts; ONNX has none)
+  --images DIR   measure on these images (default: test images of the data set where it is there, else noise)
+  --batch N      a program for N images at a time (default: any number)
+  --order        upper|lower: of the triangle in a file of others (upper)
+  --force        replace OUT
+
+Example:
+  python scripts/export.py runs/digits-resnet20_cifar-svd_pade-1 digits.onnx
+"""
+
+
+def main(argv: list[str]) -> int:
+    """The command. Returns the exit code; faults are raised as GCPError."""
+    paths = []
+    while argv and not argv[0].startswith("-") and "=" not in argv[0]:
+        paths.append(argv[0])
+        argv = argv[1:]
+    arguments = parse(argv, FLAGS)
+    flags = arguments.flags
+    if "--help" in flags:
+        print(USAGE)
+        return 0
+    logging.basicConfig(format="%(message)s")  # warnings; the exporters of torch tell their life at a lower level
+    if len(paths) != 2:
+        raise GCPError(
+            f"needs MODEL and OUT before the flags, got {len(paths)} of them. Type for example\n"
+            "  python scripts/export.py runs/NAME model.onnx\nor --help for more."
+        )
+    from gcp.cli.train import check_overrides
+
+    given, out = paths[0], Path(paths[1])
+    check_overrides(arguments.overrides, ALLOWED, "an export")
+    _check_target(out, "--force" in flags)
+    bound, batch = _positive(flags, "--bound", BOUND), _positive(flags, "--batch", 0.0)
+    if batch != int(batch):
+        raise OptionError(f"--batch is {flags['--batch'][0]!r}; allowed: a whole number >= 1.")
+    if "--keep-head" in flags and out.suffix == ".onnx":
+        raise GCPError("--keep-head: ONNX has no eigendecomposition; write .pt2 or .ts, or leave the flag out.")
+    order = flags.get("--order", [None])[0]
+    if order not in (None, "upper", "lower"):
+        raise OptionError(f"--order is {order!r}; allowed: upper, lower.")
+    return _export(given, out, order, arguments.overrides, flags, bound, int(batch) or None)
+
+
+def _export(
+    given: str,
+    out: Path,
+    order: str | None,
+    overrides: list[str],
+    flags: dict[str, list[str]],
+    bound: float,
+    batch: int | None,
+) -> int:
+    from gcp.cli.contestant import enter
+    from gcp.engine.distributed import ALONE
+    from gcp.models import Classifier
+    from gcp.models.program import substitute, write_program
+
+    contestant = enter(given, [*overrides, "run.device=cpu"], ALONE, order, scored=False)
+    model = contestant.model
+    if not isinstance(model, Classifier):
+        raise GCPError(f"{given} is a model of timm, which exports it itself; this is for models with a head of ours")
+    images, told = _images(contestant, flags.get("--images", [None])[0], max(COUNT, batch or 0))
+    difference = None if "--keep-head" in flags else substitute(model, images)
+    print(f"{'model':<12}{contestant.backbone} + {contestant.head}\n{'images':<12}{told}")
+    if difference is not None:
+        _report(difference, contestant.head, model.arguments["head"], bound)
+    worst = write_program(model, images, out, _about(contestant, model.arguments["head"]), batch)
+    print(f"{'agrees':<12}to {worst:.1e} of the largest logit")
+    print(f"{'written':<12}{out}, {out.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+def _report(difference: "Difference", head: str, substitute: str, bound: float) -> None:
+    told = f"{difference.logits:.1e} of the largest logit, {100 * difference.same:.0f} % of {difference.count} the same"
+    if difference.logits > bound:
+        raise GCPError(
+            f"{substitute} in the place of {head} changes the logits by {told} class; the bound is {bound:g}. Train "
+            f"some epochs with head.name={substitute} and export that, write .pt2 or .ts with --keep-head, or raise "
+            "--bound."
+        )
+    print(f"{'head':<12}{substitute} in the place of {head}: {told} class")
+
+
+def _images(contestant: "Contestant", folder: str | None, count: int) -> "tuple[Tensor, str]":
+    """Normalised images on the CPU, and what they are."""
+    import torch
+
+    from gcp.cli.unlabelled import file_set, images_in
+    from gcp.data import StreamSet
+
+    if folder is not None:
+        files = images_in(folder)
+        chosen = file_set(contestant, [files[place % len(files)] for place in range(count)])
+        return chosen.normalize(chosen.read(range(count))[0]), f"{min(count, len(files))} of {folder}"
+    try:
+        images = contestant.splits().test
+        if not isinstance(images, StreamSet):
+            count = min(count, len(images))
+            places = [place * len(images) // count for place in range(count)]
+            return images.normalize(images.read(places)[0]), f"{count} test images of {contestant.config.data.name}"
+    except GCPError:
+        pass  # the program does not depend on them, and the line that is printed says what it was measured on
+    size, chans = contestant.image_size, contestant.config.data.in_chans
+    noise = torch.randn(count, chans, size, size, generator=torch.Generator().manual_seed(0))
+    return noise, f"{count} of noise, for want of the data set; --images DIR measures on real ones"
+
+
+def _about(contestant: "Contestant", head: str) -> dict[str, Any]:
+    normalize: Any = contestant.file_transform().normalize
+    return {
+        "backbone": contestant.backbone,
+        "head": head,
+        "trained_head": contestant.head,
+        "classes": list(contestant.classes or ()),
+        "image_size": contestant.image_size,
+        "mean": list(normalize.mean),
+        "std": list(normalize.std),
+    }
+
+
+def _check_target(out: Path, force: bool) -> None:
+    if out.suffix not in FORMATS:
+        raise GCPError(f"{out}: the name ends in {', '.join(FORMATS)}.{suggest(out.suffix, FORMATS)}")
+    if out.is_dir() or not out.resolve().parent.is_dir():
+        raise GCPError(f"{out} is not a file in a folder that exists")
+    if out.exists() and not force:
+        raise GCPError(f"{out} exists; replace it by --force")
+
+
+def _positive(flags: dict[str, list[str]], flag: str, default: float) -> float:
+    if flag not in flags:
+        return default
+    try:
+        value = float(flags[flag][0])
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise OptionError(f"{flag} is {flags[flag][0]!r}; allowed: a number above 0.")
+    return value

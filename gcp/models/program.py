@@ -1,0 +1,184 @@
+"""A trained model as a program that runs without this library: torch.export, ONNX, TorchScript.
+
+A program takes images (B, in_chans, S, S) float32, normalised, and gives logits. Every file is read back and compared
+with the model before it gets its name.
+"""
+
+import io
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gcp.errors import GCPError
+from gcp.models.classifier import Classifier
+from gcp.models.exchange import exchange_head
+from gcp.models.plain import Plain
+
+AGREE = 1e-4  # largest difference of a program's logits from the model's, relative to the largest logit or 1
+# Heads that are made of products, sums and elementwise functions; every runtime has these.
+PRODUCTS_ONLY = (
+    "average",
+    "covariance",
+    "newton_schulz",
+    "polar_express",
+    "mtp_lyapunov",
+    "bilinear",
+    "compact_bilinear",
+)
+SUBSTITUTE = "polar_express"  # has the root of an eigendecomposition by products only
+ABOUT = "about.json"
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a substituted head is from the model's own.
+
+    `logits`: largest difference relative to the largest logit; `same`: share of images with the same class;
+    `count`: images.
+    """
+
+    logits: float
+    same: float
+    count: int
+
+
+@torch.no_grad()
+def substitute(model: Classifier, images: Tensor) -> Difference | None:
+    """Exchange a head that is not made of products for `polar_express`, and rounded products for full ones.
+
+    Args:
+        model: in evaluation mode; changed in place.
+        images: (B, C, H, W) on which the difference is measured.
+
+    Returns:
+        the difference, None where the head stays.
+    """
+    name = model.arguments["head"]
+    kept: dict[str, Any] = {key: model.arguments[key] for key in ("side", "precision") if key in model.arguments}
+    if name in PRODUCTS_ONLY and model.arguments.get("products", "full") == "full":
+        return None
+    before = model(images)
+    if name in PRODUCTS_ONLY:
+        own = ("iterations", "lower", "steps", "backward")
+        kept |= {key: model.arguments[key] for key in own if key in model.arguments}
+        exchange_head(model, name, **kept)
+    else:
+        kept.pop("precision", None)
+        exchange_head(model, SUBSTITUTE, **kept)
+    after = model(images)
+    return Difference(
+        float((after - before).abs().max() / before.abs().max().clamp_min(torch.finfo(before.dtype).tiny)),
+        float((after.argmax(1) == before.argmax(1)).float().mean()),
+        len(images),
+    )
+
+
+def write_program(
+    model: Classifier, images: Tensor, path: str | Path, about: dict[str, Any], batch: int | None = None
+) -> float:
+    """Write a program, by the ending of its name, and return its greatest relative difference from the model.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        images: (B, C, H, W) float32 on which the two are compared, B >= 2.
+        path: NAME.onnx, NAME.pt2 (torch.export) or NAME.ts (TorchScript).
+        about: plain values that go into the file as JSON.
+        batch: images that the program takes at a time; None for any number.
+
+    Raises:
+        GCPError: the model cannot be written so, or the program differs by more than AGREE.
+    """
+    path = Path(path)
+    plain = Plain(model).eval()
+    example = images[: batch or 2]
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        with torch.no_grad(), _quiet():
+            run = FORMATS[path.suffix](plain, example, temporary, json.dumps(about), batch)
+        worst = _difference(model, run, images, batch)
+        if not worst <= AGREE:
+            raise GCPError(
+                f"the program differs from the model by {worst:.1e} (bound {AGREE:g}); {path} is not written"
+            )
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return worst
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporters tell and warn of: what they wrote is checked."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@torch.no_grad()
+def _difference(model: Classifier, run: Run, images: Tensor, batch: int | None) -> float:
+    """Over parts of the images of `batch`, or of one and of the rest together."""
+    parts = images[: len(images) // batch * batch].split(batch) if batch else (images[:1], images[1:])
+    worst = 0.0
+    for part in parts:
+        expected = model(part)
+        error = (run(part) - expected).abs().max() / expected.abs().max().clamp_min(1.0)
+        worst = max(worst, float(error)) if torch.isfinite(error) else float("inf")
+    return worst
+
+
+def _exported(plain: nn.Module, example: Tensor, batch: int | None) -> Any:
+    shapes = None if batch else ({0: torch.export.Dim("batch")},)
+    try:
+        return torch.export.export(plain, (example,), dynamic_shapes=shapes)
+    except Exception as error:  # torch has no class of its own for what it cannot trace
+        reason = str(error).strip().splitlines()[0]
+        hint = "" if batch else ". Perhaps the backbone fixes the number of images: add --batch N"
+        raise GCPError(f"torch.export cannot trace the model: {reason}{hint}") from error
+
+
+def _pt2(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int | None) -> Run:
+    torch.export.save(_exported(plain, example, batch), path, extra_files={ABOUT: about})
+    return torch.export.load(path).module()
+
+
+def _onnx(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int | None) -> Run:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 (torch.onnx needs it and says so late)
+    except ImportError as error:
+        raise GCPError(f"ONNX needs the package {error.name}: pip install onnx onnxscript onnxruntime") from error
+    exported = _exported(plain, example, batch)
+    try:
+        program = torch.onnx.export(exported, (example,), input_names=["images"], output_names=["logits"], dynamo=True)
+    except Exception as error:  # as above
+        raise GCPError(f"the model cannot be written as ONNX: {str(error).strip().splitlines()[-1]}") from error
+    assert program is not None
+    program.model.metadata_props[ABOUT.partition(".")[0]] = about
+    program.save(path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+
+
+def _torchscript(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int | None) -> Run:
+    traced = torch.jit.trace(plain, example, check_trace=False)
+    torch.jit.save(traced, path, _extra_files={ABOUT: about})
+    return torch.jit.load(path)
+
+
+FORMATS: dict[str, Callable[[nn.Module, Tensor, Path, str, int | None], Run]] = {
+    ".onnx": _onnx,
+    ".pt2": _pt2,
+    ".ts": _torchscript,
+}
