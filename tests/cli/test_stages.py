@@ -255,7 +255,10 @@ def test_a_stage_that_is_gone(copy, train, refused):
             ["model.hidden=[4]", "stages.2.model.dropout=0.1", "stages.1.model.dropout=0"],
             ["stage 2: stage 1 is of another model"],
         ),
-        (["model.backbone=resnet18", "stages.2.data.image_size=64"], ["cannot be built:\n  stage 1: a covariance needs"]),
+        (
+            ["model.backbone=resnet18", "stages.2.data.image_size=64"],
+            ["cannot be built:\n  stage 1: a covariance needs"],
+        ),
         (["data.per_class=9999"], ["per_class=9999 asks for more"]),
         (["stages.2.train.drop_last=true", "stages.2.train.batch_size=64"], ["stage 2: 40 images make no batch of 64"]),
         (["model.pretrained=no.pt"], ["no checkpoint at no.pt"]),

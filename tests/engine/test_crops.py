@@ -107,9 +107,7 @@ def test_the_mean_is_of_logits_not_of_probabilities():
     transform = create_transform("none", "square", 4, 1)
     transform.transform.normalize = transform.normalize = lambda images: images
     got = collect(Constant(), Loader(TensorSet(image, [0], transform), 1, train=False), CPU, crops="mirror")
-    assert got.confidence.item() == pytest.approx(
-        1 / (1 + np.exp(-2))
-    )  # of logits (4, 2)
+    assert got.confidence.item() == pytest.approx(1 / (1 + np.exp(-2)))  # of logits (4, 2)
 
 
 def test_images_in_memory_are_resized_after_their_own_transform():

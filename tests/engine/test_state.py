@@ -31,9 +31,7 @@ def test_a_checkpoint_without_average_starts_it_at_the_weights(toy):
 
 
 def test_weights_alone_cannot_be_continued(toy):
-    with pytest.raises(
-        CheckpointError, match=r"best\.pt cannot be continued: it has no optimizer, scaler, progress"
-    ):
+    with pytest.raises(CheckpointError, match=r"best\.pt cannot be continued: it has no optimizer, scaler, progress"):
         toy.state().load_state_dict({"model": {}}, "best.pt")
 
 

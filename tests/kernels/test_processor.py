@@ -40,6 +40,12 @@ def test_decomposition(threads, count, dtype):
     assert not eigenvalues.requires_grad and not V.requires_grad
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Small matrices go to the pool too."""
+    monkeypatch.setattr(processor, "LEAST_WORK", 500_000)
+
+
 def test_two_runs_have_the_same_bits(threads):
     threads(2)
     P = batch(9, 64)
