@@ -139,7 +139,7 @@ class Factored(nn.Module):
     def _check(self, x: Tensor, features: int) -> torch.dtype:
         """The dtype of the result."""
         self._check_shape(x, features)
-        own = next(self.parameters(), x).dtype
+        own = [*self.parameters(), x][0].dtype
         kind = x.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
             return torch.get_autocast_dtype(kind)

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from gcp.errors import OptionError, ShapeError
 from gcp.layers.householder import check_block, householder_apply
@@ -36,7 +35,8 @@ class Frame(nn.Module):
 
     def multiply(self, X: Tensor) -> Tensor:
         """F X, (p, m) -> (d, m)."""
-        X = pad(X, (0, 0, 0, self.d - self.p)) if self.d > self.p else X
+        if self.d > self.p:  # not by pad, which older versions of torch refuse for no columns
+            X = torch.cat([X, X.new_zeros(*X.shape[:-2], self.d - self.p, X.shape[-1])], dim=-2)
         return householder_apply(self.vectors, X, self.block)
 
     def adjoint(self, X: Tensor) -> Tensor:

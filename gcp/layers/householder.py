@@ -86,7 +86,7 @@ def default_block(columns: int, device: torch.device) -> int:
     """
     if device.type != "cpu":
         return 128
-    return next((block for block, most in ((64, 256), (128, 1024)) if columns < most), 256)
+    return 64 if columns < 256 else 128 if columns < 1024 else 256
 
 
 def _multiply(V: Tensor, X: Tensor, block: int | None, transpose: bool, rebuild: bool) -> Tensor:

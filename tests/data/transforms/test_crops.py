@@ -20,7 +20,7 @@ TENSOR = torch.from_numpy(PICTURE).permute(2, 0, 1)
 
 
 def pillow(name):
-    """The plain part with Pillow alone: PROTOCOLS gives 256/224 for ImageNet and 512/448 for square_crop."""
+    """The plain part with Pillow alone: as published, 256/224 for ImageNet and 512/448 for square_crop."""
     image, size = Image.fromarray(PICTURE), SIZE
     if name in ("random_resized_crop", "modern", "modern_fine_grained", "center_crop"):
         short = size if name == "center_crop" else size * 8 // 7
