@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -73,10 +73,9 @@ def _fail(watchdog: Watchdog, group: Group, error: BaseException) -> NoReturn:
     if not _first(watchdog):
         time.sleep(PARTNER)
         os._exit(FAILED)
-    with suppress(AttributeError):
-        sys.stdout = sys.__stdout__
-    if "closed by peer" in str(error) or "reset by peer" in str(error) or isinstance(error, DistBackendError):
-        error = GCPError(f"another process has ended without a word, killed perhaps ({str(error).splitlines()[0]})")
+    text = str(error).partition("\n")[0]
+    if "closed by peer" in text or "reset by peer" in text or isinstance(error, DistBackendError):
+        error = GCPError(f"another process has ended without a word, killed perhaps ({text})")
     if isinstance(error, GCPError):
         raise GCPError(f"rank {group.rank} of {group.world}: {error}") from error
     os.write(2, f"rank {group.rank} of {group.world} failed:\n".encode())
