@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a checkout that is not installed
 
-from gcp.cli.benchmark_layers import main
+from gcp.cli.benchmarks.layers import main
 from gcp.cli.main import run
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler measures memory, and talks about itself
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a checkout that is not installed
 
-from gcp.cli.benchmark_step import main
+from gcp.cli.benchmarks.step import main
 from gcp.cli.main import run
 
 if __name__ == "__main__":

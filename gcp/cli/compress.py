@@ -141,7 +141,7 @@ def _compress(arguments: Arguments, split: str, target: str, value: float, metho
 def _sweep(subject: "Subject", out: Path, target: str, values: list[float], options: dict[str, Any]) -> None:
     from gcp.analysis.compress_plot import draw_sweep
     from gcp.analysis.compress_sweep import plain, sweep
-    from gcp.cli.evaluation_files import write_csv
+    from gcp.cli.evaluation.files import write_csv
 
     batch = next(iter(subject.images))
     points = sweep(subject.model, target, sorted(set(values)), subject.images, subject.top1, batch, METHODS, options)

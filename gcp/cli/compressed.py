@@ -8,9 +8,9 @@ from torch import nn
 
 from gcp.analysis.compress_cost import costs
 from gcp.analysis.compress_plot import draw_layers
-from gcp.cli.contestant import Contestant, enter, find_checkpoint
-from gcp.cli.sample_images import SampleImages
-from gcp.cli.write_weights import configuration
+from gcp.cli.evaluation.contestant import Contestant, enter, find_checkpoint
+from gcp.cli.evaluation.sample_images import SampleImages
+from gcp.cli.weights.write import configuration
 from gcp.compress import Report, factors_of
 from gcp.config import from_dict
 from gcp.data import Splits
@@ -151,7 +151,7 @@ def tuned_folder(out: Path) -> Path:
 
 def finetune(out: Path, subject: Subject, model: nn.Module, epochs: int, overrides: list[str], repeats: int) -> int:
     """Train the compressed model as a run of its own, then score it. Returns the exit code."""
-    from gcp.cli.launch import start
+    from gcp.cli.training.launch import start
 
     plain = config_of(subject, model)
     folder = tuned_folder(out)

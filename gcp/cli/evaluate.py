@@ -10,7 +10,7 @@ from gcp.cli.train import check_overrides
 from gcp.errors import GCPError, UnknownNameError
 
 if TYPE_CHECKING:
-    from gcp.cli.contestant import Contestant
+    from gcp.cli.evaluation.contestant import Contestant
     from gcp.engine.distributed import Group
 
 FLAGS = {
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
         arguments.flags["--checkpoint"] = [given]
     split = arguments.take("split") or "test"
     _check(arguments, split)
-    from gcp.cli.processes import joined
+    from gcp.cli.training.processes import joined
 
     with joined() as group:
         _act(arguments, split, group)
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
 
 def _check(arguments: Arguments, split: str) -> None:
     """Refuse what can be refused before anything is read."""
-    from gcp.cli.evaluation_files import check_file, check_folder
+    from gcp.cli.evaluation.files import check_file, check_folder
 
     flags = arguments.flags
     if not {"--checkpoint", "--timm"} & flags.keys():
@@ -96,7 +96,7 @@ def _check(arguments: Arguments, split: str) -> None:
 
 
 def _act(arguments: Arguments, split: str, group: "Group") -> None:
-    from gcp.cli.contestant import enter, enter_timm
+    from gcp.cli.evaluation.contestant import enter, enter_timm
     from gcp.engine import distributed
 
     given, timm, overrides = arguments.value("--checkpoint"), arguments.value("--timm"), arguments.overrides
@@ -107,11 +107,11 @@ def _act(arguments: Arguments, split: str, group: "Group") -> None:
         contestant = enter(str(given), overrides, group, arguments.value("--order"), scored=scored)
     distributed.start(group, contestant.device)
     if "--predict" in arguments.flags:
-        from gcp.cli.predict import predict
+        from gcp.cli.evaluation.predict import predict
 
         predict(contestant, *arguments.flags["--predict"], group=group)
     if "--cam" in arguments.flags:
-        from gcp.cli.cam import draw
+        from gcp.cli.evaluation.cam import draw
 
         draw(contestant, arguments.flags["--cam"], arguments.value("--report"), group)
     if scored:
@@ -119,9 +119,9 @@ def _act(arguments: Arguments, split: str, group: "Group") -> None:
 
 
 def _score(contestant: "Contestant", arguments: Arguments, split: str, group: "Group") -> None:
-    from gcp.cli.evaluation_files import write_evaluation, write_scores
-    from gcp.cli.scoring import describe_comparison, describe_scores, versus
-    from gcp.cli.scoring import score as score_contestant
+    from gcp.cli.evaluation.files import write_evaluation, write_scores
+    from gcp.cli.evaluation.scoring import describe_comparison, describe_scores, versus
+    from gcp.cli.evaluation.scoring import score as score_contestant
 
     first = score_contestant(contestant, split, group)
     print(describe_scores(first))

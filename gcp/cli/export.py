@@ -10,7 +10,7 @@ from gcp.errors import GCPError, OptionError, suggest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gcp.cli.contestant import Contestant
+    from gcp.cli.evaluation.contestant import Contestant
     from gcp.models.program import Difference
 
 FLAGS = {
@@ -88,7 +88,7 @@ def _export(
     bound: float,
     batch: int | None,
 ) -> int:
-    from gcp.cli.contestant import enter
+    from gcp.cli.evaluation.contestant import enter
     from gcp.engine.distributed import ALONE
     from gcp.models import Classifier
     from gcp.models.program import substitute, write_program
@@ -123,7 +123,7 @@ def _images(contestant: "Contestant", folder: str | None, count: int) -> "tuple[
     """Normalised images on the CPU, and what they are."""
     import torch
 
-    from gcp.cli.unlabelled import file_set, images_in
+    from gcp.cli.evaluation.unlabelled import file_set, images_in
     from gcp.data import StreamSet
 
     if folder is not None:

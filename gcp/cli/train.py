@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from gcp.cli.processes import joined
+    from gcp.cli.training.processes import joined
 
     with joined() as group:
         run = arguments.take("resume")
@@ -76,7 +76,7 @@ def _start(arguments: Arguments, continues: bool, group: "Group") -> int:
     from gcp.config import load
 
     config = load(path, arguments.overrides)
-    from gcp.cli import launch
+    from gcp.cli.training import launch
 
     if continues:
         return launch.start_or_resume(config, lambda key: within(key, RESUMABLE), group)
@@ -92,7 +92,7 @@ def _resume(run: str, arguments: Arguments, group: "Group") -> int:
 
     folder = find_run_folder(run).whole()
     config = load(folder.config, arguments.overrides)
-    from gcp.cli.launch import resume
+    from gcp.cli.training.launch import resume
 
     return resume(config, folder, group)
 

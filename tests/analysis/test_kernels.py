@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gcp.analysis.kernels import compare_kernels, compare_solvers, goals, spectrum
-from gcp.cli.benchmark_kernels import goal_line, kernel_line, main, solver_line
+from gcp.cli.benchmarks.kernels import goal_line, kernel_line, main, solver_line
 from gcp.cli.main import run
 from gcp.gradients import RULES
 

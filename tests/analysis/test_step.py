@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gcp.analysis.step import BASELINES, Setting, WideAverage, build, compare_steps
-from gcp.cli.benchmark_step import main
+from gcp.cli.benchmarks.step import main
 from gcp.cli.main import run
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

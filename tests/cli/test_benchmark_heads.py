@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gcp.cli.benchmark import main
+from gcp.cli.benchmarks.heads import main
 from gcp.cli.main import run
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_heads.py"

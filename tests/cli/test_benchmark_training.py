@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gcp.analysis.loading import CONTESTANTS
-from gcp.cli.benchmark_training import main
+from gcp.cli.benchmarks.training import main
 from gcp.cli.main import run
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_training.py"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gcp.cli import build
+from gcp.cli.training import build
 from gcp.config import from_dict
 from gcp.errors import DataError, OptionError, ShapeError
 

@@ -13,7 +13,7 @@ import gcp.cli.compress
 import gcp.cli.convert
 import gcp.cli.train
 from gcp.cli.main import run
-from gcp.cli.write_weights import configuration
+from gcp.cli.weights.write import configuration
 from gcp.compress import decompose, factors_of
 from gcp.models.checkpoints import open_checkpoint
 from gcp.models.convert import build_model

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import gcp.cli.train
-from gcp.cli.build import build_splits
-from gcp.cli.hybrid import Probe
 from gcp.cli.main import run
+from gcp.cli.training.build import build_splits
+from gcp.cli.training.hybrid import Probe
 from gcp.config import from_dict
 
 SIGKILL = -signal.SIGKILL

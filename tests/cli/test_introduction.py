@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gcp.cli import build
-from gcp.cli.introduction import introduction, learning_rate
+from gcp.cli.training import build
+from gcp.cli.training.introduction import introduction, learning_rate
 from gcp.config import from_dict
 
 SMALL = {

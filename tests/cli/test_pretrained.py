@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gcp.cli.pretrained import recipe_of
+from gcp.cli.training.pretrained import recipe_of
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_one_process_writes_and_speaks(place, run, zygote):
         (f"{UPDATE}:6:after", None),
         (f"{UPDATE}:4:before", 1),
         ("torch:save:3:before", 0),
-        ("gcp.cli.session:evaluate:2:before", 1),
+        ("gcp.cli.training.session:evaluate:2:before", 1),
     ],
     ids=["group, before a step", "group, after the switch", "rank 1", "rank 0 while it writes", "rank 1 scoring"],
 )
@@ -148,7 +148,7 @@ def test_a_process_that_raises_ends_all_and_is_the_one_that_is_heard(place, run,
     start = time.monotonic()
     codes, _, err = zygote.together(3, place, *WORDS, "run.name=x", moment=f"{UPDATE}:2:raise", rank=1)
     assert time.monotonic() - start < 30
-    assert codes[1] == 1 and 0 not in codes
+    assert codes[1] == 1 and 0 not in codes, err
     assert err.startswith("rank 1 of 3 failed:\n") and err.count("Traceback") == 1
     assert "RuntimeError: struck on purpose" in err
 

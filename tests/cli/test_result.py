@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gcp.cli.result import format_result, score_run
+from gcp.cli.training.result import format_result, score_run
 from gcp.engine import checkpoint
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import Progress, TrainingState

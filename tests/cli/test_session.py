@@ -107,7 +107,7 @@ def test_a_finished_run_says_so(small, train, here):
 
 def test_a_finished_run_can_be_extended(small, train, at_update, here, monkeypatch):
     assert small("run.name=x").code == 0
-    monkeypatch.setattr("gcp.cli.session.score_run", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("gcp.cli.training.session.score_run", lambda *_: signal.raise_signal(signal.SIGINT))
     assert train("resume=x", "train.epochs=4").code == 130  # before the new result: the old one is not its own
     monkeypatch.undo()
     monkeypatch.chdir(here)

@@ -90,7 +90,7 @@ def test_its_result_is_that_of_the_last_stage_with_what_each_reached(whole):
 def test_each_stage_trains_what_it_says(whole):
     """Frozen features are those of the beginning; the second stage changes them."""
     first, second = (load(whole / f"stage-{n}" / "last.pt")["model"] for n in (1, 2))
-    from gcp.cli.build import build_model
+    from gcp.cli.training.build import build_model
     from gcp.config import load as load_config
     from gcp.config import stage_configs
 
@@ -109,9 +109,9 @@ def test_the_second_stage_begins_with_the_averaged_weights_of_the_first(two, her
         seen.append({key: value.clone() for key, value in state.model.state_dict().items()})
         raise KeyboardInterrupt
 
-    fit = gcp.cli.launch.session.fit
+    fit = gcp.cli.training.launch.session.fit
     monkeypatch.setattr(
-        gcp.cli.launch.session,
+        gcp.cli.training.launch.session,
         "fit",
         lambda state, *rest, **more: (stop_at_once if len(seen) else first)(state, *rest, **more),
     )
@@ -127,15 +127,15 @@ def test_the_second_stage_begins_with_the_averaged_weights_of_the_first(two, her
 
 
 MOMENTS = {
-    "before the first stage": "gcp.cli.session:fit:1:before",
+    "before the first stage": "gcp.cli.training.session:fit:1:before",
     "in stage 1": "gcp.engine.train:update:4:before",
-    "before the result of stage 1": "gcp.cli.session:score_run:1:before",
-    "between the stages": "gcp.cli.session:score_run:1:after",
-    "before the configuration of stage 2": "gcp.cli.session:dump:2:before",
+    "before the result of stage 1": "gcp.cli.training.session:score_run:1:before",
+    "between the stages": "gcp.cli.training.session:score_run:1:after",
+    "before the configuration of stage 2": "gcp.cli.training.session:dump:2:before",
     "in stage 2, before its first checkpoint": "gcp.engine.train:update:7:after",
     "in stage 2": "gcp.engine.train:update:12:before",
-    "before the result of stage 2": "gcp.cli.session:score_run:2:before",
-    "before the result of all": "gcp.cli.stages:write_json:1:before",
+    "before the result of stage 2": "gcp.cli.training.session:score_run:2:before",
+    "before the result of all": "gcp.cli.training.stages:write_json:1:before",
 }
 
 

@@ -19,9 +19,9 @@ import torch.utils.tensorboard  # noqa: F401
 import torchvision.transforms.v2  # noqa: F401
 
 import gcp.analysis.curves
-import gcp.cli.launch
-import gcp.cli.session
 import gcp.cli.train
+import gcp.cli.training.launch
+import gcp.cli.training.session
 import gcp.config
 from gcp.cli.main import run
 from gcp.engine.folder import RunFolder
@@ -101,7 +101,9 @@ if __name__ == "__main__":
     write_at_once()
     gcp.analysis.curves.draw_curves = lambda *_: None  # the picture takes longer than the run
     config = {"model": {"backbone": "resnet8_cifar"}}
-    gcp.cli.session.Session(gcp.config.from_dict(config), RunFolder("none"))  # imports what is imported at need
+    gcp.cli.training.session.Session(
+        gcp.config.from_dict(config), RunFolder("none")
+    )  # imports what is imported at need
     gc.freeze()  # keeps the memory shared
     print("ready", flush=True)
     for line in iter(sys.stdin.readline, ""):

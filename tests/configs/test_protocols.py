@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gcp.cli.pretrained import recipe_of
+from gcp.cli.training.pretrained import recipe_of
 from gcp.config import load
 from gcp.config.load import stage_configs
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gcp.analysis.layer_methods import METHODS, Place, householder_product, select, sequential
-from gcp.cli.benchmark_layers import main
+from gcp.cli.benchmarks.layers import main
 from gcp.cli.main import run
 from gcp.layers import householder_apply
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gcp.cli.arguments import parse
-from gcp.cli.benchmark import PRECISIONS, PRODUCTS, SOLVERS
+from gcp.cli.benchmarks.heads import PRECISIONS, PRODUCTS, SOLVERS
 from gcp.cli.flags import choice, find_device, numbers, target
 from gcp.errors import GCPError
 

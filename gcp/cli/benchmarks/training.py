@@ -88,7 +88,7 @@ def _measure(topics: tuple[str, ...], flags: Flags) -> int:
     settings = read_settings(flags)
     import torch
 
-    from gcp.cli.training_table import header, loader_table, loop_table
+    from gcp.cli.benchmarks.training_table import header, loader_table, loop_table
     from gcp.engine.environment import describe_environment
 
     device = find_device(settings["device"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from gcp.cli import build
+from gcp.cli.training import build
 from gcp.config import Config
 from gcp.data import Splits
 from gcp.engine.distributed import ALONE, Group

@@ -1,8 +1,8 @@
 """`python evaluate.py --checkpoint MODEL --predict FOLDER [CSV]`: classes of images without labels."""
 
-from gcp.cli.contestant import Contestant
-from gcp.cli.evaluation_files import prediction_rows, write_csv
-from gcp.cli.unlabelled import class_names, file_set, images_in
+from gcp.cli.evaluation.contestant import Contestant
+from gcp.cli.evaluation.files import prediction_rows, write_csv
+from gcp.cli.evaluation.unlabelled import class_names, file_set, images_in
 from gcp.engine.distributed import Group
 
 

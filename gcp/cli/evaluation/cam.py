@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from gcp.analysis.attention import attention, draw_attention
-from gcp.cli.contestant import Contestant
-from gcp.cli.unlabelled import class_names, file_set
+from gcp.cli.evaluation.contestant import Contestant
+from gcp.cli.evaluation.unlabelled import class_names, file_set
 from gcp.engine.distributed import Group
 from gcp.engine.feed import Feed
 

@@ -66,7 +66,7 @@ def _measure(flags: Flags) -> int:
     from tqdm import tqdm
 
     from gcp.analysis.benchmark import Shape, Variant, compare, root_heads, select_heads
-    from gcp.cli.benchmark_table import describe, header, table
+    from gcp.cli.benchmarks.heads_table import describe, header, table
     from gcp.engine.environment import describe_environment
     from gcp.kernels import use_eigensolver
 

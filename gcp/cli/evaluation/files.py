@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gcp.analysis.comparison import Comparison
     from gcp.analysis.confusion import Pair
-    from gcp.cli.scoring import Evaluation
+    from gcp.cli.evaluation.scoring import Evaluation
     from gcp.engine.samples import Samples
 
 PAIRS = 12  # most confused pairs on the sheet
@@ -64,7 +64,7 @@ def write_evaluation(folder: str | None, result: "Evaluation", comparison: "Comp
     from gcp.analysis.calibration import draw_calibration
     from gcp.analysis.confusion import confusion_matrix, draw_confusion, most_confused
     from gcp.analysis.per_class import class_rows
-    from gcp.cli.scoring import comparison_dict
+    from gcp.cli.evaluation.scoring import comparison_dict
     from gcp.data import StreamSet
     from gcp.engine.files import write_json
 

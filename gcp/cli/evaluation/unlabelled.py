@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gcp.cli.contestant import Contestant
+from gcp.cli.evaluation.contestant import Contestant
 from gcp.data.files import EXTENSIONS, FileSet
 from gcp.errors import DataError, GCPError, suggest
 

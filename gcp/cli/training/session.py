@@ -7,12 +7,12 @@ import sys
 from functools import cached_property
 from pathlib import Path
 
-from gcp.cli import build
-from gcp.cli.hybrid import Probe, build_pooling, build_switch
-from gcp.cli.introduction import introduction
-from gcp.cli.result import format_result, score_run
-from gcp.cli.same_data import check_classes, check_images
-from gcp.cli.signals import StopSignal
+from gcp.cli.training import build
+from gcp.cli.training.hybrid import Probe, build_pooling, build_switch
+from gcp.cli.training.introduction import introduction
+from gcp.cli.training.result import format_result, score_run
+from gcp.cli.training.same_data import check_classes, check_images
+from gcp.cli.training.signals import StopSignal
 from gcp.config import Config, dump
 from gcp.data import AnyLoader, Splits
 from gcp.engine import checkpoint

@@ -5,7 +5,7 @@ RUN itself holds the configuration with the stages and, at the end, the result o
 
 import json
 
-from gcp.cli.session import Session, resume_command
+from gcp.cli.training.session import Session, resume_command
 from gcp.config import Config, dump, from_dict, load, stage_configs
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from gcp.errors import counted
 
 if TYPE_CHECKING:
-    from gcp.cli.inspection import Inspection
+    from gcp.cli.datasets.inspection import Inspection
 
 WIDTH, MARGIN, NAME = 120, 14, 34
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from gcp.cli.hybrid import build_pooling, switch_step
+from gcp.cli.training.hybrid import build_pooling, switch_step
 from gcp.config import Config, Duration
 from gcp.data import DATASETS, AnyLoader, Splits, create_dataset, create_loader
 from gcp.data.share import Share

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from gcp.cli import build
-from gcp.cli.hybrid import build_pooling
-from gcp.cli.same_data import check_classes
-from gcp.cli.write_weights import configuration
+from gcp.cli.training import build
+from gcp.cli.training.hybrid import build_pooling
+from gcp.cli.training.same_data import check_classes
+from gcp.cli.weights.write import configuration
 from gcp.config import Config, from_dict
 from gcp.data import DATASETS, AnyLoader, ImageSet, Splits, StreamSet, create_loader
 from gcp.data.share import Share

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from gcp.cli import build, processes, session, stages
-from gcp.cli.pretrained import check_pretrained
+from gcp.cli.training import build, processes, session, stages
+from gcp.cli.training.pretrained import check_pretrained
 from gcp.config import Config, dump, from_dict, load
 from gcp.engine import distributed
 from gcp.engine.distributed import ALONE, Group

@@ -1,0 +1,1 @@
+"""Trained models, from anywhere, on images: scores, comparisons, predictions, maps."""
