@@ -11,7 +11,8 @@ from gcp.config.duration import Duration, shorter_than_run
 from gcp.config.faults import Fault, wrong
 from gcp.config.head_checks import head_faults
 from gcp.config.hybrid_checks import hybrid_faults
-from gcp.config.schema import Config, Schedule
+from gcp.config.schema import Config
+from gcp.config.sections import Schedule
 from gcp.errors import GCPError, nearest
 
 PARTS = ("features", "head", "classifier")

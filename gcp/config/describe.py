@@ -4,7 +4,8 @@ import textwrap
 from typing import Any
 
 from gcp.config.faults import allowed, show
-from gcp.config.schema import SECTIONS, Config, Head
+from gcp.config.schema import SECTIONS, Config
+from gcp.config.sections import Head
 from gcp.config.stages import KEYS
 from gcp.config.validate import key_schemas
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from gcp.config.faults import Fault, wrong
-from gcp.config.schema import Config, Head, Hybrid, Options
+from gcp.config.schema import Config
+from gcp.config.sections import Head, Hybrid, Options
 from gcp.errors import GCPError, UnknownNameError, nearest
 
 # keys of the two sections that are no arguments of the head

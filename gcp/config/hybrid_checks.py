@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from gcp.config.duration import Duration, shorter_than_run
 from gcp.config.faults import Fault, wrong
 from gcp.config.head_checks import arguments, unfit
-from gcp.config.schema import Config, Hybrid
+from gcp.config.schema import Config
+from gcp.config.sections import Hybrid
 from gcp.errors import nearest
 
 DECAYS = ("multistep", "step")  # schedules of which one decay is the last

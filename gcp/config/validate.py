@@ -15,7 +15,8 @@ from gcp.config import checks, stages
 from gcp.config.duration import FORMS, FORMS_WITH_MINUTES, nearest_duration
 from gcp.config.faults import Fault, allowed, choices, kind, nearest_key, show, unknown, wrong
 from gcp.config.head_checks import own_options
-from gcp.config.schema import SECTIONS, Config, Options
+from gcp.config.schema import SECTIONS, Config
+from gcp.config.sections import Options
 from gcp.errors import ConfigError, nearest
 
 _YES, _NO = {"yes", "on", "y", "1", "true"}, {"no", "off", "n", "0", "false", "null"}

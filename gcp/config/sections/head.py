@@ -1,0 +1,59 @@
+"""The pooling head of a run, and the head that it may be switched to."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gcp.config.sections.base import Options
+from gcp.config.values import Count, Interval, Positive, Text
+
+Side = Annotated[
+    Literal["auto", "channel", "sample"],
+    Field(description="matrix that is decomposed: channels or samples; auto: the smaller"),
+]
+Form = Annotated[
+    Literal["folded", "published"],
+    Field(description="backward: closed form, or the published factor with its instability"),
+]
+Precision = Annotated[
+    Literal["float32", "float64"] | None,
+    Field(description="precision inside the head; null: float64 for eigen-heads, float32 for iterative ones"),
+]
+
+
+class Head(Options):
+    """The pooling head. The head's own options stand beside these keys; null removes an inherited one."""
+
+    name: Text = Field(default="svd_pade", description="pooling head, see --list heads")
+    dim: Count | None = Field(
+        default=64,
+        description="channels after the reduction, d: the head has d(d+1)/2 outputs; null: no reduction",
+    )
+    side: Side = "auto"
+    form: Form = "folded"
+    precision: Precision = None
+    reduction: Text = Field(
+        default="conv",
+        description="how channels are reduced to dim: conv is 1x1 convolution, batch norm, ReLU",
+    )
+
+
+class Hybrid(Options):
+    """A switch to another head during the run. The own options of that head stand beside these keys."""
+
+    to: Text | None = Field(
+        default=None,
+        description="head to switch to, one with the same outputs and tensors as head.name; null: no switch",
+    )
+    at: Interval | Literal["last_decay"] | None = Field(
+        default=None,
+        description="when: a duration from the start, or last_decay, the last one of schedule multistep or step",
+    )
+    condition_below: Positive | None = Field(
+        default=None,
+        description="when, in place of at: after the first epoch at whose end the condition number of the covariance "
+        "(median over validation images, null eigenvalues apart) is below this",
+    )
+    side: Side = "auto"
+    form: Form = "folded"
+    precision: Precision = None
