@@ -21,25 +21,25 @@ def run(function: Callable[[list[str]], int | None], argv: Sequence[str] | None 
         code = function(list(sys.argv[1:] if argv is None else argv)) or 0
         sys.stdout.flush()
         return code
-    except GCPError as error:
-        return _fail(str(error))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe left; keep the interpreter from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.errno not in REFUSALS:
+    except Exception as error:
+        message = fault(error)
+        if message is None:
             raise
-        return _fail(str(error))
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; not imported here to keep --help quick
-            raise
+        sys.stdout.flush()
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+
+
+def fault(error: BaseException) -> str | None:
+    """What to tell the user of an error that is not a defect of this program; None of one that is."""
+    if isinstance(error, GCPError) or (isinstance(error, OSError) and error.errno in REFUSALS):
+        return str(error)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; not imported here to keep --help quick
         reason = str(error).split(". ")[0]
-        return _fail(f"{reason}. Lower train.batch_size (and raise train.accumulate) or data.image_size.")
-
-
-def _fail(message: str) -> int:
-    sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
-    return 2
+        return f"{reason}. Lower train.batch_size (and raise train.accumulate) or data.image_size."
+    return None

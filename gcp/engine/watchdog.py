@@ -55,9 +55,13 @@ class Watchdog:
 
     def stop(self) -> None:
         """End the thread, at the end of the run."""
-        self._done.set()
+        self.dismiss()
         if self._thread.is_alive():
             self._thread.join()
+
+    def dismiss(self) -> None:
+        """End the thread without waiting for it, in a process that ends by itself."""
+        self._done.set()
 
     def arrive(self) -> None:
         """Called where all processes are about to meet."""

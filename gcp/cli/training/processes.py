@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import NoReturn
 
 from torch.distributed import DistBackendError, DistError
 
+from gcp.cli.main import fault
 from gcp.engine.distributed import Group, connect, from_environment, leave
 from gcp.engine.watchdog import FAILED, Watchdog
 from gcp.errors import GCPError
@@ -66,17 +68,35 @@ def _be_silent() -> None:
 
 
 def _fail(watchdog: Watchdog, group: Group, error: BaseException) -> NoReturn:
-    """Raise `error` with its rank, if it is the first of the run; else end this process."""
+    """End this process, with what there is to say of `error` where it is the first of the run to fail.
+
+    At once: to take the interpreter apart, with an exchange that has lost its partners, may abort it, and then the exit
+    code would no longer tell a user's fault from a defect.
+    """
     if not isinstance(error, GCPError | KeyboardInterrupt):
         # Perhaps the exchange failed because a partner did, who needs a moment to say why.
         watchdog.expect_end(PARTNER)
+    watchdog.dismiss()
     if not _first(watchdog):
         time.sleep(PARTNER)
         os._exit(FAILED)
+    sys.stdout.flush()
+    code = _tell(f"rank {group.rank} of {group.world}", error)
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _tell(who: str, error: BaseException) -> int:
+    """Write the message or the traceback of an error to stderr. Returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
     text = str(error).partition("\n")[0]
+    message = fault(error)
     if "closed by peer" in text or "reset by peer" in text or isinstance(error, DistBackendError):
-        error = GCPError(f"another process has ended without a word, killed perhaps ({text})")
-    if isinstance(error, GCPError):
-        raise GCPError(f"rank {group.rank} of {group.world}: {error}") from error
-    os.write(2, f"rank {group.rank} of {group.world} failed:\n".encode())
-    raise error
+        message = f"another process has ended without a word, killed perhaps ({text})"
+    if message is not None:
+        print(f"error: {who}: {message}", file=sys.stderr)
+        return 2
+    print(f"{who} failed:", file=sys.stderr)
+    traceback.print_exception(error)
+    return 1
