@@ -13,13 +13,12 @@ A new data set is one new file in `sets`, a new transform one in `transforms`.
 """
 
 from pathlib import Path
-from typing import Any
 
 import gcp.data.sets  # noqa: F401  each file adds itself to DATASETS
 from gcp.data.imageset import ImageSet, Splits
 from gcp.data.loader import Loader
 from gcp.data.mix import mix
-from gcp.data.source import DATASETS, Source, check_dataset
+from gcp.data.source import DATASETS, Request, Source, check_dataset
 from gcp.data.split import few_shot, stratified_split
 from gcp.data.stream import StreamSet
 from gcp.data.stream_loader import AnyLoader, StreamLoader, create_loader
@@ -71,18 +70,6 @@ def create_dataset(
     Raises UnknownNameError (data set, transform), OptionError (an argument out of range), DataError (a set
     that is missing or incomplete).
     """
-    options: dict[str, Any] = {
-        "root": root,
-        "image_size": image_size,
-        "in_chans": in_chans,
-        "per_class": per_class,
-        "val_fraction": val_fraction,
-        "split_seed": split_seed,
-        "transform": transform,
-        "partial": partial,
-    }
-    check_dataset(name, **options)
-    entry = DATASETS[name]
-    if entry.endswith("/*"):
-        options["name"] = name  # one of a family, such as hfds/cifar10
-    return entry.obj.create(**options)
+    request = Request(name, root, image_size, in_chans, per_class, val_fraction, split_seed, transform, partial)
+    check_dataset(**vars(request))
+    return DATASETS[name].obj.create(request)

@@ -11,9 +11,9 @@ from gcp.data.annotations.listing import Listing
 from gcp.data.checks.faults import check_listing
 from gcp.data.files import FileSet
 from gcp.data.imageset import ImageSet, Splits
-from gcp.data.source import Source
+from gcp.data.source import Request, Source
 from gcp.data.split import hold_out, reduce_train
-from gcp.data.transforms import TRANSFORMS, create_transform
+from gcp.data.transforms import TRANSFORMS
 from gcp.errors import counted
 
 
@@ -35,30 +35,20 @@ def on_disk(
     """
     default = transform
 
-    def create(
-        *,
-        root: str | Path,
-        image_size: int,
-        in_chans: int,
-        per_class: int | None,
-        val_fraction: float,
-        split_seed: int,
-        transform: str,
-        partial: bool,
-    ) -> Splits:
-        place = existing_folder(root)
+    def create(request: Request) -> Splits:
+        place = existing_folder(request.folder)
         found = listing(place)
-        check_listing(str(place), found, source, partial)
-        recipe = create_transform(transform, default, image_size, in_chans)
+        check_listing(str(place), found, source, request.partial)
+        recipe = request.recipe(default)
         sets: dict[str, ImageSet] = {
-            name: FileSet(files.paths, files.labels, recipe, in_chans) for name, files in found.splits.items()
+            name: FileSet(files.paths, files.labels, recipe, request.in_chans) for name, files in found.splits.items()
         }
         train, test = sets["train"], sets["test"]
         if "val" in sets:
             val, held_out = sets["val"], f"{counted(len(sets['val']), 'image')} of its own"
         else:
-            train, val, held_out = hold_out(train, val_fraction, split_seed, found.classes)
-        train, kept = reduce_train(train, per_class, split_seed, found.classes)
+            train, val, held_out = hold_out(train, request.val_fraction, request.split_seed, found.classes)
+        train, kept = reduce_train(train, request.per_class, request.split_seed, found.classes)
         rule = f"{found.layout}. Test: {counted(len(test), 'image')}; validation: {held_out}; training: {kept}."
         return Splits(train, val, test, found.classes, " ".join([rule, *found.notes]))
 

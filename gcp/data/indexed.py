@@ -9,6 +9,7 @@ from torch import Tensor
 from gcp.data.imageset import ImageSet, Splits, frozen_labels
 from gcp.data.named import arrange
 from gcp.data.normalize import Normalizer
+from gcp.data.source import Request
 from gcp.data.split import hold_out, reduce_train
 from gcp.data.transforms import Transform
 from gcp.errors import DataError
@@ -60,9 +61,7 @@ def indexed_splits(
     where: str,
     found: Mapping[str, IndexedSet],
     classes: tuple[str, ...],
-    per_class: int | None,
-    val_fraction: float,
-    split_seed: int,
+    request: Request,
 ) -> Splits:
     """Train, val and test out of sets by the names of their splits.
 
@@ -76,8 +75,8 @@ def indexed_splits(
     train, val, test, rule = arrange(
         where,
         used,
-        lambda pool: hold_out(pool, val_fraction, split_seed, classes),
-        lambda pool: reduce_train(pool, per_class, split_seed, classes),
+        lambda pool: hold_out(pool, request.val_fraction, request.split_seed, classes),
+        lambda pool: reduce_train(pool, request.per_class, request.split_seed, classes),
     )
     if blind:
         rule += f" Without labels, not used: {', '.join(blind)}."

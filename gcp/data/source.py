@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gcp.data.annotations.listing import Listing
 from gcp.data.imageset import Splits
+from gcp.data.transforms import Transform, create_transform
 from gcp.errors import OptionError, nearest
 from gcp.registry import Registry
 
@@ -23,11 +24,34 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Request:
+    """What is asked of a data set: the arguments of `create_dataset`, checked."""
+
+    name: str
+    root: str | Path | None
+    image_size: int
+    in_chans: int
+    per_class: int | None
+    val_fraction: float
+    split_seed: int
+    transform: str
+    partial: bool
+
+    @property
+    def folder(self) -> Path:
+        """`root`, of a set that is not asked for without one."""
+        assert self.root is not None
+        return Path(self.root).expanduser()
+
+    def recipe(self, default: str) -> Transform:
+        """The transform; `default`: the name of the set's own."""
+        return create_transform(self.transform, default, self.image_size, self.in_chans)
+
+
+@dataclass(frozen=True)
 class Source:
     """One data set: how to create its splits, and what it allows.
 
-    `create` takes root, image_size, in_chans, per_class, val_fraction, split_seed, transform, partial by name; that
-    of a family of names such as `hfds/*` also the name.
     `needs_root`: it lies on disk, else it takes no root; None: it takes one or none. `image_size`: the usual one;
     `min_size`: the least. `channels`: the allowed in_chans, None for any. `transforms`: names beside "default" and
     "none".
@@ -36,7 +60,7 @@ class Source:
     `default`: the name of its transform, of TRANSFORMS; of images in memory the one for files like them.
     """
 
-    create: Callable[..., Splits]
+    create: Callable[[Request], Splits]
     needs_root: bool | None
     image_size: int
     min_size: int

@@ -7,6 +7,7 @@ import numpy as np
 from gcp.data.imageset import Splits
 from gcp.data.named import arrange
 from gcp.data.seeds import SPLIT, hashed
+from gcp.data.source import Request
 from gcp.data.split import NONE
 from gcp.data.stream import StreamSet
 from gcp.errors import DataError, OptionError, counted
@@ -49,11 +50,9 @@ def check_per_class(name: str, per_class: int | None) -> None:
         )
 
 
-def stream_splits(
-    where: str, found: Mapping[str, StreamSet], classes: tuple[str, ...], val_fraction: float, split_seed: int
-) -> Splits:
+def stream_splits(where: str, found: Mapping[str, StreamSet], classes: tuple[str, ...], request: Request) -> Splits:
     """Train, val and test out of streams by the names of their splits; see `gcp.data.named`."""
     train, val, test, rule = arrange(
-        where, found, lambda train: hold_out_shards(train, val_fraction, split_seed), keep_all
+        where, found, lambda train: hold_out_shards(train, request.val_fraction, request.split_seed), keep_all
     )
     return Splits(train, val, test, classes, rule)

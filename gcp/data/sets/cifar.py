@@ -11,31 +11,20 @@ import torch
 
 from gcp.data.annotations.layout import existing_folder, listed, subfolders, unpack
 from gcp.data.imageset import Splits
-from gcp.data.source import DATASETS, Source
+from gcp.data.source import DATASETS, Request, Source
 from gcp.data.split import hold_out, reduce_train
 from gcp.data.tensors import TensorSet
-from gcp.data.transforms import TRANSFORMS, Transform, create_transform
+from gcp.data.transforms import TRANSFORMS, Transform
 from gcp.errors import DataError
 
 
-def create(
-    variant: str,
-    *,
-    root: str | Path,
-    image_size: int,
-    in_chans: int,
-    per_class: int | None,
-    val_fraction: float,
-    split_seed: int,
-    transform: str,
-    partial: bool,
-) -> Splits:
+def create(variant: str, request: Request) -> Splits:
     """CIFAR10 or CIFAR100, the name of torchvision's class, in memory; arguments as in `create_dataset`."""
-    place = _find(variant, existing_folder(root))
-    recipe = create_transform(transform, "pad_crop", image_size, in_chans)
+    place = _find(variant, existing_folder(request.folder))
+    recipe = request.recipe("pad_crop")
     (pool, classes), (test, _) = (_read(variant, place, train, recipe) for train in (True, False))
-    train, val, held_out = hold_out(pool, val_fraction, split_seed, classes)
-    train, kept = reduce_train(train, per_class, split_seed, classes)
+    train, val, held_out = hold_out(pool, request.val_fraction, request.split_seed, classes)
+    train, kept = reduce_train(train, request.per_class, request.split_seed, classes)
     rule = f"{variant} by torchvision. Test: the test batch ({len(test)}); validation: {held_out}; training: {kept}."
     return Splits(train, val, test, classes, rule)
 

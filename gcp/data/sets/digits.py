@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gcp.data.imageset import Splits
 from gcp.data.normalize import Normalize
-from gcp.data.source import DATASETS, Source
+from gcp.data.source import DATASETS, Request, Source
 from gcp.data.split import hold_out, reduce_train
 from gcp.data.tensors import TensorSet
 from gcp.data.transforms import Transform, Unaugmented
@@ -39,17 +39,7 @@ class DigitTransform:
         return out.expand(-1, self.in_chans, -1, -1).contiguous()
 
 
-def create(
-    *,
-    root: None,
-    image_size: int,
-    in_chans: int,
-    per_class: int | None,
-    val_fraction: float,
-    split_seed: int,
-    transform: str,
-    partial: bool,
-) -> Splits:
+def create(request: Request) -> Splits:
     """The digits; arguments as in `create_dataset`."""
     try:
         from sklearn.datasets import load_digits
@@ -59,16 +49,16 @@ def create(
         ) from error
 
     bunch = load_digits()
-    recipe: Transform = DigitTransform(image_size, in_chans)
-    if transform == "none":
+    recipe: Transform = DigitTransform(request.image_size, request.in_chans)
+    if request.transform == "none":
         recipe = Unaugmented(recipe)
     every = TensorSet(torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1), bunch.target, recipe)
     classes = tuple(str(name) for name in bunch.target_names)
 
     is_test = np.arange(len(every)) % 5 == 0
     test, pool = every.subset(np.flatnonzero(is_test)), every.subset(np.flatnonzero(~is_test))
-    train, val, held_out = hold_out(pool, val_fraction, split_seed, classes)
-    train, kept = reduce_train(train, per_class, split_seed, classes)
+    train, val, held_out = hold_out(pool, request.val_fraction, request.split_seed, classes)
+    train, kept = reduce_train(train, request.per_class, request.split_seed, classes)
     rule = f"test: every fifth image by index ({len(test)}); validation: {held_out}; training: {kept}."
     return Splits(train, val, test, classes, rule)
 

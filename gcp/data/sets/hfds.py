@@ -9,7 +9,6 @@ Nothing of the data set is executed: loading scripts are refused by the package.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,42 +18,31 @@ from gcp.data.decode import decode_bytes
 from gcp.data.imageset import Splits
 from gcp.data.indexed import IndexedSet, indexed_splits
 from gcp.data.package import require
-from gcp.data.source import DATASETS, Source
-from gcp.data.transforms import TRANSFORMS, create_transform
+from gcp.data.source import DATASETS, Request, Source
+from gcp.data.transforms import TRANSFORMS
 from gcp.errors import DataError, suggest
 
 
-def create(
-    *,
-    name: str,
-    root: str | Path | None,
-    image_size: int,
-    in_chans: int,
-    per_class: int | None,
-    val_fraction: float,
-    split_seed: int,
-    transform: str,
-    partial: bool,
-) -> Splits:
+def create(request: Request) -> Splits:
     """A set of that name; other arguments as in `create_dataset`. `partial` does not apply: counts are not known."""
-    require("datasets", name)
-    path, _, column = name.removeprefix("hfds/").partition("#")
-    cache = None if root is None else str(Path(root).expanduser())
+    require("datasets", request.name)
+    path, _, column = request.name.removeprefix("hfds/").partition("#")
+    cache = None if request.root is None else str(request.folder)
     try:
-        readers = open_splits(name, path, cache, column)
+        readers = open_splits(request.name, path, cache, column)
     except DataError:
         raise
     except Exception as error:  # its loader raises nearly anything
-        raise DataError(f"cannot open data set {name!r}: {type(error).__name__}: {error}") from error
+        raise DataError(f"cannot open data set {request.name!r}: {type(error).__name__}: {error}") from error
     labels = {split: _labels(reader) for split, reader in readers.items()}
     numbers = range(1 + max(int(each.max(initial=-1)) for each in labels.values()))
-    classes = _classes(name, readers) or tuple(map(str, numbers))
-    recipe = create_transform(transform, "random_resized_crop", image_size, in_chans)
+    classes = _classes(request.name, readers) or tuple(map(str, numbers))
+    recipe = request.recipe("random_resized_crop")
     found = {
-        split: IndexedSet(Pixels(reader, f"{split} of {name}", in_chans), labels[split], recipe)
+        split: IndexedSet(Pixels(reader, f"{split} of {request.name}", request.in_chans), labels[split], recipe)
         for split, reader in readers.items()
     }
-    return indexed_splits(name, found, classes, per_class, val_fraction, split_seed)
+    return indexed_splits(request.name, found, classes, request)
 
 
 def open_splits(name: str, path: str, cache: str | None, column: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ A shard is a shard of the split. TensorFlow decodes in threads of its own, so on
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,48 +11,38 @@ from torch import Tensor
 from gcp.data.decode import from_pillow
 from gcp.data.imageset import Splits
 from gcp.data.package import require
-from gcp.data.source import DATASETS, Source
+from gcp.data.source import DATASETS, Request, Source
 from gcp.data.stream import Sample, Shard, StreamSet
 from gcp.data.stream_splits import check_per_class, stream_splits
-from gcp.data.transforms import TRANSFORMS, create_transform
+from gcp.data.transforms import TRANSFORMS
 from gcp.errors import DataError
 
 # Decoded images, about five times as large as encoded ones, in each of eight lanes.
 BUFFER = 200
 
 
-def create(
-    *,
-    name: str,
-    root: str | Path | None,
-    image_size: int,
-    in_chans: int,
-    per_class: int | None,
-    val_fraction: float,
-    split_seed: int,
-    transform: str,
-    partial: bool,
-) -> Splits:
+def create(request: Request) -> Splits:
     """A set of that name; arguments as in `create_dataset`. `partial` does not apply: counts are not known."""
-    check_per_class(name, per_class)
+    check_per_class(request.name, request.per_class)
     for package in ("tensorflow", "tensorflow_datasets"):
-        require(package, name)
-    folder = None if root is None else str(Path(root).expanduser())
+        require(package, request.name)
+    folder = None if request.root is None else str(request.folder)
     try:
-        reader = open_reader(name, folder, "train", in_chans)
+        reader = open_reader(request.name, folder, "train", request.in_chans)
     except Exception as error:  # its builders raise nearly anything
-        raise DataError(f"cannot open data set {name!r}: {type(error).__name__}: {error}") from error
+        raise DataError(f"cannot open data set {request.name!r}: {type(error).__name__}: {error}") from error
     classes = tuple(reader.class_to_idx)
     if not classes:
         raise DataError(
-            f"{name!r} has no classes in {reader.target_key!r}. Choose the labels: data.name='{name}#LABELS'."
+            f"{request.name!r} has no classes in {reader.target_key!r}. Choose the labels: "
+            f"data.name='{request.name}#LABELS'."
         )
-    recipe = create_transform(transform, "random_resized_crop", image_size, in_chans)
+    recipe = request.recipe("random_resized_crop")
     found = {
         split: StreamSet(
             [Shard(f"{split}[{n}shard:{n + 1}shard]", count) for n, count in enumerate(info.shard_lengths)],
-            Records(name, folder, in_chans),
-            Decoder(in_chans),
+            Records(request.name, folder, request.in_chans),
+            Decoder(request.in_chans),
             len(classes),
             recipe,
             BUFFER,
@@ -61,7 +50,7 @@ def create(
         )
         for split, info in reader.builder.info.splits.items()
     }
-    return stream_splits(name, found, classes, val_fraction, split_seed)
+    return stream_splits(request.name, found, classes, request)
 
 
 def open_reader(name: str, folder: str | None, split: str, in_chans: int) -> Any:

@@ -1,6 +1,5 @@
 """torchvision's data sets through timm's factory: `torch/NAME`."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,8 @@ from torch import Tensor
 from gcp.data.decode import from_pillow
 from gcp.data.imageset import Splits
 from gcp.data.indexed import IndexedSet, indexed_splits
-from gcp.data.source import DATASETS, Source
-from gcp.data.transforms import TRANSFORMS, create_transform
+from gcp.data.source import DATASETS, Request, Source
+from gcp.data.transforms import TRANSFORMS
 from gcp.errors import DataError, UnknownNameError
 
 # The splits that a set has, under the names that timm's factory takes.
@@ -27,31 +26,20 @@ NAMES = {
 }
 
 
-def create(
-    *,
-    name: str,
-    root: str | Path,
-    image_size: int,
-    in_chans: int,
-    per_class: int | None,
-    val_fraction: float,
-    split_seed: int,
-    transform: str,
-    partial: bool,
-) -> Splits:
+def create(request: Request) -> Splits:
     """A set of that name; other arguments as in `create_dataset`. `partial` does not apply: torchvision checks."""
-    short = name.removeprefix("torch/")
+    short = request.name.removeprefix("torch/")
     if short not in NAMES:
         raise UnknownNameError("torchvision data set", short, NAMES)
-    folder = str(Path(root).expanduser())
-    sets = {split: _open(name, folder, split) for split in NAMES[short]}
-    recipe = create_transform(transform, "random_resized_crop", image_size, in_chans)
+    folder = str(request.folder)
+    sets = {split: _open(request.name, folder, split) for split in NAMES[short]}
+    recipe = request.recipe("random_resized_crop")
     found = {
-        split: IndexedSet(Pixels(images, f"{split} of {name}", in_chans), _labels(images), recipe)
+        split: IndexedSet(Pixels(images, f"{split} of {request.name}", request.in_chans), _labels(images), recipe)
         for split, images in sets.items()
     }
     classes = _classes(sets["train"], int(found["train"].labels.max()) + 1)
-    return indexed_splits(f"{name} in {folder}", found, classes, per_class, val_fraction, split_seed)
+    return indexed_splits(f"{request.name} in {folder}", found, classes, request)
 
 
 class Pixels:

@@ -18,7 +18,6 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -27,10 +26,10 @@ from gcp.data.decode import decode_bytes
 from gcp.data.files import EXTENSIONS
 from gcp.data.imageset import Splits
 from gcp.data.package import require
-from gcp.data.source import DATASETS, Source
+from gcp.data.source import DATASETS, Request, Source
 from gcp.data.stream import Sample, Shard, StreamSet
 from gcp.data.stream_splits import check_per_class, stream_splits
-from gcp.data.transforms import TRANSFORMS, create_transform
+from gcp.data.transforms import TRANSFORMS
 from gcp.errors import DataError
 
 INFO = "_info.json"
@@ -39,27 +38,16 @@ ADDRESS = re.compile(r"(https?|gs|hf)://")  # webdataset would run what follows 
 PLAIN = re.compile(r"(?!-)[\w./ +=@,-]+|https?://[\w./+=@,%~-]+")
 
 
-def create(
-    *,
-    name: str,
-    root: str | Path,
-    image_size: int,
-    in_chans: int,
-    per_class: int | None,
-    val_fraction: float,
-    split_seed: int,
-    transform: str,
-    partial: bool,
-) -> Splits:
+def create(request: Request) -> Splits:
     """The shards in `root`; other arguments as in `create_dataset`. `partial` does not apply: counts are not known."""
-    check_per_class(name, per_class)
-    require("webdataset", name)
-    place = str(root) if ADDRESS.match(str(root)) else str(Path(root).expanduser().absolute())
+    check_per_class(request.name, request.per_class)
+    require("webdataset", request.name)
+    place = str(request.root) if ADDRESS.match(str(request.root)) else str(request.folder.absolute())
     classes, splits = read_info(place)
-    recipe = create_transform(transform, "random_resized_crop", image_size, in_chans)
-    read, decode = Tar(place, name.partition("#")[2]), Decoder(in_chans)
+    recipe = request.recipe("random_resized_crop")
+    read, decode = Tar(place, request.name.partition("#")[2]), Decoder(request.in_chans)
     found = {split: StreamSet(shards, read, decode, len(classes), recipe) for split, shards in splits.items()}
-    return stream_splits(f"{place}/{INFO}", found, classes, val_fraction, split_seed)
+    return stream_splits(f"{place}/{INFO}", found, classes, request)
 
 
 def read_info(place: str) -> tuple[tuple[str, ...], dict[str, list[Shard]]]:
