@@ -8,16 +8,13 @@ rounding, near the largest times the machine epsilon, and 1/eps is 4.5e15 in flo
 numbers, which say how far apart the eigenvalues are that carry a gradient.
 """
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from gcp.ops.covariance import centre, covariance_matrix, gram, noise_floor
+from gcp.ops.eigenvalues import conditions, covariance_eigenvalues
 from gcp.ops.finite import require_finite
-from gcp.ops.precision import outside_autocast
-from gcp.ops.spectrum import null_threshold
 
 
 def condition_numbers(x: Tensor) -> Tensor:
@@ -30,13 +27,7 @@ def condition_numbers(x: Tensor) -> Tensor:
         NonFiniteError: inf or NaN in a map.
     """
     require_finite(x, "where they enter the head, the features of sample")
-    with outside_autocast(x):
-        few = x.shape[2] * x.shape[3] < x.shape[1]
-        matrix = gram(centre(x, torch.float64)) if few else covariance_matrix(x, torch.float64)
-        eigenvalues = torch.linalg.eigvalsh(matrix)
-        null = eigenvalues <= null_threshold(eigenvalues, noise_floor(x, torch.float64))
-        smallest = eigenvalues.masked_fill(null, math.inf).amin(1)
-        return torch.where(null.all(1), math.inf, eigenvalues[:, -1] / smallest)
+    return conditions(covariance_eigenvalues(x))
 
 
 @torch.no_grad()

@@ -16,6 +16,10 @@ class RunFolder:
         self.last = self.path / "last.pt"
         self.best = self.path / "best.pt"
         self.curves = self.path / "curves.png"
+        self.spectrum = self.path / "spectrum.csv"
+        self.spectrum_curves = self.path / "spectrum.png"
+        self.evolution = self.path / "evolution.csv"
+        self.evolution_curves = self.path / "evolution.png"
         self.environment = self.path / "environment.json"
         self.result = self.path / "result.json"
         self._lock: int | None = None
@@ -73,8 +77,8 @@ class RunFolder:
             self.path.rmdir()
 
 
-def create_run_folder(parent: str | Path, name: str | None, stem: str) -> RunFolder:
-    """Make the folder of a new run: `name`, or the first free `stem-N`.
+def create_run_folder(parent: str | Path, name: str | None, stem: str, script: str = "train.py") -> RunFolder:
+    """Make the folder of a new run: `name`, or the first free `stem-N`. `script`: what is typed to continue one.
 
     Raises:
         GCPError: the folder exists and is not empty, or cannot be made.
@@ -83,7 +87,7 @@ def create_run_folder(parent: str | Path, name: str | None, stem: str) -> RunFol
     try:
         parent.mkdir(parents=True, exist_ok=True)
         if name is not None:
-            return _named(parent / name)
+            return _named(parent / name, script)
         number = 1
         while True:
             try:
@@ -95,12 +99,12 @@ def create_run_folder(parent: str | Path, name: str | None, stem: str) -> RunFol
         raise GCPError(f"cannot make a run folder in {parent}: {error}. Set run.dir=FOLDER.") from error
 
 
-def _named(path: Path) -> RunFolder:
+def _named(path: Path, script: str) -> RunFolder:
     path.mkdir(exist_ok=True)
     if {file.name for file in path.iterdir()} - {".config.yaml.tmp"}:  # of a start that was killed at once
         choice = "Choose another run.name."
         if (path / "config.yaml").is_file():
-            choice = f"Continue it by python train.py resume={path}, or choose another run.name."
+            choice = f"Continue it by python {script} resume={path}, or choose another run.name."
         raise GCPError(f"run folder {path} exists and is not empty. {choice}")
     return RunFolder(path)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gcp.engine.metrics import heading, line, write_metrics
+from gcp.engine.objective import CrossEntropy, Objective
 from gcp.engine.state import Progress
 
 REFRESH = 0.5  # seconds between two updates of the bar
@@ -29,6 +30,7 @@ class RunLog:
         interval: steps between two TensorBoard points.
         advice: what to do where the device waits for images (`gcp.data.Loader.advice`).
         further: columns that the table shows beside the usual ones (`gcp.engine.metrics.FURTHER`).
+        objective: what is minimised, None for cross-entropy.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class RunLog:
         interval: int = 50,
         advice: str = "",
         further: Collection[str] = (),
+        objective: Objective | None = None,
     ):
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
@@ -49,13 +52,13 @@ class RunLog:
         self._bar = tqdm(total=total_steps, initial=progress.step, unit="step", disable=None, leave=False)
         self._read = (progress.epoch, progress.loss_sum, progress.count, progress.seconds, progress.waited)
         self._shown = 0.0
-        self._further = further
+        self._further, self._objective = further, objective or CrossEntropy()
         self._history = list(progress.history)
         if self._history:
             write_metrics(folder / "metrics.csv", self._history)
         else:  # a row may have been written after the checkpoint, or before any
             (folder / "metrics.csv").unlink(missing_ok=True)
-        self.say(heading(further))
+        self.say(heading(further, self._objective.table))
 
     def say(self, text: str) -> None:
         """Print a line on stdout without tearing the bar."""
@@ -89,7 +92,7 @@ class RunLog:
     def _show(self, progress: Progress, loss_sum: float, correct: float) -> None:
         self._bar.set_description(f"epoch {progress.epoch + 1}/{self.epochs}", refresh=False)
         self._bar.set_postfix_str(
-            f"loss {loss_sum / progress.count:.4f}, accuracy {100 * correct / progress.count:.2f} %, "
+            f"{self._objective.text(loss_sum / progress.count, correct / progress.count)}, "
             f"{progress.count / max(1e-9, progress.seconds):.0f} images/s",
             refresh=False,
         )
@@ -102,7 +105,7 @@ class RunLog:
             if isinstance(value, int | float) and key not in ("epoch", "step"):
                 self._scalar(f"epoch/{key}", value, row["step"])
         self._board.flush()
-        self.say(line(row, self._further))
+        self.say(line(row, self._further, self._objective.table))
         if [past["epoch"] for past in self._history if past.get("data_wait", 0.0) > WAIT_LIMIT] == [row["epoch"]]:
             self.say(
                 f"the device waited for images during {row['data_wait']:.0f} % of epoch {row['epoch']}: {self.advice}"
@@ -111,6 +114,18 @@ class RunLog:
     def switch(self, record: dict, text: str) -> None:
         """Record that another head pools from now on."""
         self._board.add_text("head", text, record["step"] + 1)  # the first step with it
+        self.say(text)
+
+    def spectrum(self, row: dict) -> None:
+        """Record what was observed at a step (`gcp.engine.monitor`)."""
+        for key, value in row.items():
+            if value is not None and key not in ("epoch", "step"):
+                self._scalar(f"spectrum/{key}", value, row["step"])
+
+    def evolve(self, record: dict, text: str) -> None:
+        """Record that a width has been edited (`gcp.engine.evolution`)."""
+        self._scalar(f"width/{record['dimension']}", record["after"], record["step"])
+        self._scalar("width/parameters", record["parameters"], record["step"])
         self.say(text)
 
     def _scalar(self, name: str, value: float, step: int) -> None:
@@ -126,6 +141,9 @@ class Silence:
     """In the place of a RunLog in the processes that do not write."""
 
     def switch(self, record: dict, text: str) -> None:
+        """Nothing."""
+
+    def evolve(self, record: dict, text: str) -> None:
         """Nothing."""
 
     def step(self, progress: Progress, rates: dict[str, float], sums: Tensor) -> None:

@@ -193,3 +193,21 @@ def test_a_gradient_that_overflows_at_every_scale_stops_the_run(toy):
     with pytest.raises(NonFiniteError, match=r"stopped at step 3, .*the gradient at the output of layer features\.1"):
         toy.train(state, recipe=PLAIN)
     assert state.scaler.get_scale() == train.SMALLEST_SCALE
+
+
+def test_a_failed_decomposition_is_not_lost(toy, monkeypatch):
+    """Where its NaN has met nobody, at the latest the end of the epoch tells of it; nothing is saved."""
+    from gcp.kernels import failures
+
+    monkeypatch.setattr(failures, "_pending", failures.deque())
+    info = torch.tensor([0, 3], dtype=torch.int32)
+
+    def fail_at(progress, *_):
+        if progress.step == 2:
+            failures.add(failures.Pending(info, lambda: False, lambda: None, "cusolver, 4x4 float64"))
+
+    saved = []
+    events = Events(step=fail_at, save=lambda: saved.append(True))
+    with pytest.raises(NonFiniteError, match=r"stopped after step 4: cusolver, 4x4 float64: matrix 1 of a batch of 2"):
+        toy.train(toy.state(), events)
+    assert not saved

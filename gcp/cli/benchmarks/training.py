@@ -1,4 +1,4 @@
-"""`python scripts/benchmark_training.py [loop] [loader] [flags]`."""
+"""`python scripts/benchmark_training.py [loop] [loader] [monitor] [flags]`."""
 
 import tempfile
 from functools import partial
@@ -9,7 +9,7 @@ from gcp.cli.arguments import parse
 from gcp.cli.flags import Flags, choice, find_device, numbers, target
 from gcp.errors import GCPError, UnknownNameError
 
-TOPICS = ("loop", "loader")
+TOPICS = ("loop", "loader", "monitor")
 FLAGS = {
     **dict.fromkeys(("--backbone", "--head", "--dim", "--device", "--amp", "--json"), (1, 1)),
     **dict.fromkeys(("--images", "--workers", "--batch", "--size", "--repeats", "--warmup", "--threads"), (1, 1)),
@@ -18,22 +18,23 @@ FLAGS = {
 AMP = ("none", "bf16", "fp16")
 
 USAGE = f"""\
-Speed of training beside the model itself, and of reading images; both topics unless some are named.
+Speed of training beside the model itself, and of reading images; all topics unless some are named.
 
-  python scripts/benchmark_training.py [loop] [loader] [flags]
+  python scripts/benchmark_training.py [loop] [loader] [monitor] [flags]
 
   loop     epochs over the digits by gcp's fit, and by a bare loop of the same model on the same batches
   loader   epochs over a generated folder of JPEG files by our loader, timm's and torchvision's
+  monitor  steps on a batch of digits with and without an observation of the spectrum (monitor.spectrum)
 
-  --backbone NAME    resnet20_cifar      --head NAME  svd_pade      --dim N  64          (loop)
-  --device           cpu, cuda, cuda:1 ... (cpu)                                         (loop)
-  --amp              {"|".join(AMP)}      --channels-last                               (loop)
+  --backbone NAME    resnet20_cifar      --head NAME  svd_pade      --dim N  64 (loop, monitor)
+  --device           cpu, cuda, cuda:1 ... (cpu)                                (loop, monitor)
+  --amp              {"|".join(AMP)}      --channels-last                      (loop, monitor)
   --images N         files that are generated (256)                                      (loader)
   --workers N        processes of each loader; 0: the processor time is shown too (0)    (loader)
   --batch N          64
-  --size N           side of the images (loop: 32, loader: 224)
+  --size N           side of the images (loop, monitor: 32, loader: 224)
   --repeats N        timed rounds, of which the median is shown (7)      --warmup N  rounds before them (1)
-  --threads N        of the processor (loop: torch's choice, loader without workers: 1)
+  --threads N        of the processor (loop, monitor: torch's choice, loader without workers: 1)
   --json FILE        everything, with least and greatest values, versions and the command line
 
 Example:
@@ -88,7 +89,7 @@ def _measure(topics: tuple[str, ...], flags: Flags) -> int:
     settings = read_settings(flags)
     import torch
 
-    from gcp.cli.benchmarks.training_table import header, loader_table, loop_table
+    from gcp.cli.benchmarks.training_table import header, loader_table, loop_table, monitor_table
     from gcp.engine.environment import describe_environment
 
     device = find_device(settings["device"])
@@ -97,7 +98,11 @@ def _measure(topics: tuple[str, ...], flags: Flags) -> int:
     print(header(result["environment"], settings))
     for topic in topics:
         torch.set_num_threads(settings["threads"] or (1 if topic == "loader" else threads))
-        measure, table = {"loop": (_loop, loop_table), "loader": (_loader, loader_table)}[topic]
+        measure, table = {
+            "loop": (_loop, loop_table),
+            "loader": (_loader, loader_table),
+            "monitor": (_monitor, monitor_table),
+        }[topic]
         result[topic] = {"threads": torch.get_num_threads(), **measure(settings, device)}
         print(f"\n{table(result[topic])}", flush=True)
     torch.set_num_threads(threads)
@@ -117,15 +122,21 @@ def _bar(topic: str) -> Any:
 def _loop(settings: dict[str, Any], device: Any) -> dict[str, Any]:
     from gcp.analysis.loop import compare_loops
 
+    return compare_loops(**_model(settings), device=device, watch=_bar("loop"))
+
+
+def _monitor(settings: dict[str, Any], device: Any) -> dict[str, Any]:
+    from gcp.analysis.monitor_cost import measure_monitor
+    from gcp.config.sections import Monitor
+
+    every = int(Monitor().every.amount)
+    return measure_monitor(every, **_model(settings), device=device, watch=_bar("monitor"))
+
+
+def _model(settings: dict[str, Any]) -> dict[str, Any]:
     names = ("backbone", "head", "dim", "amp", "channels_last", "repeats", "warmup")
-    size = settings["size"] or 32
-    return compare_loops(
-        **{name: settings[name] for name in names},
-        batch_size=settings["batch"],
-        image_size=size,
-        device=device,
-        watch=_bar("loop"),
-    )
+    sizes = {"batch_size": settings["batch"], "image_size": settings["size"] or 32}
+    return {name: settings[name] for name in names} | sizes
 
 
 def _loader(settings: dict[str, Any], device: Any) -> dict[str, Any]:

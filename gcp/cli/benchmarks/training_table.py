@@ -47,6 +47,24 @@ def loader_table(point: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def monitor_table(point: dict[str, Any]) -> str:
+    """Milliseconds of a step and of an observation, and what the observations take of the run."""
+    lines = [
+        f"monitor: steps with and without an observation of {point['images']} images, {point['channels']} channels, "
+        f"{point['map']} samples, {_threads(point)}",
+        f"{'':<12}{'ms':>10}   {'least to greatest':<20}",
+    ]
+    for row in ("step", "observation"):
+        value = point[row]
+        lines.append(f"{row:<12}{value['median']:>10.1f}   {value['min']:.1f} to {value['max']:.1f}")
+    share = point["share"]
+    lines.append(
+        f"share       {share['median']:>8.2f} %   {share['min']:.2f} to {share['max']:.2f}, of a run that observes one "
+        f"step out of {point['every']}"
+    )
+    return "\n".join(lines)
+
+
 def _rate(value: dict[str, float], width: int = 10) -> str:
     return f"{value['median']:>{width}.0f}   {value['min']:.0f} to {value['max']:.0f}"
 
