@@ -1,0 +1,58 @@
+"""`python scripts/report.py FOLDER [--out FOLDER] [--figures FOLDER]`."""
+
+from pathlib import Path
+
+from gcp.cli.arguments import parse
+from gcp.errors import GCPError
+
+FLAGS = {"--out": (1, 1), "--figures": (1, 1), "--help": (0, 0)}
+
+USAGE = """\
+The report of a study: the answer in sentences, the table, and figures that say what to see.
+
+  python scripts/report.py FOLDER [--out FOLDER]
+  python scripts/report.py FOLDER --figures FOLDER
+
+  FOLDER             of a study, such as runs/studies/heads; a grid that is half done will do
+
+  --out FOLDER       for report.md, report.html and figures/; default: that of the study
+  --figures FOLDER   the figures alone, as SVG, nothing else is written
+
+report.html is one file without network or scripts. The same study gives the same bytes.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """The command. Returns the exit code; faults are raised as GCPError."""
+    first = argv[:1] if argv and not argv[0].startswith("-") else []
+    arguments = parse(argv[len(first) :], FLAGS)
+    if "--help" in arguments.flags or not argv:
+        print(USAGE)
+        return 0
+    if arguments.overrides:
+        raise GCPError(f"unexpected {arguments.overrides[0]!r}: a report has no settings; see --help.")
+    if not first:
+        raise GCPError(
+            "the folder of a study comes first. Type for example\n  python scripts/report.py runs/studies/heads"
+        )
+    out, figures = arguments.value("--out"), arguments.value("--figures")
+    if out and figures:
+        raise GCPError("--out writes a whole report and --figures its figures alone: give one of them.")
+    for target in filter(None, (out, figures)):
+        _check_target(Path(target).expanduser())
+    from gcp.analysis.report import write_figures, write_report
+
+    if figures:
+        for path in write_figures(first[0], figures):
+            print(path)
+        return 0
+    page = write_report(first[0], out)
+    print(f"report      {page}\nmarkdown    {page.with_name('report.md')}\nfigures     {page.with_name('figures')}")
+    return 0
+
+
+def _check_target(path: Path) -> None:
+    """Refuse a folder that cannot be, before time is spent on what should go into it."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise GCPError(f"{there} is a file, and a report is written into a folder.")
