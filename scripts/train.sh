@@ -21,8 +21,8 @@ Example:
 Recipes:
 TEXT
     cd "$project/configs"
-    # A file without a command in its header is only there to be extended.
-    grep -l '^# command ' */*.yaml | while read -r file; do
+    # A file without this command in its header is only there to be extended, or of another script.
+    grep -l '^# command *python train.py ' */*.yaml | while read -r file; do
         printf '  %-28s %s\n' "${file%.yaml}" "$(sed -n '2s/^# //p' "$file")"
     done
 }

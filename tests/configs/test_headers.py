@@ -14,7 +14,11 @@ from gcp.config import load
 from gcp.models import create_backbone
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FILES = {str(path.relative_to(CONFIGS).with_suffix("")): path for path in sorted(CONFIGS.glob("*/*.yaml"))}
+FILES = {
+    str(path.relative_to(CONFIGS).with_suffix("")): path
+    for path in sorted(CONFIGS.glob("*/*.yaml"))
+    if path.parent.name not in ("glow", "studies")
+}
 RECIPES = [name for name, path in FILES.items() if "\n# command " in path.read_text()]
 FIELDS = ["command", "hardware", "time", "published", "ours", "traps"]
 

@@ -20,7 +20,11 @@ from gcp.engine import checkpoint
 from gcp.models import create_backbone
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FILES = {str(path.relative_to(CONFIGS).with_suffix("")): path for path in sorted(CONFIGS.glob("*/*.yaml"))}
+FILES = {
+    str(path.relative_to(CONFIGS).with_suffix("")): path
+    for path in sorted(CONFIGS.glob("*/*.yaml"))
+    if path.parent.name not in ("glow", "studies")
+}
 RECIPES = [name for name, path in FILES.items() if "\n# command " in path.read_text()]
 # A map of 2x2 or 3x3, on which a covariance is defined.
 SMALLEST = {"alexnet_bn": 64, "vgg": 32, "convnext": 64, "resnet": 64, "resnet20_cifar": 32, "resnet56_cifar": 32}

@@ -17,7 +17,7 @@ from gcp.config import load
 
 PROJECT = Path(__file__).parents[2]
 CONFIGS = PROJECT / "configs"
-RECIPES = [path for path in sorted(CONFIGS.glob("*/*.yaml")) if "\n# command " in path.read_text()]
+RECIPES = [path for path in sorted(CONFIGS.glob("*/*.yaml")) if "\n# command    python train.py " in path.read_text()]
 AWKWARD = "it's: 100 % [of] my images #1 \\ ünïcode"
 
 

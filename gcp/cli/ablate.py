@@ -1,0 +1,160 @@
+"""`python scripts/ablate.py --config FILE --heads NAME ... [--grid key=v1,v2 ...] [key=value ...]`."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gcp.cli.arguments import Arguments, parse
+from gcp.errors import ConfigError, GCPError
+
+if TYPE_CHECKING:
+    from gcp.cli.ablation.study import Study
+
+FLAGS = {
+    **dict.fromkeys(("--config", "--study", "--seeds", "--reference", "--name", "--out", "--jobs"), (1, 1)),
+    "--heads": (1, 1000),
+    **dict.fromkeys(("--skip-invalid", "--retry-failed", "--help"), (0, 0)),
+}
+OUT = "runs/studies"
+
+USAGE = f"""\
+Compare settings by a grid of runs: every combination of the values, with every seed, each an ordinary run.
+
+  python scripts/ablate.py --config FILE --heads PATTERN ... [--grid key=v1,v2 ...] [flags] [key=value ...]
+  python scripts/ablate.py --study FILE [flags] [key=value ...]      the same from a file of configs/studies
+  python scripts/ablate.py resume=FOLDER [--retry-failed]            continue a study that was stopped
+
+  --heads PATTERN ...  heads by name or shell pattern, such as 'svd_*' newton_schulz average
+  --grid key=v1,v2 ... values of any key of a configuration; commas inside [] belong to the value
+  --seeds N            0 to N-1 (default 5); --seeds 3,7,11 these. All variants begin with the same weights and see the
+                       same images in the same order
+  --reference LABEL    variant that the others are compared with (the first)
+  --name NAME          of the study (from the recipe or the file); --out FOLDER  for it ({OUT})
+  --jobs N             runs at once (one per GPU, else one per core, which share the cores)
+  --skip-invalid       leave out combinations that are not possible, such as head.form=published of average
+  --retry-failed       run those again that have failed
+
+OUT/NAME holds study.yaml, cells/ID/ (the run folders), cells.csv, table.csv and table.md, written after every run, and
+at the end report.html and report.md; scripts/report.py writes these of a study that is not finished.
+The same command continues a study that was stopped or killed: finished runs stay, the others go on from their
+checkpoints. With more seeds, heads or values it is extended. Exit code: 0, or 1 where a run has failed.
+
+Example:
+  python scripts/ablate.py --config configs/digits/resnet.yaml --heads 'svd_*' newton_schulz average --seeds 5
+"""
+
+
+def main(argv: list[str]) -> int:
+    """The command. Returns the exit code; faults are raised as GCPError."""
+    axes, words = _without_grid(argv)
+    arguments = parse(words, FLAGS)
+    if "--help" in arguments.flags:
+        print(USAGE)
+        return 0
+    from gcp.cli.ablation.run import resume_study, run_study
+    from gcp.cli.flags import numbers
+
+    jobs = numbers(arguments.flags, "--jobs", [0], 1)[0] or None
+    retry = "--retry-failed" in arguments.flags
+    if folder := arguments.take("resume"):
+        others = [*axes, *arguments.overrides, *(arguments.flags.keys() - {"--jobs", "--retry-failed"})]
+        if others:
+            raise GCPError(
+                f"{others[0]}: a study that is resumed keeps its settings. To extend it type its first command with "
+                f"more seeds, heads or values: see {folder}/study.yaml"
+            )
+        return resume_study(Path(folder), jobs, retry)
+    study, faults = _study(arguments, axes)
+    command = shlex.join(["python", "scripts/ablate.py", *argv])
+    out = Path(arguments.value("--out") or OUT)
+    return run_study(replace(study, command=command), out / study.name, jobs, retry, faults)
+
+
+def _without_grid(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The words after --grid, which look like settings as those of --reference do, and all others."""
+    axes: list[str] = []
+    others: list[str] = []
+    flag = ""
+    for word in argv:
+        before = flag
+        if word.startswith("-"):
+            flag, _, value = word.partition("=")
+            word = value if flag == "--grid" else word
+            if not word:
+                continue
+        if flag == "--grid" and "=" in word:
+            axes.append(word)
+        elif before == "--reference" and others[-1] == before:
+            others[-1] += f"={word}"
+        else:
+            others.append(word)
+    return axes, others
+
+
+def _study(arguments: Arguments, axes: list[str]) -> "tuple[Study, list[str]]":
+    """What was asked for, and what is wrong with it beside its configurations."""
+    from gcp.cli.ablation.study import HEAD, Study, expand_heads, parse_axis, parse_seeds
+    from gcp.cli.ablation.study_file import load_study
+
+    flags = arguments.flags
+    if ("--config" in flags) == ("--study" in flags):
+        raise GCPError(
+            "one of --config and --study is needed. Type for example\n  python scripts/ablate.py "
+            "--config configs/digits/resnet.yaml --heads 'svd_*' average\nor --help for more."
+        )
+    faults: list[str] = []
+    if "--study" in flags:
+        study, faults = load_study(Path(flags["--study"][0]))
+    else:
+        study = Study(name="", config=flags["--config"][0])
+    grid = dict(study.grid)
+    if "--heads" in flags:
+        heads, unknown = expand_heads(flags["--heads"])
+        faults += unknown
+        grid = {HEAD: heads} | {key: values for key, values in grid.items() if key != HEAD}
+    single = []
+    for text in axes:
+        try:
+            key, values = parse_axis(text)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        if key in grid and "--study" not in flags:
+            faults.append(f"--grid {key}: its values are given already; allowed: once")
+        elif len(values) > 1 or key in grid:
+            grid[key] = values
+        else:
+            single.append(text)
+    seeds = study.seeds
+    if "--seeds" in flags:
+        try:
+            seeds = parse_seeds(flags["--seeds"][0])
+        except ValueError as error:
+            faults.append(str(error))
+    if not grid and not faults:
+        raise GCPError("nothing varies: give --heads PATTERN ... or --grid key=v1,v2 with two values or more.")
+    study = replace(
+        study,
+        grid=grid,
+        seeds=seeds,
+        overrides=[*study.overrides, *single, *arguments.overrides],
+        reference=arguments.value("--reference") or study.reference,
+        skip_invalid=study.skip_invalid or "--skip-invalid" in flags,
+    )
+    return replace(study, name=_name(study, arguments.value("--name"))), faults
+
+
+def _name(study: "Study", given: str | None) -> str:
+    """As given, that of the study's file, or the recipe with the keys that vary."""
+    import re
+
+    if given is not None and not re.fullmatch(r"[\w+=-][\w+=,. -]*", given):
+        raise ConfigError(
+            [f"--name: got {given!r}; allowed: a folder's name of letters, digits and _ + - = , ."], "the study"
+        )
+    if given or study.name:
+        return given or study.name
+    recipe = Path(study.config)
+    keys = ["heads" if key == "head.name" else key.rpartition(".")[2] for key in study.grid]
+    return "-".join([*filter(None, [recipe.absolute().parent.name, recipe.stem]), *keys])

@@ -1,0 +1,1 @@
+"""A grid of runs: what it consists of, how its cells are run, and what they show together."""

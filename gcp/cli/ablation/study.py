@@ -1,0 +1,153 @@
+"""What a study is made of: a recipe, values of some of its keys, seeds. It comes from flags or a file."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gcp.config import parse_override, yaml_file
+from gcp.errors import ConfigError, GCPError, suggest
+
+HEAD = "head.name"
+# what a study sets itself
+OWN = {"run.seed": "--seeds", "run.name": "--name", "run.dir": "--out"}
+# `{value: 77.33, what: top-1 accuracy %, source: ICCV 2021 poster}`
+PUBLISHED = ("value", "what", "source")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Plain values, as they stand in `study.yaml`.
+
+    Attributes:
+        name: of the folder.
+        config: the recipe that all runs have in common.
+        grid: values of each key that varies; every combination is a variant.
+        seeds: each variant is run with each of them.
+        overrides: `key=value` on top of the recipe.
+        title: one line about what is asked.
+        reference: label of the variant that the others are compared with; None for the first.
+        published: published numbers by label of a variant.
+        notes: what a reader of the table should know.
+        skip_invalid: leave out combinations that no configuration allows.
+        command: as it was typed.
+        jobs: runs at once, the last time.
+        threads: of the processor for each run, chosen once, because sums depend on their number; None on GPUs.
+    """
+
+    name: str
+    config: str
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    overrides: list[str] = field(default_factory=list)
+    title: str = ""
+    reference: str | None = None
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    skip_invalid: bool = False
+    command: str = ""
+    jobs: int = 1
+    threads: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Values for YAML."""
+        return asdict(self)
+
+    def extended(self, new: "Study") -> "Study":
+        """This study with the seeds and values that `new` adds, and its words about them.
+
+        Raises:
+            ConfigError: `new` varies other keys.
+        """
+        if list(self.grid) != list(new.grid):
+            before, now = (", ".join(study.grid) or "nothing" for study in (self, new))
+            raise ConfigError(
+                [f"the study in this folder varies {before}, not {now}; give another --name"], "the study"
+            )
+        grid = {key: _union(values, new.grid[key]) for key, values in self.grid.items()}
+        kept = self.skip_invalid or new.skip_invalid
+        seeds = _union(self.seeds, new.seeds)
+        return replace(new, grid=grid, seeds=seeds, skip_invalid=kept, threads=self.threads)
+
+
+def _union(old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    return [*old, *(value for value in new if not any(same(value, other) for other in old))]
+
+
+def same(a: object, b: object) -> bool:
+    """Equal values of one type: 1, 1.0 and true are three."""
+    return type(a) is type(b) and a == b
+
+
+def read_study(path: Path) -> Study:
+    """The study in a folder's `study.yaml`. Raises GCPError where it is damaged."""
+    values, faults = yaml_file.read(path)
+    known = {each.name for each in fields(Study)}
+    if values is None or faults or not {"name", "config", "grid", "seeds"} <= values.keys():
+        raise GCPError(f"{path} is damaged{''.join(f': {fault}' for fault in faults[:1])}. Put it back, or remove it")
+    return Study(**{key: value for key, value in values.items() if key in known})
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`5` -> [0, 1, 2, 3, 4]; `3,7,11` -> [3, 7, 11]; `3,` -> [3]. Raises ValueError with what is allowed."""
+    allowed = "allowed: how many, such as 5 for 0 to 4, or which, such as 3,7,11"
+    words = [word.strip() for word in text.split(",")]
+    if len(words) > 1 and not words[-1]:
+        words.pop()
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise ValueError(f"--seeds: got {text!r}; {allowed}")
+    numbers = [int(word) for word in words]
+    if "," not in text:
+        numbers = list(range(numbers[0]))
+    if not numbers or len(set(numbers)) < len(numbers) or max(numbers) >= 2**32:
+        raise ValueError(f"--seeds: got {text!r}; {allowed}, each once and below 2^32")
+    return numbers
+
+
+def parse_axis(text: str) -> tuple[str, list[Any]]:
+    """`head.dim=64,128` -> ("head.dim", [64, 128]); commas inside brackets or quotes belong to the value.
+
+    Raises:
+        ValueError: what `key=value` overrides refuse, or a value twice.
+    """
+    key, _, rest = text.partition("=")
+    parsed = [parse_override(f"{key}={part}" if rest else text) for part in _split(rest)]
+    values = [value for _, value in parsed]
+    if len(_union([], values)) < len(values) or len(_union(values[:1], values[1:])) < len(values):
+        raise ValueError(f"--grid {text}: a value is given twice")
+    return key, values
+
+
+def _split(text: str) -> list[str]:
+    """At commas outside of brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"" and not parts[-1].strip():
+            quote = letter
+        elif letter in "[{":
+            depth += 1
+        elif letter in "]}":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append("")
+            continue
+        parts[-1] += letter
+    return parts
+
+
+def expand_heads(patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of heads that match, each once in the order of the patterns, and what is wrong with the patterns."""
+    from gcp.heads import list_heads
+
+    every = [str(name) for name in list_heads("*")]
+    found: list[str] = []
+    faults = []
+    for pattern in patterns:
+        matching = [str(name) for name in list_heads(pattern)]
+        found += [name for name in matching if name not in found]
+        if not matching:
+            what = "no head matches" if set(pattern) & set("*?[") else "unknown head"
+            faults.append(f"--heads: {what} {pattern!r}.{suggest(pattern, every)} Known: {', '.join(every)}.")
+    return found, faults

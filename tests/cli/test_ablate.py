@@ -1,0 +1,226 @@
+"""A grid of runs: what is refused before anything is run, what a kill leaves, what can be added."""
+
+import csv
+import json
+import shlex
+
+import pytest
+import yaml
+
+import gcp.cli.ablate
+from gcp.cli.ablation import pool
+from gcp.cli.ablation.cells import cells_of, check
+from gcp.cli.ablation.grid import variants
+from gcp.cli.ablation.record import write_failure
+from gcp.cli.ablation.study import Study, parse_axis, parse_seeds
+from gcp.cli.ablation.tables import write_tables
+from gcp.cli.main import run
+
+# as a test can wait for: 6 steps on 40 images
+SHORT = ["--config", "small.yaml", "train.epochs=2", "model.dropout=0", "train.ema=null"]
+TWO = [*SHORT, "--heads", "svd_pade", "average", "--seeds", "2", "--name", "x"]
+TIMES = ("seconds_per_step", "images_per_second", "peak_memory_mib")
+
+
+@pytest.fixture
+def ablate(here, capsys):
+    """Call the command in this process, where nothing should be run."""
+
+    def ablate(*words):
+        code = run(gcp.cli.ablate.main, list(words))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return ablate
+
+
+@pytest.fixture
+def grid(zygote, here):
+    """Call the command in a process that has everything imported and forks its cells."""
+    return lambda *words, moment=None: zygote.train(here, *words, moment=moment, command="gcp.cli.ablate")
+
+
+def rows(path, without=TIMES):
+    with open(path, newline="") as file:
+        return [{key: value for key, value in row.items() if key not in without} for row in csv.DictReader(file)]
+
+
+def both(folder):
+    return rows(folder / "cells.csv"), rows(folder / "table.csv")
+
+
+def states(folder):
+    return {row["id"]: row["state"] for row in rows(folder / "cells.csv")}
+
+
+def test_every_fault_at_once_and_nothing_begun(ablate, here):
+    words = ["--heads", "svd_pad", "foo*", "average", "svd_pade", "--seeds", "2,2", "--reference", "averag"]
+    code, _, err = ablate(
+        "--config", "small.yaml", *words, "--grid", "head.form=folded,published", "optim.lrr=1", "run.seed=4"
+    )
+    assert code == 2 and err.startswith("error: 7 faults in the study:")
+    for text in [
+        "--heads: unknown head 'svd_pad'. Did you mean 'svd_pade'?",
+        "--heads: no head matches 'foo*'.",
+        "--seeds: got '2,2'; allowed: how many, such as 5 for 0 to 4, or which, such as 3,7,11",
+        "--reference: no variant 'averag'.",
+        "run.seed: set by --seeds",
+        "\n  optim.lrr: unknown key",
+        "average, form=published: head.form: head 'average' has no 'form'",
+    ]:
+        assert text in err
+    assert not (here / "runs").exists()
+
+
+def test_invalid_combinations_can_be_left_out(ablate, here):
+    words = ["--config", "small.yaml", "--heads", "svd_pade", "average", "--grid", "head.form=folded,published"]
+    _, _, err = ablate(*words)
+    assert "average, form=published: head.form:" in err and "--skip-invalid" in err
+    study = Study("x", "small.yaml", {"head.name": ["svd_pade", "average"], "head.form": ["folded", "published"]})
+    kept = check(Study(**study.plain() | {"skip_invalid": True}))
+    assert [variant.label for variant in kept] == [
+        "svd_pade, form=folded",
+        "svd_pade, form=published",
+        "average, form=folded",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        ([], "one of --config and --study is needed"),
+        (["--config", "small.yaml"], "nothing varies: give --heads PATTERN ... or --grid key=v1,v2"),
+        (["--config", "small.yaml", "--grid", "optim.lr=0.1,0.1"], "--grid optim.lr=0.1,0.1: a value is given twice"),
+        (
+            ["--config", "small.yaml", "--heads", "average", "--name", "a/b"],
+            "--name: got 'a/b'; allowed: a folder's name",
+        ),
+        (["--config", "smal.yaml", "--heads", "average"], "no file 'smal.yaml'; did you mean 'small.yaml'?"),
+        (["--study", "none.yaml"], "no file 'none.yaml'."),
+        (["--config", "small.yaml", "--heads", "average", "data.name=cub", "data.root=none"], "none"),
+        (["--config", "small.yaml", "--heads", "average", "model.pretrained=a/b.pt"], "no checkpoint at a/b.pt"),
+        (["resume=nothing"], "no study in nothing: it has no study.yaml"),
+        (["resume=x", "--heads", "average"], "--heads: a study that is resumed keeps its settings"),
+        (
+            ["--config", "small.yaml", "--heads", "average", "--jobs", "0"],
+            "--jobs is '0'; allowed: a whole number >= 1",
+        ),
+    ],
+)
+def test_messages(words, text, ablate):
+    code, _, err = ablate(*words)
+    assert code == 2 and text in err and "Traceback" not in err
+
+
+def test_values_of_a_key():
+    assert parse_axis("model.hidden=[8, 8],[16],[]") == ("model.hidden", [[8, 8], [16], []])
+    assert parse_axis("head.precision=float32,null") == ("head.precision", ["float32", None])
+    assert parse_axis("data.root='a,b',c") == ("data.root", ["a,b", "c"])
+    assert parse_axis("optim.lr=1e-1") == ("optim.lr", [0.1])
+    with pytest.raises(ValueError, match="has no value"):
+        parse_axis("optim.lr=1,")
+
+
+def test_seeds():
+    assert (parse_seeds("3"), parse_seeds("3,7"), parse_seeds("3,")) == ([0, 1, 2], [3, 7], [3])
+    for text in ("0", "-1", "a", "1,1", ",", "4294967296,"):
+        with pytest.raises(ValueError, match="--seeds: got"):
+            parse_seeds(text)
+
+
+def test_labels_and_folders():
+    """A label names what differs, a folder everything, in letters that every file system has."""
+    grid = {"head.name": ["svd_pade"], "head.form": ["folded", "published"], "data.root": ["a b/ü"], "optim.lr": [0.1]}
+    first, second = variants(Study("x", "small.yaml", grid))
+    assert (first.label, second.label) == ("form=folded", "form=published")
+    assert first.slug.startswith("svd_pade-form=folded-root=a_b_-lr=0.1-") and first.slug.isascii()
+    twins = variants(Study("x", "small.yaml", {"train.batch_size": [1, 2], "evaluate.batch_size": [1, 2]}))
+    assert twins[1].label == "train.batch_size=1, evaluate.batch_size=2"
+
+
+def test_killed_and_continued_is_the_same_table(grid, here):
+    """The study itself, then every cell, then the study once more; at the end two of four were never begun anew."""
+    whole = grid(*TWO[:-1], "whole")
+    assert whole.code == 0, whole.err
+    assert grid(*TWO, moment="gcp.cli.ablation.tables:write_tables:2:before").code == -9
+    killed = grid(*TWO, moment="gcp.engine.train:update:4:after")
+    assert killed.code == 1 and "SIGKILL" in killed.out
+    assert grid("resume=runs/studies/x", moment="gcp.cli.ablation.progress:read:6:before").code == -9
+    last = grid("resume=runs/studies/x")
+    assert last.code == 0, last
+    assert both(here / "runs/studies/x") == both(here / "runs/studies/whole")
+    assert set(states(here / "runs/studies/x").values()) == {"done"}
+    again = grid("resume=x")
+    assert again.code == 0 and "4 of 4 done" in again.out and "0 to run" in again.out
+
+
+def test_a_failed_cell_stops_nobody(grid, here):
+    words = [*SHORT, "--grid", "optim.lr=1e30,0.05", "--seeds", "3,", "--name", "x"]
+    answer = grid(*words)
+    folder = here / "runs/studies/x"
+    failed, done = rows(folder / "cells.csv")
+    assert answer.code == 1 and "1 failed. Run them again with" in answer.out
+    assert (failed["state"], failed["nonfinite"], failed["test_top1"]) == ("failed", "1", "")
+    assert "training stopped at step" in failed["message"]
+    assert (done["id"], done["state"], done["message"], done["nonfinite"]) == ("lr=0.05-seed3", "done", "", "0")
+    assert [(row["n"], row["failed"]) for row in rows(folder / "table.csv")] == [("0", "1"), ("1", "0")]
+    assert "0 to run" in grid(*words).out
+    assert "1 to run" in grid(*words, "--retry-failed").out
+
+
+def test_seeds_and_heads_can_be_added_but_nothing_changed(grid, ablate, here):
+    one = [*SHORT, "--heads", "average", "--name", "x", "--seeds"]
+    assert grid(*one, "1").code == 0
+    folder = here / "runs/studies/x"
+    before = (folder / "cells/average-seed0/result.json").stat().st_mtime_ns
+    assert grid(*SHORT, "--heads", "covariance", "--name", "x", "--seeds", "1").code == 0
+    assert states(folder) == {"average-seed0": "done", "covariance-seed0": "done"}
+    assert (folder / "cells/average-seed0/result.json").stat().st_mtime_ns == before
+    code, _, err = ablate(*one, "2", "optim.lr=0.2", "train.epochs=4")
+    assert code == 2 and "2 faults in the settings, with which runs/studies/x cannot be continued" in err
+    assert "optim.lr: got 0.2; the study has 0.05" in err and "train.epochs: got 4; the study has 2" in err
+    code, _, err = ablate(*one, "1", "--grid", "optim.lr=0.05,0.1")
+    assert code == 2 and "varies head.name, not head.name, optim.lr; give another --name" in err
+    assert len(list((folder / "cells").iterdir())) == 2
+
+
+def test_in_processes_of_their_own(here, capsys):
+    """As it is used: the forkserver, and a cell that is an ordinary run with its configuration and its log."""
+    assert pool.METHOD == "forkserver"
+    words = [*SHORT, "--heads", "average", "--seeds", "1", "--name", "a x", "train.epochs=1"]
+    code = run(gcp.cli.ablate.main, words)
+    assert code == 0, capsys.readouterr()
+    cell = here / "runs/studies/a x/cells/average-seed0"
+    cost = json.loads((cell / "result.json").read_text())["cost"]
+    assert cost["seconds_per_step"] > 0 and cost["peak_memory_mib"] > 50
+    assert cost["memory"] == "resident set of the process" and cost["parameters"] > 1000
+    assert "final weights" in (cell / "log.txt").read_text()
+    study = yaml.safe_load((cell.parents[1] / "study.yaml").read_text())
+    assert study["reference"] == "average" and study["grid"] == {"head.name": ["average"]} and study["seeds"] == [0]
+    assert shlex.split(study["command"])[:2] == ["python", "scripts/ablate.py"]
+
+
+def test_a_head_that_is_worse_is_found(here):
+    """Five seeds each: one head is two points below the reference, another as good, a third failed twice."""
+    heads = {"svd_pade": 0.0, "average": -2.0, "covariance": 0.0, "seb": -2.0}
+    study = Study("x", "small.yaml", {"head.name": list(heads)}, published={"average": {"value": 76.15}})
+    cells = cells_of(study, here / "x")
+    noise = iter([0.31, 0.02, -0.21, 0.13, -0.07] * 4)
+    for cell in cells:
+        cell.folder.path.mkdir(parents=True)
+        head, seed = cell.variant.label, cell.seed
+        if head == "seb" and seed > 2:
+            write_failure(cell.folder, "not finite", nonfinite=True)
+            continue
+        top1 = 95 + 0.7 * seed + heads[head] + next(noise)
+        scores = {"final": {"top1": top1, "loss": 0.2, "epoch": 3}, "best": {"top1": top1 + 0.1}}
+        cell.folder.result.write_text(json.dumps({"test": scores, "validation": {"best": {"top1": 97.0}}}))
+    table = {row["variant"]: row for row in write_tables(here / "x", study, cells)}
+    assert table["average"]["verdict"].startswith("worse than svd_pade: -2.")
+    assert table["average"]["low"] < -2 < table["average"]["high"] < 0 and table["average"]["p_holm"] < 0.01
+    assert table["covariance"]["verdict"].startswith("cannot be told apart from svd_pade: ")
+    assert (table["seb"]["n"], table["seb"]["failed"]) == (3, 2) and ", 3 seeds" in table["seb"]["verdict"]
+    assert table["svd_pade"]["verdict"] == "reference" and table["svd_pade"]["difference"] is None
+    text = (here / "x/table.md").read_text()
+    assert "| average | 5 |" in text and "| 76.15 |" in text and "- failed: seb-seed3: not finite" in text
+    assert {row["nonfinite"] for row in rows(here / "x/cells.csv") if row["state"] == "failed"} == {"1"}
