@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from gcp.analysis.layer_methods import METHODS, OURS, Place, Work
+from gcp.analysis.layer_norms import hardest
 from gcp.analysis.stopwatch import spread, take_turns, timed
 
 PHASES = ("forward", "backward", "both")
@@ -36,10 +37,11 @@ def compare(
 
     Returns:
         Plain values: `task`, `d`, `columns` and `rows`, each with `method`, `time_ms` (spread of each phase) and
-        `ratio`, its median over ours by phase: above 1 ours is faster.
+        `ratio`, its median over ours by phase: above 1 ours is faster; of `spectral` also `norm`, see
+        `gcp.analysis.layer_norms.hardest`.
     """
     prepared: dict[str, Work] = {name: METHODS[task][name](place) for name in methods}
-    for block in blocks or []:
+    for block in (blocks or []) if task != "spectral" else []:
         prepared[f"{OURS}:{block}"] = METHODS[task][OURS](replace(place, block=block))
     laps = {name: _lap(work, place) for name, work in prepared.items()}
     times = take_turns(laps, warmup, repeats, watch)
@@ -52,6 +54,8 @@ def compare(
         }
         for name in laps
     ]
+    if task == "spectral":
+        rows = [row | {"norm": hardest(str(row["method"]), place.d, place.seed)} for row in rows]
     return {"task": task, "d": place.d, "columns": place.m, "rows": rows}
 
 

@@ -1,11 +1,12 @@
 """What the benchmark of layers compares: ours, the sequential product, torch's and geotorch's maps, a dense matrix.
 
 A method is prepared for a task and gives `Work`: a function of no arguments, and the leaves that it is differentiated
-by. Three tasks, all with normal weights and columns of one seed:
+by. Four tasks, all with normal weights and columns of one seed:
 
 * `apply`: W X of a square orthogonal W (d, d) and m columns;
 * `build`: a weight (d / 8, d) with orthonormal rows, by itself;
-* `logdet`: log |det W| and W^(-1) Y of a square W (d, d) and m columns.
+* `logdet`: log |det W| and W^(-1) Y of a square W (d, d) and m columns;
+* `spectral`: W X of a square W (d, d) whose spectral norm is kept, and m columns.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal as torch_orthogonal
 
+from gcp.analysis.layer_norms import NORMED
 from gcp.errors import OptionError
 from gcp.layers import Orthogonal, SVDLinear, householder_apply, orthogonal
 
@@ -108,6 +110,10 @@ def _dense_logdet(place: Place) -> Work:
     return Work(lambda: (torch.linalg.slogdet(W)[1], torch.linalg.solve(W, y.mT).mT), (y, W))
 
 
+def _normed(name: str, place: Place) -> Work:
+    return _module(NORMED[name](place.d)[0], place)
+
+
 Prepare = Callable[[Place], Work]
 OURS = "gcp"
 METHODS: dict[str, dict[str, Prepare]] = {
@@ -130,6 +136,7 @@ METHODS: dict[str, dict[str, Prepare]] = {
         "geotorch": partial(_weight, _geotorch),
     },
     "logdet": {OURS: _svd_logdet, "dense": _dense_logdet},
+    "spectral": {name: partial(_normed, name) for name in NORMED},
 }
 
 

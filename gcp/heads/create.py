@@ -4,7 +4,8 @@ from typing import Any
 
 from gcp.errors import OptionError
 from gcp.heads.base import HEADS, Head, HeadKind
-from gcp.heads.reduction import check_reduction
+from gcp.heads.reduction import check_reduction, normalise
+from gcp.layers.spectral_norm import check_method
 from gcp.ops.precision import check_precision
 from gcp.options import build, defaults
 from gcp.registry import Entry
@@ -45,6 +46,7 @@ def check_options(
     form: str = "folded",
     precision: str | None = None,
     reduction: str = "conv",
+    spectral_norm: str | None = None,
     **options: Any,
 ) -> None:
     """Check the arguments of `create_head` without building.
@@ -61,6 +63,8 @@ def check_options(
     check_choice("form", form, FORMS)
     check_precision(precision)
     check_reduction(reduction)
+    if spectral_norm is not None:
+        check_method(spectral_norm)
     kind.build(1, None, **_common(name, {"side": side, "form": form, "precision": precision}), **options)
 
 
@@ -72,6 +76,7 @@ def create_head(
     form: str = "folded",
     precision: str | None = None,
     reduction: str = "conv",
+    spectral_norm: str | None = None,
     **options: Any,
 ) -> Head:
     """Build a pooling head.
@@ -83,13 +88,17 @@ def create_head(
         side: `channel`, `sample` or `auto`, for heads that take a matrix root.
         form: `folded` or `published`, for heads with a backward rule.
         precision: `float32`, `float64` or None for the head's default.
-        reduction: kind of reduction.
+        reduction: kind of reduction, `conv` or `orthogonal`.
+        spectral_norm: method of `gcp.layers.spectral_norm` for the convolution of the reduction, None for none.
         **options: the head's own options (`head_options(name)`).
 
     Raises:
         UnknownNameError, OptionError: with what is allowed.
     """
-    check_options(name, dim, side, form, precision, reduction, **options)
+    check_options(name, dim, side, form, precision, reduction, spectral_norm, **options)
     _check_size("in_channels", in_channels)
     common = _common(name, {"side": side, "form": form, "precision": precision})
-    return HEADS[name].obj.build(in_channels, dim, reduction=reduction, **common, **options)
+    head = HEADS[name].obj.build(in_channels, dim, reduction=reduction, **common, **options)
+    if spectral_norm is not None:
+        normalise(head.reduction, spectral_norm)
+    return head

@@ -1,13 +1,16 @@
-"""Layers whose singular values are known by construction: products of Householder reflections."""
+"""Layers whose singular values are known by construction, or bounded."""
 
 from gcp.layers.decomposed import LinearSVD, SVDConv1x1, SVDLinear
 from gcp.layers.householder import householder_apply
+from gcp.layers.invertible import InvertibleConv1x1
 from gcp.layers.orthonormal import Orthogonal, OrthogonalConv1x1, OrthogonalLinear
 from gcp.layers.parametrize import orthogonal, svd
 from gcp.layers.reflectors import nearest_orthonormal
+from gcp.layers.spectral_norm import spectral_norm
 from gcp.layers.symmetric import SymmetricLinear
 
 __all__ = [
+    "InvertibleConv1x1",
     "LinearSVD",
     "Orthogonal",
     "OrthogonalConv1x1",
@@ -18,5 +21,6 @@ __all__ = [
     "householder_apply",
     "nearest_orthonormal",
     "orthogonal",
+    "spectral_norm",
     "svd",
 ]

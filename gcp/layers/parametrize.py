@@ -7,6 +7,7 @@ A weight of more than two dimensions is a matrix (out, in * height * width) here
 each patch. `torch.nn.utils.parametrize.remove_parametrizations` leaves the plain layer behind.
 """
 
+from copy import deepcopy
 from typing import Any, TypeVar
 
 import torch
@@ -32,7 +33,7 @@ def orthogonal(module: M, name: str = "weight", block: int | None = None) -> M:
     Raises:
         OptionError: the module has no such parameter, or one that is not a matrix.
     """
-    weight = _parameter(module, name)
+    weight = find_parameter(module, name)
     with torch.no_grad():
         weight.copy_(nearest_orthonormal(weight.flatten(1)).view_as(weight))
     return _register(module, name, OrthogonalWeight(weight.shape, block))
@@ -51,7 +52,20 @@ def svd(module: M, name: str = "weight", spectrum: str = "exp", block: int | Non
     Raises:
         OptionError: no such parameter, or singular values that the spectrum cannot have.
     """
-    return _register(module, name, SVDWeight(_parameter(module, name).shape, spectrum, block, **options))
+    return _register(module, name, SVDWeight(find_parameter(module, name).shape, spectrum, block, **options))
+
+
+def settled(module: M) -> M:
+    """A copy in which every parametrised weight is a plain one of the same values, for programs that only run it."""
+    copy = deepcopy(module)
+    for layer in [layer for layer in copy.modules() if parametrize.is_parametrized(layer)]:
+        weights = {name: getattr(layer, name).detach() for name in layer.parametrizations}  # type: ignore[union-attr]
+        # remove_parametrizations would edit the class, which is that of the module too
+        layer.__class__ = parametrize.type_before_parametrizations(layer)
+        del layer.parametrizations
+        for name, weight in weights.items():
+            layer.register_parameter(name, nn.Parameter(weight, requires_grad=False))
+    return copy
 
 
 class Weight(nn.Module):
@@ -70,7 +84,11 @@ class Weight(nn.Module):
         differentiable = torch.is_grad_enabled() and any(original.requires_grad for original in originals)
         if self.training or differentiable or torch.compiler.is_compiling():
             return self._weight(originals)
-        return self._cache.get(originals, lambda: self._weight(originals))
+        return self._cache.get(self.sources(originals), lambda: self._weight(originals))
+
+    def sources(self, originals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What the weight is computed from."""
+        return originals
 
     def _weight(self, originals: tuple[Tensor, ...]) -> Tensor:
         with outside_autocast(originals[0]):
@@ -114,7 +132,8 @@ class SVDWeight(Weight):
         return tuple(part.to(weight.dtype) for part in parts)  # type: ignore[return-value]
 
 
-def _parameter(module: nn.Module, name: str) -> nn.Parameter:
+def find_parameter(module: nn.Module, name: str) -> nn.Parameter:
+    """The parameter of a module. Raises OptionError where there is none, or one that is not a matrix."""
     names = [key for key, parameter in module.named_parameters(recurse=False) if parameter.ndim >= 2]
     if name not in names:
         kind = type(module).__name__

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from gcp.analysis.layer_methods import METHODS, Place, householder_product, select, sequential
+from gcp.analysis.layer_norms import hardest
 from gcp.cli.benchmarks.layers import main
 from gcp.cli.main import run
 from gcp.layers import householder_apply
@@ -48,6 +49,13 @@ def test_log_determinants_and_inverses():
         assert len(torch.autograd.grad((logarithm, x), work.leaves, (logarithm, x), allow_unused=True)) > 1
 
 
+def test_kept_norms():
+    """At the same size, far from the others where nothing is promised."""
+    norms = {name: hardest(name, 16) for name in ("gcp", "exact", "svd_box", "power_1", "dense")}
+    assert max(norms[name]["greatest"] for name in ("gcp", "exact", "svd_box")) <= 1 + 1e-5
+    assert norms["dense"]["greatest"] > norms["power_1"]["greatest"] > 1.01
+
+
 def test_everything_is_written(tmp_path, capsys):
     files = ["--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "r.png")]
     words = ["--methods", "sequential", "dense", "torch_cayley", "--blocks", "4", *TINY, *files]
@@ -58,9 +66,10 @@ def test_everything_is_written(tmp_path, capsys):
         torch.set_num_threads(threads)
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 120
+    assert "spectral, d 8, 3 columns" in text and "last norm" in text
     assert "apply, d 8, 3 columns" in text and "build, (2, 16)" in text
     result = json.loads((tmp_path / "r.json").read_text())
-    assert set(result) == {"settings", "environment", "points"} and len(result["points"]) == 6
+    assert set(result) == {"settings", "environment", "points"} and len(result["points"]) == 8
     rows = {row["method"]: row for row in result["points"][0]["rows"]}
     assert list(rows) == ["gcp", "sequential", "torch_cayley", "dense", "gcp:4"]
     assert rows["gcp"]["ratio"]["both"] == 1 and rows["dense"]["time_ms"]["both"]["median"] > 0

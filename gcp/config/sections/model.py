@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from gcp.config.sections.base import Section
-from gcp.config.values import Below1, Names, Sizes, Text
+from gcp.config.values import Below1, Names, Sizes, SpectralNorm, Text, Widths
 
 
 class Model(Section):
@@ -32,8 +32,18 @@ class Model(Section):
         "backbone's published classifier",
     )
     dropout: Below1 | None = Field(default=None, description="dropout in the classifier; null: as published")
+    classifier_norm: SpectralNorm = Field(
+        default=None,
+        description="divide the weights of the classifier by their spectral norms: power (one iteration a step), "
+        "exact, bound (never above 1); null: not",
+    )
     factors: Names = Field(
         default=(),
         description="layers that are products of thinner ones, such as classifier=200, as scripts/compress.py writes "
         "them",
+    )
+    widths: Widths = Field(
+        default_factory=dict,
+        description="widths that differ from those of the backbone, under the names of evolution.csv; an "
+        "evolved checkpoint has its own here",
     )

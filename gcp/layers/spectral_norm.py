@@ -1,0 +1,210 @@
+r"""A weight divided by its spectral norm: W / sigma(W), as a parametrisation of any Linear or Conv2d.
+
+    gcp.layers.spectral_norm(nn.Linear(64, 10), "bound")
+    gcp.layers.spectral_norm(nn.Conv2d(16, 32, 3, padding=1), "bound", size=(14, 14))
+
+What differs is sigma:
+
+* `power`: |W v| after some power iterations on v, which is kept from call to call (Miyato et al., ICLR 2018). It is
+  below the true norm, by as much as W has changed since v was right: the layer may exceed 1 by any factor;
+* `exact`: the norm, by an eigendecomposition in every forward;
+* `bound`: at least the norm, by matrix products only (`gcp.layers.norms`): the layer stays at or just below 1.
+
+`exact` and `bound` keep nothing from call to call, so that what they promise holds in training, in evaluation, for
+averaged weights and for those of a file alike. Of a convolution it is the norm of the matrix (out, in height width)
+that multiplies each patch, or with `size` that of the operator on images of this size, with its padding and stride.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrize import register_parametrization
+
+from gcp.errors import OptionError, suggest
+from gcp.layers.frame import check_size
+from gcp.layers.norms import frequencies, largest, upper_bound
+from gcp.layers.parametrize import Weight, find_parameter
+
+M = TypeVar("M", nn.Linear, nn.Conv2d)
+Size = tuple[int, int]
+METHODS = ("power", "exact", "bound")
+START = 30  # power iterations at the start, from vectors that are the same for every layer of a shape
+
+
+def spectral_norm(module: M, method: str = "bound", steps: int = 1, size: Size | None = None) -> M:
+    """Divide the weight of a layer by its spectral norm from now on; the module itself is returned.
+
+    Args:
+        module: Linear or Conv2d. No random number is drawn.
+        method: `power`, `exact` or `bound`.
+        steps: of `power`, in every forward in training mode.
+        size: height and width of the images, for the norm of a convolution as an operator on them. `exact` then needs
+            circular padding that keeps the size, and stride 1; `bound` zeros or circular padding.
+
+    Raises:
+        OptionError: an unknown method, a layer of another kind or that is parametrised already, a size where there is
+            no convolution or the method has no answer.
+    """
+    check_method(method)
+    check_size("steps", steps, 1)
+    if not isinstance(module, nn.Linear | nn.Conv2d):
+        raise OptionError(f"spectral_norm takes a Linear or a Conv2d, got {type(module).__name__}.")
+    if size is not None and not isinstance(module, nn.Conv2d):
+        raise OptionError("size is that of the images of a convolution; leave it out for a Linear.")
+    find_parameter(module, "weight")
+    register_parametrization(module, "weight", _made(module, method, steps, size))
+    return module
+
+
+def check_method(method: str) -> None:
+    """Raise OptionError for an unknown method."""
+    if method not in METHODS:
+        raise OptionError(f"spectral norm is {method!r}; allowed: {', '.join(METHODS)}.{suggest(str(method), METHODS)}")
+
+
+def _made(module: nn.Module, method: str, steps: int, size: Size | None) -> "SpectralWeight":
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    conv = module if isinstance(module, nn.Conv2d) and size is not None else None
+    if method == "power":
+        multiply = as_matrix if conv is None else convolution(conv)
+        shape = (weight.shape[1:].numel(),) if conv is None else (1, conv.in_channels, *_checked(size))
+        return PowerWeight(weight, shape, multiply, steps)
+    blocks = as_block if conv is None else on_torus(conv, _checked(size), method)
+    return BlockWeight(weight.shape, blocks, largest if method == "exact" else upper_bound)
+
+
+class SpectralWeight(Weight):
+    """W / sigma(W). A subclass defines `sigma`, of a weight in float32 at least."""
+
+    def __init__(self, shape: torch.Size):
+        super().__init__(shape, None)
+
+    def sigma(self, W: Tensor) -> Tensor:
+        """The norm, shape ()."""
+        raise NotImplementedError
+
+    def build(self, *originals: Tensor) -> Tensor:
+        W = originals[0].to(torch.promote_types(originals[0].dtype, torch.float32))
+        sigma = self.sigma(W)
+        return (W / sigma.clamp_min(torch.finfo(sigma.dtype).tiny)).to(originals[0].dtype)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """A weight that is assigned becomes the one that is divided."""
+        return weight
+
+
+class BlockWeight(SpectralWeight):
+    """By the matrices that the weight consists of; keeps nothing."""
+
+    def __init__(self, shape: torch.Size, blocks: Callable[[Tensor], Tensor], norm: Callable[[Tensor], Tensor]):
+        super().__init__(shape)
+        self.blocks, self.norm = blocks, norm
+
+    def sigma(self, W: Tensor) -> Tensor:
+        return self.norm(self.blocks(W))
+
+
+class PowerWeight(SpectralWeight):
+    """By power iterations; `v` is a buffer, so that a run goes on with it."""
+
+    v: Tensor
+
+    def __init__(
+        self, weight: Tensor, shape: tuple[int, ...], multiply: Callable[[Tensor, Tensor], Tensor], steps: int
+    ):
+        super().__init__(weight.shape)
+        self.multiply, self.steps = multiply, steps
+        W = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+        self.register_buffer("v", torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(W))
+        self._iterate(W, START)
+
+    def sigma(self, W: Tensor) -> Tensor:
+        if self.training:
+            self._iterate(W.detach(), self.steps)
+        v = self.v.to(W, copy=True)  # the next call overwrites it before the backward of this one
+        return torch.linalg.vector_norm(self.multiply(W, v))
+
+    def sources(self, originals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (*originals, self.v)
+
+    def _iterate(self, W: Tensor, steps: int) -> None:
+        v = self.v.to(W)
+        for _ in range(steps):
+            with torch.enable_grad():
+                x = v.detach().requires_grad_()
+                product = self.multiply(W, x)
+            (v,) = torch.autograd.grad(product, x, product.detach())  # W^T W v
+            v = v / torch.linalg.vector_norm(v).clamp_min(torch.finfo(v.dtype).tiny)
+        with torch.no_grad():
+            self.v.copy_(v)
+
+
+def as_block(W: Tensor) -> Tensor:
+    """The matrix of a weight as the only block, (1, out, in height width)."""
+    return W.flatten(1)[None]
+
+
+def as_matrix(W: Tensor, v: Tensor) -> Tensor:
+    """The matrix of a weight times v."""
+    return W.flatten(1) @ v
+
+
+def convolution(conv: nn.Conv2d) -> Callable[[Tensor, Tensor], Tensor]:
+    """(kernel, images) -> what `conv` makes of the images, without its bias."""
+    return partial(
+        _convolve,
+        padding=conv.padding if conv.padding_mode == "zeros" else 0,
+        around=[] if conv.padding_mode == "zeros" else list(conv._reversed_padding_repeated_twice),
+        mode=conv.padding_mode,
+        stride=conv.stride,
+        dilation=conv.dilation,
+        groups=conv.groups,
+    )
+
+
+def _convolve(W: Tensor, x: Tensor, around: list[int], mode: str, **how: Any) -> Tensor:
+    return functional.conv2d(functional.pad(x, around, mode) if around else x, W, **how)
+
+
+def on_torus(conv: nn.Conv2d, size: Size, method: str) -> Callable[[Tensor], Tensor]:
+    """Kernel -> the matrices whose largest singular value is the norm of the convolution, or bounds it.
+
+    Raises:
+        OptionError: `exact` where it would be a bound only, `bound` where it would be none.
+    """
+    left, right, top, bottom = conv._reversed_padding_repeated_twice
+    added, reach = (top + bottom, left + right), _reach(conv)
+    circular = conv.padding_mode == "circular" and any(added)
+    inside = all(each <= most for each, most in zip(added, reach, strict=True))
+    if conv.padding_mode not in ("zeros", "circular") and any(added):
+        _refuse(method, conv, "of padding it takes zeros and circular")
+    if circular and not (inside and all(n > most for n, most in zip(size, reach, strict=True))):
+        _refuse(method, conv, f"circular padding must not repeat a row of the image, here of {size[0]} x {size[1]}")
+    whole = circular and added == reach and conv.stride == (1, 1)
+    if method == "exact" and not whole and any(reach):
+        _refuse(method, conv, "it takes circular padding that keeps the size, and stride 1; use bound or power")
+    height, width = size if circular else (size[0] + added[0], size[1] + added[1])
+    torus = (max(height, reach[0] + 1), max(width, reach[1] + 1)) if any(reach) else (1, 1)
+    down, across = conv.dilation
+    return partial(frequencies, size=torus, dilation=(down, across), groups=conv.groups)
+
+
+def _reach(conv: nn.Conv2d) -> Size:
+    """Rows and columns by which a kernel reaches beyond its first."""
+    (h, w), (down, across) = conv.kernel_size, conv.dilation
+    return (h - 1) * down, (w - 1) * across
+
+
+def _refuse(method: str, conv: nn.Conv2d, why: str) -> NoReturn:
+    raise OptionError(f"no {method!r} norm on images of {conv}: {why}.")
+
+
+def _checked(size: Size | None) -> Size:
+    fine = isinstance(size, tuple | list) and len(size) == 2
+    if size is None or not fine or not all(isinstance(n, int) and n > 0 for n in size):
+        raise OptionError(f"size is {size!r}; allowed: height and width of the images, such as (14, 14).")
+    return size[0], size[1]
