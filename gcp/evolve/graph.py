@@ -1,0 +1,146 @@
+"""The ties of a model: which axis of which tensor holds which channels."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gcp.errors import UnknownNameError
+from gcp.evolve.dimension import Dimension
+from gcp.evolve.layout import Channels, Layout, Triangle, tie
+
+ROWS, COLUMNS, ONES, ZEROS, TYPICAL = "rows", "columns", "ones", "zeros", "typical"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a parameter or buffer.
+
+    Attributes:
+        tensor: its name in the model.
+        axis: which one.
+        layout: what lies along it.
+        role: ROWS of a weight that writes these channels, COLUMNS of one that reads them; of a vector what a new
+            channel begins with: ONES, ZEROS, or TYPICAL, the mean of the others.
+    """
+
+    tensor: str
+    axis: int
+    layout: Layout
+    role: str
+
+    @property
+    def module(self) -> str:
+        return self.tensor.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A number that a module holds besides its tensors, such as `in_channels`: the size of a layout over `divisor`."""
+
+    module: str
+    name: str
+    layout: Layout
+    divisor: int = 1
+
+
+@dataclass
+class Graph:
+    """What tracing finds.
+
+    Attributes:
+        axes: in the order of the calls, by tensor and axis.
+        attributes: by module and name.
+        norms: weight of a convolution -> running mean of the batch norm that alone reads what it writes.
+        affine: head -> (weight, running mean or None) of the 1x1 convolution, and batch norm, right before its pooling.
+        counts: parameter -> number of its entries.
+        dimensions: by name.
+        example: images that the model can be called with, on the meta device.
+    """
+
+    axes: dict[tuple[str, int], Axis] = field(default_factory=dict)
+    attributes: dict[tuple[str, str], Attribute] = field(default_factory=dict)
+    norms: dict[str, str] = field(default_factory=dict)
+    affine: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    dimensions: dict[str, Dimension] = field(default_factory=dict)
+    example: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def hold(self, tensor: str, axis: int, layout: Layout, role: str) -> None:
+        """Note what lies along an axis; a tensor that is used twice ties both uses."""
+        known = self.axes.setdefault((tensor, axis), Axis(tensor, axis, layout, role))
+        if known.layout is not layout:
+            same = known.role == role
+            reason = f"{tensor} is used in two ways"
+            tie(known.layout, layout, reason)
+            if not same:
+                layout.freeze(reason)
+
+    def count(self, module: str, name: str, layout: Layout, divisor: int = 1) -> None:
+        """Note a number of a module."""
+        self.attributes.setdefault((module, name), Attribute(module, name, layout, divisor))
+
+    def touching(self, dimension: Dimension) -> Iterator[Axis]:
+        """The axes along which a dimension lies."""
+        return (axis for axis in self.axes.values() if dimension in axis.layout.dimensions)
+
+    def readers(self, dimension: Dimension) -> list[Axis]:
+        """The weights that read a dimension."""
+        return [axis for axis in self.touching(dimension) if axis.role == COLUMNS]
+
+    def scales(self, dimension: Dimension) -> list[Axis]:
+        """What sets the scale of its channels: of batch norms over it where there are any, else of those that write."""
+        axes = [axis for axis in self.touching(dimension) if axis.tensor in self.counts]
+        return [axis for axis in axes if axis.role == ONES] or [axis for axis in axes if axis.role == ROWS]
+
+    def fits(self, model: nn.Module) -> bool:
+        """Whether a model is the one that was traced, as it is now."""
+        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        axes = self.axes.values()
+        return all(a.tensor in own and own[a.tensor].shape[a.axis] == a.layout.size for a in axes)
+
+    def parameters_at(self, dimension: Dimension, width: int) -> int:
+        """Parameters of the model with `dimension` at `width`."""
+        sizes = dict(self.counts)
+        for axis in self.touching(dimension):
+            if axis.tensor in sizes:
+                sizes[axis.tensor] = sizes[axis.tensor] // axis.layout.size * axis.layout.size_at(dimension, width)
+        return sum(sizes.values())
+
+    def find(self, given: str) -> Dimension:
+        """A dimension by name, or by the name of one of its producers. Raises UnknownNameError."""
+        if given in self.dimensions:
+            return self.dimensions[given]
+        for dimension in self.dimensions.values():
+            if given in dimension.producers:
+                return dimension
+        raise UnknownNameError("width", given, self.dimensions)
+
+    def finish(self, parameters: Iterable[tuple[str, nn.Parameter]], loose: Iterable[Dimension]) -> None:
+        """Name the dimensions once every call is seen; `loose` may lie along no axis."""
+        self.counts = {name: tensor.numel() for name, tensor in parameters}
+        found = dict.fromkeys(dimension.root for dimension in loose)
+        for axis in self.axes.values():
+            for dimension in axis.layout.dimensions:
+                found.setdefault(dimension)
+                if axis.role == ROWS and axis.axis == 0 and isinstance(axis.layout, Channels):
+                    _append(dimension.producers, axis.module)
+                elif axis.role == COLUMNS:
+                    _append(dimension.consumers, axis.module)
+                    dimension.pooled = dimension.pooled or isinstance(axis.layout, Triangle)
+        owners = {place: dimension for dimension in found for place in dimension.producers or [dimension.place]}
+        for dimension in found:
+            dimension.graph = self
+            place = dimension.producers[0] if dimension.producers else dimension.place
+            parent, _, leaf = place.rpartition(".")
+            inside = {owner for name, owner in owners.items() if name.startswith(f"{parent}.")}
+            dimension.name = parent if parent and leaf.isdecimal() and inside == {dimension} else place or "model"
+            if dimension.name in self.dimensions:  # of two computed weights in one module
+                dimension.name = f"{dimension.name} ({len(self.dimensions)})"
+            self.dimensions[dimension.name] = dimension
+
+
+def _append(names: list[str], name: str) -> None:
+    if name not in names:
+        names.append(name)

@@ -1,0 +1,137 @@
+"""How much of a width is used: singular values, and what they say a width should be.
+
+Of the activations: A (samples, width) is what the layers that read a dimension see, a row for every position of every
+image, less its mean where they take up a constant. Its singular values are the roots of the eigenvalues of A^T A, which
+is summed over these layers, each scaled to the same trace. As many units as there are zeros among them can be replaced
+exactly by the others, after a change of the weights that read them.
+Of the weights: W (width, inputs) are the weights that write a dimension side by side, each scaled to the same norm. A
+unit then counts as superfluous even where a ReLU behind it makes it useful.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gcp.evolve.calls import Call
+from gcp.evolve.choose import pooled_maps
+from gcp.evolve.decision import Bounds, Decision
+from gcp.evolve.dimension import Dimension
+from gcp.evolve.graph import Axis
+from gcp.evolve.layout import Triangle
+
+
+def by_spectrum(
+    values: Mapping[str, Tensor],
+    dimensions: Mapping[str, Dimension],
+    bounds: Bounds,
+    shrink_below: float,
+    grow_above: float,
+) -> list[Decision]:
+    """Shrink what has negligible singular values by their number; grow what has none that is small.
+
+    Args:
+        values: of each dimension its singular values, (n,) descending, n <= width.
+        dimensions: the same.
+        bounds: of the widths.
+        shrink_below: values below this part of the largest are negligible.
+        grow_above: a width grows whose smallest value is above this part of the largest.
+    """
+    decisions = []
+    for name, singular in values.items():
+        before, step = dimensions[name].width, dimensions[name].step
+        parts = singular / singular[0].clamp_min(torch.finfo(singular.dtype).tiny)
+        negligible, smallest, after = int((parts < shrink_below).sum()), float(parts[-1]), before
+        if negligible:
+            after = bounds.shrunk(before, before - negligible, step)
+            why = f"{negligible} of {len(parts)} singular values below {shrink_below:g} of the largest"
+        elif smallest > grow_above:
+            after = bounds.grown(before, 10 * before, step)
+            why = f"smallest singular value {smallest:.2g} of the largest, above {grow_above:g}"
+        if after != before:
+            decisions.append(Decision(name, before, after, why))
+    return decisions
+
+
+def activation_values(
+    model: nn.Module, dimensions: Mapping[str, Dimension], images: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Singular values of the activations, float64 on the CPU, (min(width, samples),) descending.
+
+    `images`: batches (B, C, H, W). The model computes in evaluation mode, and has its modes back afterwards.
+    """
+    moments = {(name, axis.tensor): _Moments() for name, d in dimensions.items() for axis in d.graph.readers(d)}
+    for batch in images:
+        _look(model, dimensions, batch, moments)
+    return {name: _values([moments[key] for key in moments if key[0] == name]) for name in dimensions}
+
+
+def _look(
+    model: nn.Module, dimensions: Mapping[str, Dimension], batch: Tensor, moments: "dict[tuple[str, str], _Moments]"
+) -> None:
+    """Add what the readers see of one batch; of channels that a head pools, what it pools."""
+    readers = [(name, d, axis) for name, d in dimensions.items() for axis in d.graph.readers(d)]
+    of_layers: dict[str, list[tuple[str, Dimension, Axis]]] = {}
+    for reader in readers:
+        of_layers.setdefault(reader[2].tensor, []).append(reader)
+
+    def visit(call: Call, compute: Callable[[], Tensor]) -> Tensor:
+        for name, dimension, axis in of_layers[call.name]:
+            if not isinstance(axis.layout, Triangle):
+                rows = call.channels()[:, axis.layout.places(dimension).to(call.x.device)]
+                # A bias, or a batch norm behind the layer, takes up a constant.
+                centred = call.bias is not None or call.name in dimension.graph.norms
+                moments[name, call.name].add(rows, centred)
+        return compute()
+
+    heads = [axis.layout.head for _, _, axis in readers if isinstance(axis.layout, Triangle)]
+    maps = pooled_maps(model, batch, heads, list(of_layers), visit)
+    for name, dimension, axis in readers:
+        if isinstance(axis.layout, Triangle):
+            x = maps[axis.layout.head]
+            x = (x - x.mean(2, keepdim=True))[:, axis.layout.channels.places(dimension).to(x.device)]
+            moments[name, axis.tensor].add(x.permute(0, 3, 1, 2).flatten(0, 1), False)
+
+
+class _Moments:
+    """Second moments of the channels of rows (n, width, r) that are added, summed over r, which are the positions of a
+    flattened map. `centred`: about the mean of each entry.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.sums: Tensor | float = 0.0
+        self.products: Tensor | float = 0.0
+
+    def add(self, rows: Tensor, centred: bool) -> None:
+        self.samples += len(rows)
+        flat = rows.transpose(1, 2).flatten(0, 1)
+        self.products = self.products + (flat.mT @ flat).cpu()
+        self.sums = self.sums + rows.sum(0).cpu() * centred
+
+    def scaled(self) -> Tensor:
+        """At a trace of 1."""
+        assert isinstance(self.products, Tensor) and isinstance(self.sums, Tensor)
+        found = self.products - self.sums @ self.sums.mT / self.samples
+        return found / found.trace().clamp_min(1e-300)
+
+
+def _values(parts: Sequence[_Moments]) -> Tensor:
+    total = torch.stack([part.scaled() for part in parts]).sum(0)
+    eigenvalues = torch.linalg.eigvalsh(total).flip(0).clamp_min(0)
+    return eigenvalues.sqrt()[: max(part.samples for part in parts)]
+
+
+@torch.no_grad()
+def weight_values(model: nn.Module, dimensions: Mapping[str, Dimension], images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Singular values of the producers' weights, float64 on the CPU, (min(width, inputs),) descending."""
+    values = {}
+    for name, dimension in dimensions.items():
+        weights = [model.get_submodule(producer).weight for producer in dict.fromkeys(dimension.producers)]
+        matrices = [weight.double().reshape(dimension.width, -1) for weight in weights]  # type: ignore[operator]
+        scaled = [matrix / matrix.norm().clamp_min(1e-300) for matrix in matrices]
+        values[name] = torch.linalg.svdvals(torch.cat(scaled, 1)).cpu()
+    return values
+
+
+SIGNALS: dict[str, Callable[..., dict[str, Tensor]]] = {"activations": activation_values, "weights": weight_values}
