@@ -1,4 +1,4 @@
-"""Curves of a run: loss, accuracy and learning rate over its epochs, from `metrics.csv`."""
+"""Curves of a run: loss and accuracy, or bits per dimension, and learning rate over its epochs, from `metrics.csv`."""
 
 import csv
 from pathlib import Path
@@ -6,6 +6,9 @@ from typing import Any
 
 TRAIN, VALIDATION = "#4477aa", "#cc6677"  # apart also for colour-blind readers
 PARTS = ("#222222", "#228833", "#aa3377", "#ccbb44")
+
+
+QUANTITIES = (("loss", "cross-entropy"), ("accuracy", "accuracy, %"), ("bits", "bits per dimension"))
 
 
 def draw_curves(metrics_csv: str | Path, png: str | Path) -> None:
@@ -19,10 +22,12 @@ def draw_curves(metrics_csv: str | Path, png: str | Path) -> None:
         return
     figure = Figure(figsize=(15, 4.5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)  # without pyplot there is no window system to find and no global state
-    loss, accuracy, rate = figure.subplots(1, 3)
-    _pair(loss, rows, "loss", "cross-entropy")
-    _pair(accuracy, rows, "accuracy", "accuracy, %")
-    _mark_best(accuracy, rows)
+    measured = [(name, label) for name, label in QUANTITIES if f"train_{name}" in rows[0]]
+    *panels, rate = figure.subplots(1, len(measured) + 1)
+    for axes, (quantity, label) in zip(panels, measured, strict=True):
+        _pair(axes, rows, quantity, label)
+        if quantity == "accuracy":
+            _mark_best(axes, rows)
     _rates(rate, rows)
     figure.suptitle(Path(metrics_csv).resolve().parent.name, fontsize=11)
     temporary = Path(png).with_name(f".{Path(png).name}.tmp")

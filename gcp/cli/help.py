@@ -2,17 +2,18 @@
 
 from gcp.cli.arguments import Arguments
 from gcp.cli.listing import KINDS, listing
+from gcp.cli.training.kind import CLASSIFIER, Kind
 
 FLAGS = {"--list": (1, 2), "--help": (0, 0)}
 LIST = f"--list {'|'.join(KINDS)} [pattern]"
 
 
-def answer(arguments: Arguments, usage: str) -> str | None:
+def answer(arguments: Arguments, usage: str, kind: Kind = CLASSIFIER) -> str | None:
     """The text that was asked for, None where the command is meant to work."""
     if "--help" in arguments.flags:
         from gcp.config import describe
 
-        return f"{usage}\nKeys of a configuration:\n\n{describe()}"
+        return f"{usage}\nKeys of a configuration:\n\n{describe(schema=kind.schema)}"
     if "--list" in arguments.flags:
         return listing(*arguments.flags["--list"])
     return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gcp.cli import help
 from gcp.cli.arguments import Arguments, parse
 from gcp.cli.main import run
+from gcp.cli.training.kind import CLASSIFIER, Kind
 from gcp.errors import ConfigError, GCPError
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ Example:
   python train.py --config configs/digits/resnet.yaml head.name=newton_schulz train.epochs=5
 
 With resume only these may change: train.epochs, run.device, run.threads, run.hang_minutes, run.rank_logs, data.workers,
-data.root, evaluate.*, checkpoint.*; everything else is that of the run; the number of processes is free. A run of
-several stages goes on with the stage that it is in; keys of a stage are given as stages.N.train.epochs=20, N from 1.
+data.root, evaluate.*, checkpoint.*, monitor.*; everything else is that of the run; the number of processes is free. A
+run of several stages goes on with the stage that it is in; keys of a stage are given as stages.N.train.epochs=20, N
+from 1.
 """
 
 RESUMABLE = (
@@ -44,13 +46,19 @@ RESUMABLE = (
     "data.root",
     "evaluate.",
     "checkpoint.",
+    "monitor.",
 )
 
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
+    return command(argv, USAGE, RESUMABLE, CLASSIFIER)
+
+
+def command(argv: list[str], usage: str, resumable: tuple[str, ...], kind: Kind) -> int:
+    """The command that trains a kind of model: `usage` is its help, `resumable` what may change when it resumes."""
     arguments = parse(argv, FLAGS)
-    if text := help.answer(arguments, USAGE):
+    if text := help.answer(arguments, usage, kind):
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -59,42 +67,42 @@ def main(argv: list[str]) -> int:
     with joined() as group:
         run = arguments.take("resume")
         if run is None or run == "auto":
-            return _start(arguments, run == "auto", group)
-        return _resume(run, arguments, group)
+            return _start(arguments, run == "auto", group, resumable, kind)
+        return _resume(run, arguments, group, resumable, kind)
 
 
-def _start(arguments: Arguments, continues: bool, group: "Group") -> int:
+def _start(arguments: Arguments, continues: bool, group: "Group", resumable: tuple[str, ...], kind: Kind) -> int:
     path = arguments.value("--config")
     if path is None:
         raise GCPError(
             "no configuration. Type for example\n"
-            "  python train.py --config configs/digits/resnet.yaml\n"
+            f"  python {kind.script} --config {kind.example}\n"
             "or resume=RUN to continue a run; --help shows every setting."
         )
     if not continues and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         raise GCPError("torchrun restarts the run, which would begin anew: add run.name=NAME resume=auto")
     from gcp.config import load
 
-    config = load(path, arguments.overrides)
+    config = load(path, arguments.overrides, kind.schema)
     from gcp.cli.training import launch
 
     if continues:
-        return launch.start_or_resume(config, lambda key: within(key, RESUMABLE), group)
-    return launch.start(config, group)
+        return launch.start_or_resume(config, lambda key: within(key, resumable), group, kind)
+    return launch.start(config, group, kind)
 
 
-def _resume(run: str, arguments: Arguments, group: "Group") -> int:
+def _resume(run: str, arguments: Arguments, group: "Group", resumable: tuple[str, ...], kind: Kind) -> int:
     if "--config" in arguments.flags:
         raise GCPError("resume takes the configuration from the run's folder; leave --config out")
-    check_overrides(arguments.overrides, RESUMABLE, "a run that is resumed")
+    check_overrides(arguments.overrides, resumable, "a run that is resumed")
     from gcp.config import load
     from gcp.engine.folder import find_run_folder
 
     folder = find_run_folder(run).whole()
-    config = load(folder.config, arguments.overrides)
+    config = load(folder.config, arguments.overrides, kind.schema)
     from gcp.cli.training.launch import resume
 
-    return resume(config, folder, group)
+    return resume(config, folder, group, kind)
 
 
 def check_overrides(overrides: list[str], allowed: tuple[str, ...], what: str) -> None:

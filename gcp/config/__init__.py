@@ -3,11 +3,13 @@
 from gcp.config.describe import describe, json_schema
 from gcp.config.duration import Duration
 from gcp.config.load import dump, from_dict, load, parse_override, stage_configs
-from gcp.config.schema import Config
+from gcp.config.schema import Common, Config, FlowConfig
 
 __all__ = [
+    "Common",
     "Config",
     "Duration",
+    "FlowConfig",
     "describe",
     "dump",
     "from_dict",

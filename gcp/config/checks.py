@@ -7,35 +7,41 @@ import inspect
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
+from gcp.config.conditioning_checks import conditioning_faults
 from gcp.config.duration import Duration, shorter_than_run
+from gcp.config.evolve_checks import evolve_faults
 from gcp.config.faults import Fault, wrong
+from gcp.config.flow_checks import flow_faults
 from gcp.config.head_checks import head_faults
 from gcp.config.hybrid_checks import hybrid_faults
-from gcp.config.schema import Config
+from gcp.config.schema import Common, Config, FlowConfig
 from gcp.config.sections import Schedule
 from gcp.errors import GCPError, nearest
 
 PARTS = ("features", "head", "classifier")
 
 
-def faults(config: Config) -> Iterator[Fault]:
+def faults(config: Config | FlowConfig) -> Iterator[Fault]:
     """Every fault of a configuration whose types are right."""
+    for common in COMMON:
+        yield from common(config)
+    if isinstance(config, FlowConfig):
+        yield from flow_faults(config)
+        return
     for check in CHECKS:
         yield from check(config)
 
 
-def _names(config: Config) -> Iterator[Fault]:
-    """Names of heads, data sets and optimizers."""
+def _names(config: Common) -> Iterator[Fault]:
+    """Names of data sets and optimizers."""
     from timm.optim import list_optimizers
 
     import gcp.data
-    import gcp.heads
 
-    heads, datasets = list(gcp.heads.list_heads("*")), gcp.data.DATASETS
+    datasets = gcp.data.DATASETS
     optimizers = [str(name) for name in list_optimizers()]
     names: list[tuple[str, str, Collection[str], str]] = [
         ("data.name", config.data.name, datasets, f"{', '.join(datasets)} (--list datasets)"),
-        ("head.name", config.head.name, heads, f"{', '.join(heads)} (--list heads)"),
         (
             "optim.name",
             config.optim.name,
@@ -49,6 +55,15 @@ def _names(config: Config) -> Iterator[Fault]:
             yield wrong(key, got, allowed, [close] if close else [])
 
 
+def _head(config: Config) -> Iterator[Fault]:
+    import gcp.heads
+
+    got, heads = config.head.name, list(gcp.heads.list_heads("*"))
+    if got not in heads:
+        close = nearest(got, heads)
+        yield wrong("head.name", got, f"{', '.join(heads)} (--list heads)", [close] if close else [])
+
+
 def _backbone(config: Config) -> Iterator[Fault]:
     import gcp.models
 
@@ -58,7 +73,7 @@ def _backbone(config: Config) -> Iterator[Fault]:
         yield Fault("model.backbone", str(error))
 
 
-def _data(config: Config) -> Iterator[Fault]:
+def _data(config: Common) -> Iterator[Fault]:
     """What the data set says about itself, without touching the disk."""
     import gcp.data
 
@@ -83,7 +98,7 @@ def _model(config: Config) -> Iterator[Fault]:
         yield wrong("model.freeze", config.model.freeze, "at least one part left to train")
 
 
-def _optim(config: Config) -> Iterator[Fault]:
+def _optim(config: Common) -> Iterator[Fault]:
     from timm.optim import get_optimizer_class, list_optimizers
 
     name = config.optim.name
@@ -102,12 +117,12 @@ def _optim(config: Config) -> Iterator[Fault]:
         )
 
 
-def _precision(config: Config) -> Iterator[Fault]:
+def _precision(config: Common) -> Iterator[Fault]:
     if config.run.device == "cpu" and config.run.amp == "fp16":
         yield wrong("run.amp", "fp16", "none, bf16 with run.device: cpu", ["bf16"], ("run.device",))
 
 
-def _schedule(config: Config) -> Iterator[Fault]:
+def _schedule(config: Common) -> Iterator[Fault]:
     schedule = config.schedule
     name, stones = schedule.name, [str(milestone) for milestone in schedule.milestones]
     if stones and name != "multistep":
@@ -138,7 +153,7 @@ def _schedule(config: Config) -> Iterator[Fault]:
         )
 
 
-def _warmup(config: Config) -> Iterator[Fault]:
+def _warmup(config: Common) -> Iterator[Fault]:
     schedule, name = config.schedule, config.schedule.name
     if schedule.warmup.amount > 0 and name == "onecycle":
         yield wrong(
@@ -162,4 +177,5 @@ def _increasing(durations: Sequence[Duration]) -> bool:
     return all(first.unit != second.unit or first.amount < second.amount for first, second in pairs)
 
 
-CHECKS = (_names, _backbone, _data, _model, head_faults, hybrid_faults, _optim, _precision, _schedule, _warmup)
+COMMON = (_names, _data, _optim, _precision, _schedule, _warmup)
+CHECKS = (_head, _backbone, _model, head_faults, hybrid_faults, conditioning_faults, evolve_faults)

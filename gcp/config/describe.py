@@ -4,32 +4,32 @@ import textwrap
 from typing import Any
 
 from gcp.config.faults import allowed, show
-from gcp.config.schema import SECTIONS, Config
-from gcp.config.sections import Head
+from gcp.config.schema import SECTIONS, Config, sections
+from gcp.config.sections import Head, Section
 from gcp.config.stages import KEYS
 from gcp.config.validate import key_schemas
 
 
-def describe(width: int = 100) -> str:
-    """The help text: one aligned entry per key, section by section, wrapped to `width` columns."""
-    defaults = Config().plain()
+def describe(width: int = 100, schema: type[Section] = Config) -> str:
+    """The help text of a kind of configuration: one aligned entry per key, section by section, `width` columns wide."""
+    defaults = schema().plain()  # type: ignore[attr-defined]
     keys = {
-        f"{section}.{key}": (_brief(defaults[section][key]), schema)
-        for section, schemas in key_schemas().items()
-        for key, schema in schemas.items()
+        f"{section}.{key}": (_brief(defaults[section][key]), form)
+        for section, forms in key_schemas(schema).items()
+        for key, form in forms.items()
     }
     columns = max(map(len, keys)), max(len(default) for default, _ in keys.values())
     indent = 2 + columns[0] + 2 + columns[1] + 2
     lines, last = [f"{'key':{columns[0] + 2}}  {'default':{columns[1]}}  meaning (allowed)"], ""
-    for key, (default, schema) in keys.items():
+    for key, (default, form) in keys.items():
         section = key.split(".")[0]
         if section != last:
-            lines += ["", *textwrap.wrap(f"{section}: {_summary(section)}", width, subsequent_indent="  ")]
+            lines += ["", *textwrap.wrap(f"{section}: {_summary(schema, section)}", width, subsequent_indent="  ")]
         last = section
         start = f"  {key:{columns[0]}}  {default:{columns[1]}}  "
-        values = "" if schema.get("type") == "string" and allowed(schema) == "text" else f" ({allowed(schema)})"
+        values = "" if form.get("type") == "string" and allowed(form) == "text" else f" ({allowed(form)})"
         lines += textwrap.wrap(
-            f"{start}{schema['description']}{values}",
+            f"{start}{form['description']}{values}",
             width,
             subsequent_indent=" " * indent,
             break_long_words=False,
@@ -37,21 +37,35 @@ def describe(width: int = 100) -> str:
         )
         if key == "head.reduction":
             lines += _options_text(width)
+    if "stages" not in schema.model_fields:
+        return "\n".join(lines)
     stages = f"stages  []  {Config.model_fields['stages'].description}"
     return "\n".join([*lines, "", *textwrap.wrap(stages, width, subsequent_indent="  ", break_long_words=False)])
 
 
-def json_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of a configuration file, with the names of heads and data sets."""
+def json_schema(kind: type[Section] = Config) -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a kind of configuration file, with the names of heads and data sets."""
     import gcp.data
+
+    schema = _without_titles(kind.model_json_schema())
+    for section, values in kind().plain().items():  # type: ignore[attr-defined]
+        definition = _section(schema, section)
+        definition["properties"] = {key: definition["properties"][key] | {"default": values[key]} for key in values}
+    if kind is Config:
+        _add_heads(schema)
+    datasets = list(gcp.data.DATASETS)
+    families = "|".join(name[:-2] for name in datasets if name.endswith("/*"))
+    _section(schema, "data")["properties"]["name"] |= {"anyOf": [{"enum": datasets}, {"pattern": f"^({families})/."}]}
+    extends = {"type": "string", "description": "a file whose values stand under these, relative to this one"}
+    schema["properties"] = {"extends": extends} | schema["properties"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "gcp configuration"} | schema
+
+
+def _add_heads(schema: dict[str, Any]) -> None:
+    """The names and the own options of heads, and what a stage may set."""
     import gcp.heads
 
-    schema = _without_titles(Config.model_json_schema())
     heads = [str(entry) for entry in gcp.heads.list_heads("*")]
-    for section, values in Config().plain().items():
-        properties = _section(schema, section)["properties"]
-        for key, default in values.items():
-            properties[key]["default"] = default
     for section in ("head", "hybrid"):
         definition = _section(schema, section)
         definition["properties"] |= {key: _option_schema(key, owners) for key, owners in _options().items()}
@@ -59,12 +73,6 @@ def json_schema() -> dict[str, Any]:
     _section(schema, "head")["properties"]["name"]["enum"] = heads
     _section(schema, "hybrid")["properties"]["to"]["enum"] = [*heads, None]
     schema["properties"]["stages"]["items"] = _stage_schema(schema)
-    datasets = list(gcp.data.DATASETS)
-    families = "|".join(name[:-2] for name in datasets if name.endswith("/*"))
-    _section(schema, "data")["properties"]["name"] |= {"anyOf": [{"enum": datasets}, {"pattern": f"^({families})/."}]}
-    extends = {"type": "string", "description": "a file whose values stand under these, relative to this one"}
-    schema["properties"] = {"extends": extends} | schema["properties"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "gcp configuration"} | schema
 
 
 def _stage_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -84,8 +92,8 @@ def _section(schema: dict[str, Any], name: str) -> dict[str, Any]:
     return schema["$defs"][schema["properties"][name]["$ref"].rsplit("/", 1)[1]]
 
 
-def _summary(section: str) -> str:
-    return (SECTIONS[section].__doc__ or "").strip()
+def _summary(schema: type[Section], section: str) -> str:
+    return (sections(schema)[section].__doc__ or "").strip()
 
 
 def _without_titles(schema: Any) -> Any:

@@ -2,37 +2,63 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import yaml
 
 from gcp.config import stages, yaml_file
 from gcp.config.faults import Fault, did_you_mean, kind, show
 from gcp.config.merge import merge
-from gcp.config.schema import SECTIONS, Config
+from gcp.config.schema import Common, Config, sections
+from gcp.config.sections import Section
 from gcp.config.validate import validate
 from gcp.errors import nearest
 
+S = TypeVar("S", bound=Section)
 
-def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """The configuration in a YAML file, over that of the file it `extends`, under `key.path=value` overrides.
+
+@overload
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Config: ...
+
+
+@overload
+def load(path: str | Path, overrides: Iterable[str], schema: type[S]) -> S: ...
+
+
+def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Config) -> Any:
+    """The configuration in a YAML file, over that of the file it `extends`, under `key.path=value` overrides;
+    `schema`: of a classifier, or of another kind of run.
 
     Raises `ConfigError` with every fault of the files and of the overrides, one a line.
     """
     overrides = list(overrides)
-    mapping, faults = _read_with_base(Path(path))
+    mapping, faults = _read_with_base(Path(path), schema)
     extra = {0: "", 1: " and 1 override"}.get(len(overrides), f" and {len(overrides)} overrides")
-    values, more = _override(mapping or {}, overrides)
-    return validate(values, [*faults, *more], source=f"{path}{extra}", complete=mapping is not None)
+    values, more = _override(mapping or {}, overrides, schema)
+    return validate(values, [*faults, *more], source=f"{path}{extra}", complete=mapping is not None, schema=schema)
 
 
-def from_dict(values: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "the configuration") -> Config:
-    """The configuration in plain values by section (`Config.plain()` gives them), under overrides.
+@overload
+def from_dict(values: Mapping[str, Any], overrides: Iterable[str] = (), source: str = ...) -> Config: ...
+
+
+@overload
+def from_dict(values: Mapping[str, Any], overrides: Iterable[str], source: str, schema: type[S]) -> S: ...
+
+
+def from_dict(
+    values: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    source: str = "the configuration",
+    schema: type[Any] = Config,
+) -> Any:
+    """The configuration in plain values by section (`Config.plain()` gives them), under overrides; `schema` as of
+    `load`.
 
     Raises `ConfigError` with every fault; `source` names the origin of the values in it.
     """
-    merged, faults = _override(values, list(overrides))
-    return validate(merged, faults, source=source)
+    merged, faults = _override(values, list(overrides), schema)
+    return validate(merged, faults, source=source, schema=schema)
 
 
 def stage_configs(config: Config) -> tuple[Config, ...]:
@@ -41,7 +67,7 @@ def stage_configs(config: Config) -> tuple[Config, ...]:
     return tuple(from_dict(merge(base, stage)) for stage in config.stages)
 
 
-def dump(config: Config) -> str:
+def dump(config: Common) -> str:
     """YAML text with every key, inheritance and overrides resolved, that loads to an equal configuration."""
     return yaml_file.write(config.plain())
 
@@ -68,7 +94,9 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, parsed
 
 
-def _override(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
+def _override(
+    values: Mapping[str, Any], overrides: Sequence[str], schema: type[Section]
+) -> tuple[dict[str, Any], list[Fault]]:
     merged, faults = dict(values), []
     for text in overrides:
         try:
@@ -76,13 +104,13 @@ def _override(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict
         except ValueError as error:
             faults.append(Fault("", str(error)))
             continue
-        if key in SECTIONS:
+        if key in sections(schema):
             meant = [f"{key}.name={value}"] if isinstance(value, str) else []
             faults.append(
                 Fault(key, f"override {text!r} sets a section; allowed: one of its keys" + did_you_mean(meant))
             )
             continue
-        if key.startswith("stages."):
+        if key.startswith("stages.") and "stages" in schema.model_fields:
             fault = stages.override(merged, key, value)
             faults += [fault] if fault else []
             continue
@@ -92,11 +120,11 @@ def _override(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict
     return merged, [*faults, *stages.without_effect(merged, overrides)]
 
 
-def _read_with_base(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
+def _read_with_base(path: Path, schema: type[Section]) -> tuple[dict[str, Any] | None, list[Fault]]:
     """A file over the file that it extends, None where either cannot be read, and what is wrong with them."""
     if not path.is_file():
         return None, [Fault("", _missing(path))]
-    mapping, faults = _read(path)
+    mapping, faults = _read(path, schema)
     if mapping is None or "extends" not in mapping:
         return mapping, faults
     extends = mapping.pop("extends")
@@ -108,7 +136,7 @@ def _read_with_base(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
         return None, [*faults, Fault("extends", _missing(below))]
     if below.resolve() == path.resolve():
         return None, [*faults, Fault("extends", f"{extends!r} is the file itself; allowed: another file")]
-    base, more = _read(below)
+    base, more = _read(below, schema)
     if base is None:
         return None, faults + more
     if "extends" in base:
@@ -116,12 +144,12 @@ def _read_with_base(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
     return merge(base, mapping), faults + more
 
 
-def _read(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
+def _read(path: Path, schema: type[Section]) -> tuple[dict[str, Any] | None, list[Fault]]:
     mapping, faults = yaml_file.read(path)
     if mapping is None:
         return None, faults
     # A section with all of its keys commented out reads as null: it is empty.
-    empty: dict[str, Any] = {key: {} for key, value in mapping.items() if value is None and key in SECTIONS}
+    empty: dict[str, Any] = {key: {} for key, value in mapping.items() if value is None and key in sections(schema)}
     return mapping | empty, faults
 
 

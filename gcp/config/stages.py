@@ -24,7 +24,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "run": (),
     "data": ("image_size", "transform", "workers"),
     "model": ("freeze", "dropout"),
-    "head": tuple(key for key in SECTIONS["head"].model_fields if key not in ("dim", "reduction")),
+    "head": tuple(key for key in SECTIONS["head"].model_fields if key not in ("dim", "reduction", "spectral_norm")),
 }
 REASONS = {
     "run": "a run has one place, one seed and one way to compute",

@@ -15,8 +15,8 @@ from gcp.config import checks, stages
 from gcp.config.duration import FORMS, FORMS_WITH_MINUTES, nearest_duration
 from gcp.config.faults import Fault, allowed, choices, kind, nearest_key, show, unknown, wrong
 from gcp.config.head_checks import own_options
-from gcp.config.schema import SECTIONS, Config
-from gcp.config.sections import Options
+from gcp.config.schema import TRAINED_BY, Config, keys, sections
+from gcp.config.sections import Options, Section
 from gcp.errors import ConfigError, nearest
 
 _YES, _NO = {"yes", "on", "y", "1", "true"}, {"no", "off", "n", "0", "false", "null"}
@@ -27,28 +27,35 @@ def validate(
     faults: Iterable[Fault] = (),
     source: str = "the configuration",
     complete: bool = True,
-) -> Config:
-    """The configuration in `values`, or `ConfigError` with `faults` and every further one.
+    schema: type[Section] = Config,
+) -> Any:
+    """The configuration in `values`, of the kind `schema`, or `ConfigError` with `faults` and every further one.
 
     Without `complete` some values could not be read, and keys are not checked against each other.
     """
+    if "stages" not in schema.model_fields:
+        config, more = _run(values, complete, schema)
+        if found := sorted([*faults, *more], key=lambda fault: _place(fault, schema)):
+            raise ConfigError(map(str, found), source)
+        return config
     base = {key: value for key, value in values.items() if key != "stages"}
     # With stages the base is never run: its keys are checked against each other in each of them.
     config, more = _run(base, complete and not values.get("stages"))
     mappings, wrong_stages = stages.checked(base, values.get("stages"), more, lambda merged: _run(merged, complete))
-    found = [*sorted([*faults, *more], key=_place), *wrong_stages]
+    found = [*sorted([*faults, *more], key=lambda fault: _place(fault, schema)), *wrong_stages]
     if found:
         raise ConfigError(map(str, found), source)
     return config.model_copy(update={"stages": mappings})
 
 
-def _run(values: Mapping[str, Any], complete: bool) -> tuple[Config, list[Fault]]:
+def _run(values: Mapping[str, Any], complete: bool, schema: type[Section] = Config) -> tuple[Any, list[Fault]]:
     """The configuration in the values of one run, and every fault of it."""
-    config, bad, faults = _typed(values)
+    config, bad, faults = _typed(values, schema)
     if complete:
         faults += [fault for fault in checks.faults(config) if not _spoilt(fault, bad)]
     # A null that removed an inherited option has done its work.
-    without = {name: _without_nulls(getattr(config, name)) for name in ("head", "hybrid")}
+    own = {name: section for name, section in dict(config).items() if isinstance(section, Options)}
+    without = {name: _without_nulls(section) for name, section in own.items()}
     return config.model_copy(update=without), faults
 
 
@@ -57,60 +64,73 @@ def _without_nulls(section: Options) -> Options:
     return type(section)(**own, **section.options)
 
 
-def known_keys(values: Mapping[str, Any] | None = None) -> dict[str, list[str]]:
+def known_keys(
+    values: Mapping[str, Any] | None = None, schema: type[Section] = Config
+) -> dict[str, list[str]]:  # fmt: skip
     """The keys of each section; those of `head` and `hybrid` with the own options of the head that `values` name."""
-    keys = {name: list(section.model_fields) for name, section in SECTIONS.items()}
+    known = {name: keys(schema, name) for name in sections(schema)}
     for section, key, default in (("head", "name", "svd_pade"), ("hybrid", "to", "")):
+        if section not in known:
+            continue
         given = (values or {}).get(section)
         name = given.get(key) if isinstance(given, Mapping) else None
-        keys[section] += own_options(name if isinstance(name, str) else default)
-    return keys
+        known[section] += own_options(name if isinstance(name, str) else default)
+    return known
 
 
-@lru_cache(maxsize=1)
-def key_schemas() -> dict[str, dict[str, dict[str, Any]]]:
+@lru_cache(maxsize=2)
+def key_schemas(schema: type[Section] = Config) -> dict[str, dict[str, dict[str, Any]]]:
     """The JSON schema of every key, by section and key."""
-    schema = Config.model_json_schema()
-    return {name: schema["$defs"][section.__name__]["properties"] for name, section in SECTIONS.items()}
+    every = {name: section.model_json_schema()["properties"] for name, section in sections(schema).items()}
+    return {name: {key: properties[key] for key in keys(schema, name)} for name, properties in every.items()}
 
 
-def _typed(values: Mapping[str, Any]) -> tuple[Config, set[str], list[Fault]]:
+def _typed(values: Mapping[str, Any], schema: type[Section]) -> tuple[Any, set[str], list[Fault]]:
     """The configuration of the sound keys, the paths of the others, and what is wrong with them."""
-    kept, faults, bad = _sections(values)
+    kept, faults, bad = _sections(values, schema)
     try:
-        return Config.model_validate(kept), bad, faults
+        return schema.model_validate(kept), bad, faults
     except ValidationError as error:
         paths = dict.fromkeys(tuple(map(str, item["loc"][:2])) for item in error.errors(include_url=False))
     for section, key in paths:
         value = kept[section].pop(key)
         path = f"{section}.{key}"
         bad.add(path)
-        if key in key_schemas()[section]:
-            schema = key_schemas()[section][key]
-            faults.append(wrong(path, value, allowed(schema), _meant(value, schema)))
+        if key in key_schemas(schema)[section]:
+            form = key_schemas(schema)[section][key]
+            faults.append(wrong(path, value, allowed(form), _meant(value, form)))
         else:
-            known = known_keys(values)
+            known = known_keys(values, schema)
             faults.append(unknown(path, value, known[section], nearest_key((section, key), known)))
-    return Config.model_validate(kept), bad, faults
+    return schema.model_validate(kept), bad, faults
 
 
-def _sections(values: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[Fault], set[str]]:
+def _sections(
+    values: Mapping[str, Any], schema: type[Section]
+) -> tuple[dict[str, dict[str, Any]], list[Fault], set[str]]:
     """The sections that are mappings with text keys, and what is wrong with everything else."""
     kept: dict[str, dict[str, Any]] = {}
     faults, bad = [], set()
     for name, section in values.items():
-        known = known_keys(values)
+        known = known_keys(values, schema)
         if name not in known:
-            every = known | {"stages": []}
+            every = known | ({"stages": []} if "stages" in schema.model_fields else {})
+            other = [script for kind, script in TRAINED_BY.items() if kind is not schema and name in sections(kind)]
+            if other:
+                faults.append(Fault(str(name), f"a section for {other[0]}; allowed here: {', '.join(every)}"))
+                continue
             faults.append(unknown(str(name), section, every, nearest_key((str(name),), every)))
         elif not isinstance(section, Mapping):
             bad.add(str(name))
             meant = [f"{name}.name={section}"] if "name" in known[name] and isinstance(section, str) else []
             faults.append(wrong(name, section, f"a section with the keys {', '.join(known[name])}", meant))
         else:
-            kept[name] = {key: value for key, value in section.items() if isinstance(key, str)}
+            idle = [key for key in sections(schema)[name].model_fields if key not in known[name]]
+            kept[name] = {key: value for key, value in section.items() if isinstance(key, str) and key not in idle}
             faults += [
-                unknown(f"{name}.{show(key)}", section[key], known[name]) for key in section if not isinstance(key, str)
+                unknown(f"{name}.{key if isinstance(key, str) else show(key)}", section[key], known[name])
+                for key in section
+                if key not in kept[name]
             ]
     return kept, faults, bad
 
@@ -119,9 +139,9 @@ def _spoilt(fault: Fault, bad: set[str]) -> bool:
     return any(key in bad or key.split(".")[0] in bad for key in (fault.key, *fault.needs))
 
 
-def _place(fault: Fault) -> int:
+def _place(fault: Fault, schema: type[Section]) -> int:
     """Faults of files and overrides first, then in the order of the sections."""
-    order = ["", "extends", *SECTIONS]
+    order = ["", "extends", *sections(schema)]
     section = fault.key.split(".")[0]
     return order.index(section) if section in order else 1
 

@@ -1,7 +1,7 @@
 """The kinds of values that keys take, each with its bounds and its JSON schema."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -34,10 +34,15 @@ Factor = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
+SpectralNorm = Literal["power", "exact", "bound"] | None
 # A YAML list arrives as a list and is kept as a tuple; the items stay strict.
 Sizes = Annotated[tuple[Count, ...], Field(strict=False)]
 Names = Annotated[tuple[Text, ...], Field(strict=False)]
 Spans = Annotated[tuple[Span, ...], Field(strict=False)]
+Widths = Annotated[
+    dict[Text, Count],
+    Field(json_schema_extra={"$comment": "names and whole numbers >= 1, such as {features.layer1: 12, head: 16}"}),
+]
 
 # No separator and no leading dot: the run folder lies directly in run.dir and is not hidden.
 FolderName = Annotated[

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 # The first key of every use, so that no two uses share a stream.
-ORDER, AUGMENT, SPLIT, FEW_SHOT, MIX, STEP = range(1, 7)
+ORDER, AUGMENT, SPLIT, FEW_SHOT, MIX, STEP, NOISE = range(1, 8)
 
 _MASK = (1 << 64) - 1
 _INCREMENT = np.uint64(0x9E3779B97F4A7C15)

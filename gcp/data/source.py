@@ -58,6 +58,7 @@ class Source:
     `listing`: reads the annotations of a set of files on disk. `classes`, `counts`: the published number of
     classes, and of images by split of the listing; None where there is none.
     `default`: the name of its transform, of TRANSFORMS; of images in memory the one for files like them.
+    `levels`: grey levels of the images as they are published, 256 for bytes.
     """
 
     create: Callable[[Request], Splits]
@@ -70,6 +71,7 @@ class Source:
     classes: int | None = None
     counts: dict[str, int] | None = None
     default: str = "random_resized_crop"
+    levels: int = 256
 
     def refusals(self, root: object, image_size: int | None, in_chans: int, transform: str) -> Iterator[Refusal]:
         """What the data set does not take; image_size None for its usual one. No disk is touched."""

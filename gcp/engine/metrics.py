@@ -12,21 +12,38 @@ from pathlib import Path
 from gcp.engine.files import write_text
 
 # name in the row, heading, width, format
-COLUMNS = (
+Column = tuple[str, str, int, str]
+Columns = tuple[Column, ...]
+
+PLACE: Columns = (
     ("epoch", "epoch", 6, "d"),
     ("step", "step", 8, "d"),
     ("lr_features", "lr", 9, ".2e"),
-    ("train_loss", "train loss", 11, ".4f"),
-    ("train_accuracy", "train %", 8, ".2f"),
-    ("val_loss", "val loss", 9, ".4f"),
-    ("val_accuracy", "val %", 7, ".2f"),
+)
+SPEED: Columns = (
     ("images_per_second", "images/s", 9, ".0f"),
     ("seconds", "seconds", 8, ".1f"),
     ("data_wait", "wait %", 7, ".1f"),
 )
+# between these two stands what an objective measures
+CLASSES: Columns = (
+    ("train_loss", "train loss", 11, ".4f"),
+    ("train_accuracy", "train %", 8, ".2f"),
+    ("val_loss", "val loss", 9, ".4f"),
+    ("val_accuracy", "val %", 7, ".2f"),
+)
+LIKELIHOOD: Columns = (
+    ("train_bits", "train bits", 12, ".4f"),
+    ("val_bits", "val bits", 10, ".4f"),
+)
+COLUMNS = (*PLACE, *CLASSES, *SPEED)
 
-# columns of a run that switches its head
-FURTHER = (("condition", "condition", 11, ".2e"), ("head", "head", 17, "s"))
+# columns of a run that switches its head, or whose widths change
+FURTHER = (
+    ("condition", "condition", 11, ".2e"),
+    ("head", "head", 17, "s"),
+    ("parameters", "parameters", 12, ",d"),
+)
 
 
 def write_metrics(path: str | Path, history: list[dict]) -> None:
@@ -39,21 +56,21 @@ def write_metrics(path: str | Path, history: list[dict]) -> None:
     write_text(path, text.getvalue())
 
 
-def heading(further: Collection[str] = ()) -> str:
+def heading(further: Collection[str] = (), measured: Columns = CLASSES) -> str:
     """Headings of the aligned table, with those of the further columns that are named."""
-    return "".join(f"{title:>{width}}" for _, title, width, _ in _columns(further))
+    return "".join(f"{title:>{width}}" for _, title, width, _ in _columns(further, measured))
 
 
-def _columns(further: Collection[str]) -> tuple[tuple[str, str, int, str], ...]:
-    return COLUMNS + tuple(column for column in FURTHER if column[0] in further)
+def _columns(further: Collection[str], measured: Columns) -> Columns:
+    return (*PLACE, *measured, *SPEED, *(column for column in FURTHER if column[0] in further))
 
 
-def line(row: dict, further: Collection[str] = ()) -> str:
+def line(row: dict, further: Collection[str] = (), measured: Columns = CLASSES) -> str:
     """One aligned row; `-` where there is no value. A frozen backbone shows the rate of the next part."""
     row = {**row, "lr_features": row.get("lr_features", _first_rate(row))}
     return "".join(
         f"{row[key]:>{width}{form}}" if row.get(key) is not None else f"{'-':>{width}}"
-        for key, _, width, form in _columns(further)
+        for key, _, width, form in _columns(further, measured)
     )
 
 

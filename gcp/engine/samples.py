@@ -4,6 +4,7 @@ Several processes score whole batches each. A sample's row is zero in all proces
 processes are exact: the result is that of one process to the last bit.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import cast
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from gcp.engine.crops import average_logits, check_crops
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.feed import Feed
-from gcp.engine.loader import Loader
+from gcp.engine.loader import Batch, Loader
 from gcp.engine.precision import autocast
 from gcp.errors import DataError, NonFiniteError
 
@@ -57,6 +58,14 @@ class Samples:
     def confidence(self) -> Tensor:
         """The probability of the predicted class, (N,) float64."""
         return self.probabilities[:, 0]
+
+
+def in_place(loader: Loader) -> Iterator[tuple[int, slice, Batch]]:
+    """The batches that this process scores: number, places of the images in the split, images and labels."""
+    sizes = [loader.size(number) for number in range(len(loader))]
+    starts = list(accumulate(sizes, initial=0))
+    for number, batch in zip(filter(loader.share.scores, range(len(loader))), loader.epoch(0), strict=True):
+        yield number, slice(starts[number], starts[number + 1]), batch
 
 
 @torch.no_grad()
@@ -103,8 +112,7 @@ def _collect(
     crops: str,
 ) -> Samples:
     num_classes = cast(int, model.num_classes)
-    sizes = [loader.size(number) for number in range(len(loader))]
-    *starts, count = accumulate(sizes, initial=0)
+    count = sum(map(loader.size, range(len(loader))))
     kept = min(BEST, num_classes)
     labels = torch.zeros(count, dtype=torch.int64, device=device)
     classes = torch.zeros(count, kept, dtype=torch.int64, device=device)
@@ -112,7 +120,7 @@ def _collect(
     losses = torch.zeros(count, dtype=torch.float64, device=device)
     bad = torch.zeros((), dtype=torch.int64, device=device)
     feed = Feed(device, loader.normalize, channels_last)
-    for number, batch in zip(filter(loader.share.scores, range(len(loader))), loader.epoch(0), strict=True):
+    for number, own, batch in in_place(loader):
         group.beat()
         views = batch[0].unbind(1) if batch[0].ndim == 5 else (batch[0],)
         fed = [feed(view, batch[1]) for view in views]
@@ -121,7 +129,6 @@ def _collect(
                 logits = average_logits(model, [images for images, _ in fed], crops != "one")
         except (NonFiniteError, torch.linalg.LinAlgError) as error:
             raise NonFiniteError(f"evaluation stopped at batch {number + 1}: {error}") from error
-        own = slice(starts[number], starts[number] + sizes[number])
         labels[own] = fed[0][1]
         classes[own] = logits.topk(kept, dim=1).indices
         probabilities[own] = logits.double().softmax(1).gather(1, classes[own])

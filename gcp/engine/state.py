@@ -26,6 +26,7 @@ class Progress:
         validation: scores of the newest evaluation of the present epoch.
         best: scores of the best evaluation so far, with its `step` and `epoch`.
         switched: how the head was switched (`gcp.engine.switch`), None before.
+        evolved: the edits of widths that were made (`gcp.engine.evolution`), one record each.
         history: one row per finished epoch.
     """
 
@@ -40,6 +41,7 @@ class Progress:
     validation: dict | None = None
     best: dict | None = None
     switched: dict | None = None
+    evolved: list[dict] = field(default_factory=list)
     history: list[dict] = field(default_factory=list)
 
     def start_epoch(self) -> None:
@@ -50,28 +52,34 @@ class Progress:
         self.validation = None
 
     def improve(self, scores: dict) -> bool:
-        """Take `scores` as the best so far if they are: higher top-1, or the same at a lower loss."""
-        new = (scores["top1"], -scores["loss"])
-        if self.best and new <= (self.best["top1"], -self.best["loss"]):
+        """Take `scores` as the best so far if they are: higher top-1, or the same (or none) at a lower loss."""
+        if self.best and _rank(scores) <= _rank(self.best):
             return False
         self.best = {**scores, "step": self.step, "epoch": self.epoch + 1}
         return True
 
 
+def _rank(scores: dict) -> tuple[float, float]:
+    return scores.get("top1", 0.0), -scores["loss"]
+
+
 @dataclass
 class TrainingState:
-    """Model, optimizer, average, loss scale and progress of one run."""
+    """Model, optimizer, average, loss scale and progress of one run. `version` counts how often the parameters of the
+    model have been replaced by others.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     ema: EMA | None = None
     progress: Progress = field(default_factory=Progress)
+    version: int = 0
 
     @property
     def num_classes(self) -> int:
-        """Width of the logits, which every classifier tells."""
-        return cast(int, self.model.num_classes)
+        """Width of the logits, which every classifier tells; 0 for a model without classes."""
+        return cast(int, getattr(self.model, "num_classes", 0))
 
     @property
     def evaluated(self) -> nn.Module:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gcp.engine.feed import Feed
 from gcp.engine.loader import Loader
+from gcp.engine.objective import CrossEntropy, Objective
 from gcp.engine.precision import autocast
 from gcp.engine.state import TrainingState
 
@@ -51,6 +51,7 @@ class Recipe:
         amp: none, bf16 or fp16.
         channels_last: images in channels-last memory order.
         seed: of the mixing of images.
+        objective: what is minimised, None for cross-entropy.
     """
 
     accumulate: int = 1
@@ -61,6 +62,12 @@ class Recipe:
     amp: str = "none"
     channels_last: bool = False
     seed: int = 0
+    objective: Objective | None = None
+
+    @property
+    def minimised(self) -> Objective:
+        """The objective; by default cross-entropy, with label smoothing."""
+        return self.objective or CrossEntropy(self.label_smoothing)
 
     def feed(self, loader: Loader, num_classes: int, device: torch.device) -> Feed:
         """How the batches of `loader` come to the device."""
@@ -104,23 +111,21 @@ def backward(
     (`DistributedDataParallel`); each has its slices.
 
     Returns:
-        float64 tensor (2,) on the device: sum of the losses, number of right answers (with mixed labels: of
-        samples whose heavier label was found), of the slices of this process.
+        float64 tensor (2,) on the device: sum of the losses, and of what the objective counts beside (right answers),
+        of the slices of this process.
     """
-    samples = count(window)
+    samples, objective = count(window), recipe.minimised
     sums = torch.zeros(2, dtype=torch.float64, device=feed.device)
     for number, part in enumerate(window, 1):
         # One at a time: as floats a window takes four times its bytes.
         images, labels = feed(part.images, part.labels, part.seed)
         with _exchange(forward, number == len(window)):
             with autocast(feed.device, recipe.amp):
-                logits = forward(images)
-            logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+                outputs = forward(images)
+            outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+            loss, counted = objective(outputs, labels)
             scaler.scale(loss * world / samples).backward()
-        with torch.no_grad():
-            hard = labels.argmax(1) if labels.ndim == 2 else labels
-            sums += torch.stack([loss.double(), (logits.argmax(1) == hard).sum().double()])
+        sums += torch.stack([loss.detach().double(), counted.double()])
     return sums
 
 

@@ -9,28 +9,27 @@ uninterrupted run bit for bit: the loader's order and augmentation, the mixing o
 are functions of the place in the run, and everything else is in the `TrainingState`.
 """
 
-import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from gcp.engine import rng
-from gcp.engine.batch_norm import in_evaluation, synchronised
+from gcp.engine.batch_norm import in_evaluation
 from gcp.engine.diagnose import locate
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.feed import Feed
+from gcp.engine.forward import Forward
 from gcp.engine.loader import Loader
 from gcp.engine.meeting import meet
+from gcp.engine.objective import Objective
 from gcp.engine.optimizer import learning_rates, set_learning_rates
 from gcp.engine.state import Progress, TrainingState
 from gcp.engine.step import Recipe, Window, backward, count, gradient_norm, is_finite, update, windows
 from gcp.engine.wait import Wait
 from gcp.errors import NonFiniteError
+from gcp.kernels import check_failures
 
 SMALLEST_SCALE = 2.0**-14  # a loss scale below this no longer helps: the gradient itself overflows
 
@@ -45,6 +44,8 @@ class Events:
 
     Attributes:
         begin: () called before every step.
+        observe: (window, feed) called after `begin` with the batches of the step; it may look at them, and may not
+            change anything but random states, which are seeded after it.
         validate: () -> scores (dict with `loss` and `top1`) of the weights that count.
         improved: (scores) called when they are the best so far.
         columns: () -> further columns of the row of the epoch that ends.
@@ -58,6 +59,7 @@ class Events:
     """
 
     begin: Callable[[], None] = _nothing
+    observe: Callable[[Window, Feed], None] = _nothing
     validate: Callable[[], dict | None] = _nothing
     improved: Callable[[dict], None] = _nothing
     columns: Callable[[], dict] = dict
@@ -115,8 +117,7 @@ def fit(
     Raises:
         NonFiniteError: an inf or NaN in features, loss or gradient; the weights are those before the step.
     """
-    model = _distributed(state.model, device) if group.world > 1 else state.model
-    forward = torch.compile(model) if compile else model
+    forward = Forward(state, device, compile, group)
     total = epochs * steps_per_epoch(loader, recipe.accumulate)
     while state.progress.epoch < epochs:
         if not train_epoch(state, loader, forward, recipe, factor, total, device, events, group):
@@ -124,22 +125,10 @@ def fit(
     return True
 
 
-def _distributed(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with gradients averaged over the processes; batch-norm statistics of rank 0 where each has its own."""
-    known = inspect.signature(DistributedDataParallel).parameters
-    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
-    options: dict[str, Any] = {
-        "device_ids": [device] if device.type == "cuda" else None,
-        "gradient_as_bucket_view": True,  # no second copy of the gradients
-        buffers: not synchronised(model),
-    }
-    return DistributedDataParallel(model, **options)
-
-
 def train_epoch(
     state: TrainingState,
     loader: Loader,
-    forward: Callable[[torch.Tensor], torch.Tensor],
+    forward: Forward,
     recipe: Recipe,
     factor: Callable[[int], float],
     total: int,
@@ -158,9 +147,10 @@ def train_epoch(
     while window:
         group.arrive()
         events.begin()
+        events.observe(window, feed)
         set_learning_rates(state.optimizer, factor(progress.step))
         rng.seed_step(recipe.seed, progress.step, group.rank)
-        new = _gradients(state, forward, window, recipe, feed, group)
+        new = _gradients(state, forward(), window, recipe, feed, group)
         following = wait.next(stream)
         norm = gradient_norm(state)
         fault = _fault(state, window, new[0], norm)
@@ -179,7 +169,7 @@ def train_epoch(
         stop, save = (events.stop(), events.overdue()) if group.world == 1 else (met.stop, met.save)
         stopped = progress.step < total and stop
         save = save or stopped or events.due(progress.step)
-        _between_steps(state, sums, events, following is None, progress.step >= total, save)
+        _between_steps(state, sums, recipe, events, following is None, progress.step >= total, save)
         if stopped:
             return False
         started = time.perf_counter() - progress.seconds
@@ -188,7 +178,13 @@ def train_epoch(
 
 
 def _between_steps(
-    state: TrainingState, sums: torch.Tensor, events: Events, epoch_ends: bool, run_ends: bool, save: bool
+    state: TrainingState,
+    sums: torch.Tensor,
+    recipe: Recipe,
+    events: Events,
+    epoch_ends: bool,
+    run_ends: bool,
+    save: bool,
 ) -> None:
     """Evaluation, end of epoch and checkpoint, in this order: a checkpoint holds the result of both."""
     progress = state.progress
@@ -199,9 +195,10 @@ def _between_steps(
         state.model.train()
     save = save or run_ends
     if epoch_ends or save:
+        _check_decompositions(progress)
         progress.loss_sum, progress.correct = sums.tolist()
     if epoch_ends:
-        row = epoch_row(progress, learning_rates(state.optimizer)) | events.columns()
+        row = epoch_row(progress, learning_rates(state.optimizer), recipe.minimised) | events.columns()
         progress.history.append(row)
         progress.start_epoch()
         events.epoch(row)
@@ -210,17 +207,22 @@ def _between_steps(
         events.saved_at = time.monotonic()
 
 
-def epoch_row(progress: Progress, rates: dict[str, float]) -> dict:
-    """Row of the table of metrics for the epoch that ends. Accuracies and waiting in percent, time in seconds."""
-    validation = progress.validation or {}
+def _check_decompositions(progress: Progress) -> None:
+    """No matrix that a GPU gave up on is lost, wherever it was: waits for all of them."""
+    try:
+        check_failures()
+    except torch.linalg.LinAlgError as error:
+        raise NonFiniteError(f"training stopped after step {progress.step}: {error}") from error
+
+
+def epoch_row(progress: Progress, rates: dict[str, float], objective: Objective) -> dict:
+    """Row of the table of metrics for the epoch that ends. Waiting in percent, time in seconds."""
+    count = max(1, progress.count)
     return {
         "epoch": progress.epoch + 1,
         "step": progress.step,
         **{f"lr_{part}": rate for part, rate in rates.items()},
-        "train_loss": progress.loss_sum / max(1, progress.count),
-        "train_accuracy": 100 * progress.correct / max(1, progress.count),
-        "val_loss": validation.get("loss"),
-        "val_accuracy": validation.get("top1"),
+        **objective.columns(progress.loss_sum / count, progress.correct / count, progress.validation or {}),
         "images_per_second": progress.count / max(1e-9, progress.seconds),
         "seconds": progress.seconds,
         "data_wait": 100 * progress.waited / max(1e-9, progress.seconds),
@@ -264,6 +266,6 @@ def _non_finite(
         where = locate(model, images, lambda: backward(model, window, recipe, feed, plain))
     state.optimizer.zero_grad(set_to_none=True)
     return NonFiniteError(
-        f"{place}: {fault}. First non-finite: {where}. The weights are those before this step; lower optim.lr, set "
-        "optim.clip, or set head.precision=float64."
+        f"{place}: {fault}. First non-finite: {where}. The weights are those before this step; lower optim.lr, "
+        f"{recipe.minimised.remedy}."
     )

@@ -1,6 +1,7 @@
 """The image classifier: classifier(head(features(images))), its three parts visible by these names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from gcp import heads
 from gcp.compress import factorise
 from gcp.errors import OptionError
+from gcp.evolve import resize
 from gcp.heads.base import Head
+from gcp.layers.spectral_norm import check_method, spectral_norm
 from gcp.models.backbones import Backbone, create_backbone
 from gcp.models.freeze import is_frozen
 from gcp.models.names import PREFIX, check_backbone
@@ -53,9 +56,10 @@ class Classifier(nn.Module):
 
     def logits(self, pooled: Tensor) -> Tensor:
         """What the head gives (B, d) -> logits (B, num_classes)."""
-        if not torch.is_autocast_enabled(pooled.device.type):
+        weights = next(self.classifier.parameters()).dtype
+        if pooled.dtype != weights and not torch.is_autocast_enabled(pooled.device.type):
             # Heads answer half precision in float32, which a classifier in half precision does not take.
-            pooled = pooled.to(next(self.classifier.parameters()).dtype)
+            pooled = pooled.to(weights)
         return self.classifier(self.dropout(pooled))
 
     def train(self, mode: bool = True) -> "Classifier":
@@ -74,14 +78,14 @@ def _published(backbone: str) -> tuple[tuple[int, ...], float]:
 
 def linear_layers(in_features: int, hidden: Sequence[int], num_classes: int, dropout: float) -> nn.Module:
     """A single Linear, or a Sequential of Linear, ReLU (and Dropout) per hidden width and a last Linear."""
-    if not hidden:
-        return nn.Linear(in_features, num_classes)
+    sizes = pairwise([in_features, *hidden, num_classes])
+    # From the last to the first, whose size alone depends on the head: the others begin alike after every head.
+    *inner, last = reversed([nn.Linear(*size) for size in reversed(list(sizes))])
     layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(in_features, width), nn.ReLU(inplace=True)]
+    for linear in inner:
+        layers += [linear, nn.ReLU(inplace=True)]
         layers += [nn.Dropout(dropout)] if dropout else []
-        in_features = width
-    return nn.Sequential(*layers, nn.Linear(in_features, num_classes))
+    return nn.Sequential(*layers, last) if layers else last
 
 
 def _check(num_classes: int, hidden: Sequence[int], dropout: float) -> None:
@@ -107,6 +111,8 @@ def create_model(
     hidden: Sequence[int] | None = None,
     dropout: float | None = None,
     factors: Sequence[str] = (),
+    widths: Mapping[str, int] | None = None,
+    classifier_norm: str | None = None,
     **head_options: Any,
 ) -> Classifier:
     """Put a head on a backbone.
@@ -115,9 +121,11 @@ def create_model(
     classifier; None is the published classifier of the backbone, (4096, 4096) for AlexNet and, with dropout
     0.5, for VGG, and a single linear layer otherwise. `dropout` acts after each hidden layer, or before a
     single linear layer. `factors`: layers that are products of thinner ones, as `gcp.compress.factors_of` writes
-    them; published weights are approximated, a file has to have these factors. `pretrained`, `last_stride`,
-    `in_chans` as in `create_backbone`; a file of a whole Classifier fills all three parts. `head_options` go to
-    `gcp.heads.create_head`.
+    them; published weights are approximated, a file has to have these factors. `widths`: of a model that has evolved,
+    as `gcp.evolve.widths` gives them; of published weights the first channels are left. `classifier_norm`: divide
+    the weights of the classifier by their spectral norms, by a method of `gcp.layers.spectral_norm`. `pretrained`,
+    `last_stride`, `in_chans` as in `create_backbone`; a file of a whole Classifier fills all three parts.
+    `head_options` go to `gcp.heads.create_head`.
     Raises a GCPError that names the fault; names and options are checked before anything is built.
     """
     published_hidden, published_dropout = _published(str(backbone))
@@ -127,6 +135,8 @@ def create_model(
     _check(num_classes, hidden, dropout)
     check_backbone(backbone)
     heads.check_options(head, dim, **head_options)
+    if classifier_norm is not None:
+        check_method(classifier_norm)
     file = pretrained if isinstance(pretrained, str | Path) else None
     features = create_backbone(backbone, pretrained if file is None else False, last_stride, in_chans)
     pooling = heads.create_head(head, features.channels, dim, **head_options)
@@ -141,10 +151,16 @@ def create_model(
         "hidden": list(hidden),
         "dropout": dropout,
         "factors": list(factors),
+        "widths": dict(widths or {}),
+        "classifier_norm": classifier_norm,
         **head_options,
     }
     model = Classifier(features, pooling, classifier, num_classes, 0.0 if hidden else dropout, arguments)
+    resize(model, widths or {})
     factorise(model, factors, keep=pretrained is True)
+    if classifier_norm is not None:
+        for layer in [module for module in model.classifier.modules() if isinstance(module, nn.Linear)]:
+            spectral_norm(layer, classifier_norm)
     if file is not None:
         load_classifier(model, file)
     return model

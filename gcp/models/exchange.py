@@ -35,5 +35,6 @@ def exchange_head(model: Classifier, name: str, **options: Any) -> None:
     if is_frozen(old):
         setattr(new, MARK, True)
     model.head = new
-    kept = ("backbone", "num_classes", "dim", "last_stride", "in_chans", "hidden", "dropout", "factors", "reduction")
-    model.arguments = {k: v for k, v in model.arguments.items() if k in kept} | {"head": name, **options}
+    parts = ("backbone", "num_classes", "dim", "last_stride", "in_chans", "hidden", "dropout", "factors", "widths")
+    kept = {k: v for k, v in model.arguments.items() if k in (*parts, "classifier_norm", "reduction", "spectral_norm")}
+    model.arguments = {**kept, "head": name, **options}

@@ -40,11 +40,19 @@ def parameter_groups(
     for part, (factor, decay) in rates.items():
         params = [p for p in getattr(model, part).parameters() if p.requires_grad and id(p) not in seen]
         seen.update(id(p) for p in params)
-        exempt = [p for p in params if getattr(p, "no_weight_decay", False)]
-        decayed = [p for p in params if not getattr(p, "no_weight_decay", False)]
-        for name, members, its_decay in ((part, decayed, decay), (f"{part}.no_decay", exempt, 0.0)):
-            if members:
-                groups.append({"name": name, "lr": lr * factor, "weight_decay": its_decay, "params": members})
+        groups += part_groups(part, params, lr * factor, decay)
     if not groups:
         raise OptionError("nothing is left to train: every parameter is frozen; shorten model.freeze")
     return groups
+
+
+def part_groups(part: str, params: list[nn.Parameter], lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """The groups of one part: `PART`, and `PART.no_decay` for parameters with the attribute `no_weight_decay = True`;
+    none that is empty.
+    """
+    exempt = [p for p in params if getattr(p, "no_weight_decay", False)]
+    decayed = [p for p in params if not getattr(p, "no_weight_decay", False)]
+    both = ((part, decayed, weight_decay), (f"{part}.no_decay", exempt, 0.0))
+    return [
+        {"name": name, "lr": lr, "weight_decay": decay, "params": members} for name, members, decay in both if members
+    ]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import GCPError
+from gcp.layers.parametrize import settled
 from gcp.models.classifier import Classifier
 from gcp.models.exchange import exchange_head
 from gcp.models.plain import Plain
@@ -99,7 +100,7 @@ def write_program(
         GCPError: the model cannot be written so, or the program differs by more than AGREE.
     """
     path = Path(path)
-    plain = Plain(model).eval()
+    plain = Plain(settled(model)).eval()
     example = images[: batch or 2]
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:

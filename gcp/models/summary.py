@@ -65,14 +65,16 @@ def summarise(checkpoint: Checkpoint, backbone: str | None = None, head: str | N
     layout = entry.obj
     told = _told(checkpoint) if entry == "own" else {}
     hint = told.get("backbone") or plain_value(checkpoint.about.get("arch"))
-    name = backbone or identify(shapes, layout, hint if isinstance(hint, str) else None)
-    spelling = spelling_for(shapes, layout, name) if name else layout.spellings[0]
+    hint = hint if isinstance(hint, str) else None
+    evolved = bool(told.get("widths"))  # its shapes are no backbone's
+    name = backbone or (hint if evolved else identify(shapes, layout, hint))
+    spelling = spelling_for(shapes, layout, name) if name and not evolved else layout.spellings[0]
     if spelling is None:
         raise CheckpointError(f"{checkpoint.path} does not hold the weights of backbone {name!r}; see --inspect")
     state = {ours: shapes[theirs] for theirs, ours in rename(shapes, spelling).items()}
     linear = [state[key] for key in sorted(state, key=_place) if key.startswith(CLASSIFIER) and state[key].ndim == 2]
-    reduction = state.get("head.reduction.0.weight")
-    dim = None if reduction is None else reduction.shape[0]
+    norm = state.get("head.reduction.1.weight")  # of the convolution there may be parameters of other shapes
+    dim = None if norm is None else norm.shape[0]
     width = linear[0].shape[1] if linear else None
     found = head or told.get("head") or layout.arguments.get("head")
     arguments = {
@@ -118,7 +120,8 @@ def _told(checkpoint: Checkpoint) -> dict[str, Any]:
         return {}
     model, head = config["model"], dict(config["head"])
     told = {"backbone": plain_value(model.get("backbone")), "head": plain_value(head.pop("name", None))}
-    told |= {key: model[key] for key in ("last_stride", "dropout", "factors") if key in model}
+    keys = ("last_stride", "dropout", "factors", "widths", "classifier_norm")
+    told |= {key: model[key] for key in keys if key in model}
     return told | {key: value for key, value in head.items() if key != "dim"}
 
 

@@ -22,6 +22,8 @@ logger = logging.getLogger("gcp")
 # Keys of old files lack it, and it is a counter that nothing here reads.
 COUNTER = "num_batches_tracked"
 FEATURES = "features."
+# A weight that the model divides by its spectral norm, and most files have as it is.
+DIVIDED = ".parametrizations.weight.original"
 
 
 def translate(checkpoint: Checkpoint, target: State, prefix: str = "") -> State:
@@ -37,6 +39,10 @@ def translate(checkpoint: Checkpoint, target: State, prefix: str = "") -> State:
 
     names = rename(checkpoint.state, best_spelling(checkpoint.state, layout, fits))
     state = {ours.removeprefix(prefix): checkpoint.state[theirs] for theirs, ours in names.items()}
+    for key in [key for key in target if key.endswith(DIVIDED) and target[key].ndim > 1]:
+        plain = key.removesuffix(DIVIDED) + ".weight"
+        if plain in state and state[plain].shape == target[key].shape:
+            state[key] = state.pop(plain)
     if not any(key in target and target[key].shape == value.shape for key, value in state.items()):
         raise CheckpointError(
             f"nothing in {checkpoint.path} fits the model. In the file: {_some(checkpoint.state)}. "
@@ -82,6 +88,7 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
     path, target = checkpoint.path, model.state_dict()
     state = translate(checkpoint, target, prefix)
     faults = _faults(state, target)
+    _require_widths(checkpoint, faults)
     backbone = {key: fault for key, fault in faults.items() if key.startswith(required)}
     _require_backbone(backbone, state, {k: v for k, v in target.items() if k.startswith(required)}, path)
     # A layer is loaded whole or not at all: a bias without its weight would mean nothing.
@@ -130,6 +137,19 @@ def _require_factors(checkpoint: Checkpoint, model: nn.Module) -> None:
         raise CheckpointError(
             f"{checkpoint.path} is compressed, and the model is not in the same way ({shown}). Set model.factors as in "
             f"its configuration: model.factors=[{','.join(told)}]"
+        )
+
+
+def _require_widths(checkpoint: Checkpoint, faults: dict[str, str]) -> None:
+    """Raise CheckpointError where the widths of the file are its own, and the model has others."""
+    config = checkpoint.about.get("config")
+    model = config.get("model") if isinstance(config, dict) else None
+    told = model.get("widths") if isinstance(model, dict) else None
+    if told and any(key.startswith(FEATURES) for key in faults):
+        shown = ", ".join(f"{name}: {width}" for name, width in told.items())
+        raise CheckpointError(
+            f"{checkpoint.path} has widths of its own, which the model has not. Set model.widths as in its "
+            f"configuration: 'model.widths={{{shown}}}'"
         )
 
 

@@ -106,13 +106,14 @@ def _contents(folder: Path) -> dict:
     """All that a finished run leaves, but for times and for what says where and how often it was written."""
     last, best = (torch.load(folder / name, weights_only=True) for name in ("last.pt", "best.pt"))
     for saved in (last, best):
-        del saved["config"]["run"], saved["config"]["checkpoint"]
+        for section in ("run", "checkpoint", "monitor"):
+            saved["config"].pop(section, None)  # a flow has no monitor
     with open(folder / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in [*rows, *last["progress"]["history"]]:
         del row["seconds"], row["images_per_second"], row["data_wait"]
     result = json.loads((folder / "result.json").read_text())
-    assert result.pop("seconds") > 0
+    assert result.pop("seconds") > 0 and result.pop("cost")["seconds_per_step"] > 0
     return {"last": last, "best": best, "metrics": rows, "result": result}
 
 
@@ -154,16 +155,25 @@ class Zygote:
         command, pipe = [sys.executable, str(Path(__file__).with_name("zygote.py"))], subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=_environment())
 
-    def train(self, folder: Path, *words: str, moment: str | None = None) -> Answer:
-        """Run train.py's command in a new process; the exit code is -9 where it was killed."""
-        (code,), out, err = self.together(1, folder, *words, moment=moment)
+    def train(self, folder: Path, *words: str, moment: str | None = None, command: str = "gcp.cli.train") -> Answer:
+        """Run train.py's command (or that of another module) in a new process; the exit code is -9 where it was
+        killed.
+        """
+        (code,), out, err = self.together(1, folder, *words, moment=moment, command=command)
         return Answer(code, out, err)
 
     def together(
-        self, world: int, folder: Path, *words: str, moment: str | None = None, rank: int | None = None
+        self,
+        world: int,
+        folder: Path,
+        *words: str,
+        moment: str | None = None,
+        rank: int | None = None,
+        command: str = "gcp.cli.train",
     ) -> tuple[list[int], str, str]:
         """The same in several processes, of which that of `rank`, or all, meet the moment: exit codes, out, err."""
         order = {"folder": str(folder), "words": words, "moment": moment, "world": world, "rank": rank}
+        order |= {"command": command}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         codes = json.loads(self.process.stdout.readline())

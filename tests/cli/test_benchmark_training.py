@@ -79,3 +79,15 @@ def test_script_runs_outside_its_folder(tmp_path):
     done = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "benchmark_training.py [loop] [loader]" in done.stdout
+
+
+def test_monitor_measures_a_step_with_and_without(tmp_path, capsys):
+    target = tmp_path / "result.json"
+    words = ["monitor", "--repeats", "2", "--warmup", "0", "--size", "16", "--batch", "20", "--dim", "4"]
+    assert run(main, [*words, "--json", str(target)]) == 0
+    point = json.loads(target.read_text())["monitor"]
+    assert (point["map"], point["channels"], point["images"], point["every"]) == (16, 4, 16, 50)
+    assert set(point["step"]) == set(point["observation"]) == set(point["share"]) == SPREAD
+    assert point["step"]["min"] > 0 and point["share"]["median"] < 50
+    out = capsys.readouterr().out
+    assert "observation of 16 images, 4 channels, 16 samples" in out and "one step out of 50" in out

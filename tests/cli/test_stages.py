@@ -109,9 +109,9 @@ def test_the_second_stage_begins_with_the_averaged_weights_of_the_first(two, her
         seen.append({key: value.clone() for key, value in state.model.state_dict().items()})
         raise KeyboardInterrupt
 
-    fit = gcp.cli.training.launch.session.fit
+    fit = gcp.cli.training.run.fit
     monkeypatch.setattr(
-        gcp.cli.training.launch.session,
+        gcp.cli.training.run,
         "fit",
         lambda state, *rest, **more: (stop_at_once if len(seen) else first)(state, *rest, **more),
     )
@@ -127,11 +127,11 @@ def test_the_second_stage_begins_with_the_averaged_weights_of_the_first(two, her
 
 
 MOMENTS = {
-    "before the first stage": "gcp.cli.training.session:fit:1:before",
+    "before the first stage": "gcp.cli.training.run:fit:1:before",
     "in stage 1": "gcp.engine.train:update:4:before",
     "before the result of stage 1": "gcp.cli.training.session:score_run:1:before",
     "between the stages": "gcp.cli.training.session:score_run:1:after",
-    "before the configuration of stage 2": "gcp.cli.training.session:dump:2:before",
+    "before the configuration of stage 2": "gcp.cli.training.run:dump:2:before",
     "in stage 2, before its first checkpoint": "gcp.engine.train:update:7:after",
     "in stage 2": "gcp.engine.train:update:12:before",
     "before the result of stage 2": "gcp.cli.training.session:score_run:2:before",

@@ -1,9 +1,10 @@
 """A process that imports everything once and forks a fresh one for every command, as a shell would start it.
 
-Reads orders as lines of JSON {"folder", "words", "moment", "world", "rank"} and answers each with the exit codes of the
-`world` processes of the command. A moment, "module:function:N:before" or ":after", kills the process of that rank, or
-all, with SIGKILL around the N-th call of that function: nothing in it runs after that, as with `kill -9` from outside.
-With ":raise", ":sleep" or ":term" the process raises, stands still, or gets SIGTERM instead.
+Reads orders as lines of JSON {"folder", "words", "moment", "world", "rank", "command"} and answers each with the exit
+codes of the `world` processes of the command, the `main` of that module. A moment, "module:function:N:before" or
+":after", kills the process of that rank, or all, with SIGKILL around the N-th call of that function: nothing in it runs
+after that, as with `kill -9` from outside. With ":raise", ":sleep" or ":term" the process raises, stands still, or gets
+SIGTERM instead.
 """
 
 import gc
@@ -19,7 +20,12 @@ import torch.utils.tensorboard  # noqa: F401
 import torchvision.transforms.v2  # noqa: F401
 
 import gcp.analysis.curves
+import gcp.analysis.report
+import gcp.analysis.spectrum
+import gcp.analysis.strips
+import gcp.cli.ablation.pool
 import gcp.cli.train
+import gcp.cli.train_glow
 import gcp.cli.training.launch
 import gcp.cli.training.session
 import gcp.config
@@ -57,7 +63,7 @@ def die(moment: str) -> None:
 
 
 def become(order: dict, rank: int, port: int) -> None:
-    """In the forked process: take the place of `python train.py WORDS` in that folder."""
+    """In the forked process: take the place of the command, such as `python train.py WORDS`, in that folder."""
     os.chdir(order["folder"])
     for name, handle in (("out", 1), ("err", 2)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), handle)
@@ -66,7 +72,7 @@ def become(order: dict, rank: int, port: int) -> None:
     if order["world"] > 1:
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": order["world"], "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in places.items()}, MASTER_ADDR="127.0.0.1")
-    code = run(gcp.cli.train.main, order["words"])
+    code = run(importlib.import_module(order["command"]).main, order["words"])
     sys.stderr.flush()
     os._exit(code)  # taking the interpreter apart would take longer than the run
 
@@ -99,7 +105,11 @@ def write_at_once() -> None:
 
 if __name__ == "__main__":
     write_at_once()
-    gcp.analysis.curves.draw_curves = lambda *_: None  # the picture takes longer than the run
+    gcp.cli.ablation.pool.METHOD = "fork"  # the cells of a study come from its process, which has everything imported
+    gcp.analysis.curves.draw_curves = lambda *_: None  # the pictures take longer than the run
+    gcp.analysis.spectrum.draw_spectrum = lambda *_: None
+    gcp.analysis.strips.draw_strips = lambda *_: None
+    gcp.analysis.report.write_report = lambda folder: folder / "report.html"
     config = {"model": {"backbone": "resnet8_cifar"}}
     gcp.cli.training.session.Session(
         gcp.config.from_dict(config), RunFolder("none")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gcp.config import describe, json_schema, load
-from gcp.config.schema import SECTIONS
+from gcp.config.schema import SECTIONS, Config, FlowConfig
 from gcp.config.schema_file import text
 from gcp.heads import head_options, list_heads
 
@@ -47,15 +47,24 @@ def test_schema_has_every_key():
 
 
 def test_schema_file_is_current():
-    """Write it again with `python -m gcp.config.schema_file configs/schema.json`."""
-    assert json.loads((CONFIGS / "schema.json").read_text(encoding="utf-8")) == json.loads(text())
+    """Write them again with `python -m gcp.config.schema_file configs/schema.json`."""
+    for name, kind in (("schema.json", Config), ("flow_schema.json", FlowConfig)):
+        assert json.loads((CONFIGS / name).read_text(encoding="utf-8")) == json.loads(text(kind))
+
+
+def test_schema_of_flows_has_the_keys_that_a_flow_reads():
+    schema = json_schema(FlowConfig)
+    assert "head" not in schema["properties"] and "stages" not in schema["properties"]
+    train = schema["$defs"]["Train"]["properties"]
+    assert "epochs" in train and "mixup" not in train and train["epochs"]["default"] == 10
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_config_names_the_schema(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
     schema = first.removeprefix("# yaml-language-server: $schema=")
-    assert first != schema and (path.parent / schema).resolve() == (CONFIGS / "schema.json").resolve()
+    named = "flow_schema.json" if path.parent.name == "glow" else "schema.json"
+    assert first != schema and (path.parent / schema).resolve() == (CONFIGS / named).resolve()
 
 
 @pytest.mark.parametrize("head", list(list_heads("*")))

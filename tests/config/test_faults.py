@@ -100,7 +100,7 @@ from gcp.errors import ConfigError
         (
             "lr=0.1",
             "lr: unknown key, got 0.1 (number); allowed: run, data, model, head, hybrid, optim, schedule, "
-            "train, evaluate, checkpoint, stages; did you mean optim.lr?",
+            "train, evaluate, checkpoint, monitor, evolve, stages; did you mean optim.lr?",
         ),
         (
             "model.lr=0.1",

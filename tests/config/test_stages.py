@@ -175,6 +175,9 @@ def test_from_dict_says_it_too():
 
 def test_schema_knows_what_a_stage_may_set():
     sections = json_schema()["properties"]["stages"]["items"]["properties"]
-    assert set(sections) == {"data", "model", "head", "hybrid", "optim", "schedule", "train", "evaluate", "checkpoint"}
+    assert set(sections) == {
+        *("data", "model", "head", "hybrid", "optim", "schedule"),
+        *("train", "evaluate", "checkpoint", "monitor", "evolve"),
+    }
     assert set(sections["model"]["properties"]) == {"freeze", "dropout"}
     assert "degree" in sections["head"]["properties"] and "dim" not in sections["head"]["properties"]

@@ -7,7 +7,7 @@ from gcp.cli.arguments import parse
 from gcp.cli.flags import Flags, find_device, numbers
 from gcp.errors import GCPError, OptionError, UnknownNameError
 
-TASKS = ("apply", "build", "logdet")
+TASKS = ("apply", "build", "logdet", "spectral")
 MANY = 1000
 FLAGS = {
     **dict.fromkeys(("--tasks", "--methods", "--dim", "--columns", "--blocks"), (1, MANY)),
@@ -22,9 +22,12 @@ Time of orthogonal layers, forward and backward, against what else there is.
 
   --tasks            apply   W X of a square orthogonal W (d, d)
                      build   a weight (d / 8, d) with orthonormal rows
-                     logdet  log |det W| and W^(-1) Y of a square W (d, d)           (all three)
+                     logdet  log |det W| and W^(-1) Y of a square W (d, d)
+                     spectral  W X with the spectral norm kept, and the greatest and last true norm (over what was
+                             promised) of 200 hard steps                             (all four)
   --methods NAME ... gcp gcp_rebuild sequential householder_product torch_householder torch_cayley
-                     torch_matrix_exp geotorch dense; ours is always there           (all that are installed)
+                     torch_matrix_exp geotorch dense, and of spectral exact power_1 power_5 torch_power_1 svd_box;
+                     ours is always there, of spectral `bound`                       (all that are installed)
   --dim N ...        64 256 512 1024       --columns N ...  of X and Y (32)
   --blocks N ...     our method also with these numbers of reflectors in a block
   --device           cpu, cuda, cuda:1 ... (cpu)
@@ -145,8 +148,12 @@ def table(point: dict[str, Any]) -> str:
     size = f"({max(point['d'] // 8, 1)}, {point['d']})" if point["task"] == "build" else f"d {point['d']}"
     title = f"{point['task']}, {size}" + ("" if point["task"] == "build" else f", {point['columns']} columns")
     lines = [title, f"{'method':<22}{'forward':>11}{'backward':>11}{'both':>11}{'least':>11}{'x ours':>9}"]
+    normed = point["task"] == "spectral"
+    lines[-1] += f"{'greatest':>12}{'last norm':>12}" if normed else ""
     for row in point["rows"]:
         times = row["time_ms"]
         cells = [times[phase]["median"] for phase in ("forward", "backward", "both")] + [times["both"]["min"]]
-        lines.append(f"{row['method']:<22}" + "".join(f"{c:>11.2f}" for c in cells) + f"{row['ratio']['both']:>9.2f}")
+        norms = [f"{row['norm'][key]:>12.6g}" for key in ("greatest", "last")] if normed else []
+        line = f"{row['method']:<22}" + "".join(f"{c:>11.2f}" for c in cells) + f"{row['ratio']['both']:>9.2f}"
+        lines.append(line + "".join(norms))
     return "\n".join(lines)

@@ -3,17 +3,20 @@
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import nn
 
 from gcp.cli.training.hybrid import build_pooling, switch_step
-from gcp.config import Config, Duration
-from gcp.data import DATASETS, AnyLoader, Splits, create_dataset, create_loader
+from gcp.config import Common, Config, Duration
+from gcp.config.sections import Data
+from gcp.data import DATASETS, AnyLoader, ImageSet, Splits, StreamSet, create_dataset, create_loader
 from gcp.data.share import Share
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
+from gcp.engine.conditioning import Conditioning
 from gcp.engine.crops import with_crops
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.ema import EMA
@@ -24,13 +27,14 @@ from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 from gcp.engine.train import steps_per_epoch
 from gcp.errors import OptionError
+from gcp.heads.reduction import trained_weight
 from gcp.models import Classifier, create_model, default_image_size
 from gcp.models.freeze import freeze
 from gcp.models.groups import parameter_groups
 from gcp.ops.covariance import check_samples
 
 
-def build_device(config: Config, group: Group = ALONE) -> torch.device:
+def build_device(config: Common, group: Group = ALONE) -> torch.device:
     """The device of a process, after setting threads and deterministic kernels for it: each process of a machine has
     the GPU of its local rank.
 
@@ -72,11 +76,15 @@ def check_map(model: Classifier, size: int) -> None:
 
 def build_splits(config: Config) -> Splits:
     """The data set's three splits at the image size that data set and backbone ask for."""
-    data = config.data
+    return splits_of(config.data, image_size(config))
+
+
+def splits_of(data: Data, size: int) -> Splits:
+    """The three splits of the data set, images of `size` pixels a side."""
     return create_dataset(
         data.name,
         root=data.root,
-        image_size=image_size(config),
+        image_size=size,
         in_chans=data.in_chans,
         per_class=data.per_class,
         val_fraction=data.val_fraction,
@@ -86,7 +94,7 @@ def build_splits(config: Config) -> Splits:
     )
 
 
-def build_train_loader(config: Config, splits: Splits, device: torch.device, group: Group = ALONE) -> AnyLoader:
+def build_train_loader(config: Common, splits: Splits, device: torch.device, group: Group = ALONE) -> AnyLoader:
     """Shuffled, augmented batches of the training split."""
     return create_loader(
         splits.train,
@@ -104,8 +112,15 @@ def build_score_loader(
     config: Config, splits: Splits, split: str, device: torch.device, group: Group = ALONE, crops: str = "one"
 ) -> AnyLoader:
     """Every image of a split once, in its natural order, without augmentation, with the views of `crops`."""
+    return score_loader(config, with_crops(getattr(splits, split), crops, image_size(config)), device, group)
+
+
+def score_loader(
+    config: Common, images: ImageSet | StreamSet, device: torch.device, group: Group = ALONE
+) -> AnyLoader:  # fmt: skip
+    """Every image once, in its natural order, without augmentation."""
     return create_loader(
-        with_crops(getattr(splits, split), crops, image_size(config)),
+        images,
         config.evaluate.batch_size,
         train=False,
         workers=config.data.workers,
@@ -140,7 +155,10 @@ def build_model(
             hidden=model.hidden,
             dropout=model.dropout,
             factors=model.factors,
+            widths=model.widths,
+            classifier_norm=model.classifier_norm,
             reduction=head.reduction,
+            spectral_norm=head.spectral_norm,
             **pooling.options,
         )
     if group.world > 1 and config.run.sync_batch_norm:
@@ -150,26 +168,24 @@ def build_model(
     return classifier.to(device).to(memory_format=memory_format)
 
 
-def images_per_step(config: Config) -> int:
+def images_per_step(config: Common) -> int:
     """The images of one optimizer step."""
     return config.train.batch_size * config.train.accumulate
 
 
-def base_learning_rate(config: Config) -> float:
+def base_learning_rate(config: Common) -> float:
     """`optim.lr`, scaled by the images of one optimizer step as `optim.lr_scaling` says."""
     ratio = images_per_step(config) / config.optim.lr_batch
     scale = {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[config.optim.lr_scaling]
     return config.optim.lr * scale
 
 
-def build_state(config: Config, model: Classifier, device: torch.device) -> TrainingState:
-    """Optimizer, loss scale and average around a model. Reseeds, so that dropout does not depend on how many
-    random numbers the initialisation of a head took.
-    """
-    optim, lr = config.optim, base_learning_rate(config)
+def build_state(config: Config, model: Classifier, device: torch.device, group: Group = ALONE) -> TrainingState:
+    """Optimizer, loss scale and average around a classifier."""
+    optim = config.optim
     groups = parameter_groups(
         model,
-        lr,
+        base_learning_rate(config),
         optim.weight_decay,
         features_lr_factor=optim.features_lr_factor,
         head_lr_factor=optim.head_lr_factor,
@@ -177,10 +193,21 @@ def build_state(config: Config, model: Classifier, device: torch.device) -> Trai
         classifier_lr_factor=optim.classifier_lr_factor,
         classifier_weight_decay=optim.classifier_weight_decay,
     )
+    state = training_state(config, model, groups, device)
+    if optim.nog or optim.olr:
+        Conditioning(state.optimizer, lambda: trained_weight(model.head.reduction), optim.nog, optim.olr, group)
+    return state
+
+
+def training_state(config: Common, model: nn.Module, groups: list[dict], device: torch.device) -> TrainingState:
+    """Optimizer, loss scale and average around a model and its parameter groups. Reseeds, so that dropout does not
+    depend on how many random numbers the initialisation of a model took.
+    """
+    optim = config.optim
     optimizer = create_optimizer(
         groups,
         optim.name,
-        lr,
+        base_learning_rate(config),
         momentum=optim.momentum,
         weight_decay=optim.weight_decay,
         nesterov=optim.nesterov,
@@ -207,11 +234,12 @@ def build_recipe(config: Config) -> Recipe:
 
 @dataclass(frozen=True)
 class Timing:
-    """All durations of a run in optimizer steps, and the learning-rate factor of a step; `switch_at` is None where
-    no head is switched at a step.
+    """All durations of a run in optimizer steps, and the learning-rate factor of a step; `steps` turns any other
+    duration into steps. `switch_at` is None where no head is switched at a step.
     """
 
     total: int
+    steps: Callable[[Duration], int]
     evaluate_every: int
     save_every: int
     save_seconds: float | None
@@ -221,6 +249,12 @@ class Timing:
 
 def build_timing(config: Config, loader: AnyLoader) -> Timing:
     """Turn every duration of the configuration into steps of this loader."""
+    timing = common_timing(config, loader)
+    return replace(timing, switch_at=switch_step(config, timing.steps, timing.total))
+
+
+def common_timing(config: Common, loader: AnyLoader) -> Timing:
+    """The durations that every kind of run has."""
     per_epoch = steps_per_epoch(loader, config.train.accumulate)
     total = per_epoch * config.train.epochs
 
@@ -241,11 +275,11 @@ def build_timing(config: Config, loader: AnyLoader) -> Timing:
     )
     return Timing(
         total=total,
+        steps=steps,
         evaluate_every=steps(config.evaluate.every),
         save_every=0 if by_clock else steps(config.checkpoint.every),
         save_seconds=config.checkpoint.every.seconds if by_clock else None,
         factor=factor,
-        switch_at=switch_step(config, steps, total),
     )
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from gcp.cli.training import build
-from gcp.config import Config
+from gcp.cli.training import build, evolution
+from gcp.config import Common, Config
 from gcp.data import Splits
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.state import TrainingState
@@ -32,15 +32,18 @@ def introduction(
             f"model      {config.model.backbone} + {config.head.name}, {parameters / 1e6:.2f} M parameters, "
             f"on {next(state.model.parameters()).device}, {counted(torch.get_num_threads(), 'thread')}",
             *_processes(config, group),
+            *_reduction(config),
+            *_classifier(config),
             *_trained(config, state),
             *_hybrid(config, state, timing),
+            *evolution.describe(config, timing, state.model),
             f"step       {timing.total} steps, {learning_rate(config)}",
             *_parts(state),
         ]
     )
 
 
-def learning_rate(config: Config) -> str:
+def learning_rate(config: Common) -> str:
     """How the learning rate was scaled for the images of a step: `0.0794 x 64/256 (linear) = 0.01985 for ...`."""
     optim, images = config.optim, build.images_per_step(config)
     ratio = f"{images}/{optim.lr_batch}"
@@ -60,6 +63,21 @@ def _processes(config: Config, group: Group) -> list[str]:
         f"processes  {group.world}, with {config.train.batch_size / group.world:g} images of a batch each; batch-norm "
         f"statistics {norm}"
     ]
+
+
+def _reduction(config: Config) -> list[str]:
+    """Nothing for the plain one."""
+    head, optim = config.head, config.optim
+    told = ["orthonormal rows"] if head.reduction == "orthogonal" and head.dim is not None else []
+    told += ["nearest-orthogonal gradient"] if optim.nog else []
+    told += [f"optimal learning rate ({optim.olr})"] if optim.olr else []
+    told += [f"spectral norm 1 ({head.spectral_norm})"] if head.spectral_norm else []
+    return [f"reduction  {', '.join(told)}"] if told else []
+
+
+def _classifier(config: Config) -> list[str]:
+    norm = config.model.classifier_norm
+    return [f"classifier spectral norm 1 ({norm})"] if norm else []
 
 
 def _trained(config: Config, state: TrainingState) -> list[str]:

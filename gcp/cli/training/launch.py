@@ -8,10 +8,13 @@ several stages that is the stage that failed, and the stages after it have no fo
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from gcp.cli.training import build, processes, session, stages
-from gcp.cli.training.pretrained import check_pretrained
-from gcp.config import Config, dump, from_dict, load
+from gcp.cli.training import build, processes
+from gcp.cli.training.kind import CLASSIFIER, Kind
+from gcp.cli.training.run import Run
+from gcp.cli.training.stages import StagedRun
+from gcp.config import Common, dump, from_dict, load
 from gcp.engine import distributed
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.files import write_text
@@ -19,18 +22,19 @@ from gcp.engine.folder import RunFolder, create_run_folder
 from gcp.errors import ConfigError, GCPError
 
 
-def start(config: Config, group: Group = ALONE) -> int:
+def start(config: Common, group: Group = ALONE, kind: Kind = CLASSIFIER) -> int:
     """Make the run folder and train. Returns the exit code."""
-    check_pretrained(config)
+    kind.check(config)
     _begin(config, group)
-    folder = RunFolder(group.broadcast(str(_make(config).path) if group.main else ""))
-    config = from_dict(config.plain(), [f"run.name={json.dumps(folder.path.name)}"])
+    folder = RunFolder(group.broadcast(str(_make(config, kind).path) if group.main else ""))
+    name = f"run.name={json.dumps(folder.path.name)}"
+    config = from_dict(config.plain(), [name], "the configuration", kind.schema)
     if group.main:
         write_text(folder.config, dump(config))  # first of all: from here on the run can be resumed
         folder.lock()
     try:
         try:
-            run = _build(config, folder, group)
+            run = _build(config, folder, group, kind)
         except GCPError:
             if group.main:
                 folder.discard()
@@ -40,18 +44,20 @@ def start(config: Config, group: Group = ALONE) -> int:
         folder.unlock()
 
 
-def resume(config: Config, folder: RunFolder, group: Group = ALONE) -> int:
+def resume(config: Common, folder: RunFolder, group: Group = ALONE, kind: Kind = CLASSIFIER) -> int:
     """Continue a run from its newest whole checkpoint, or from the beginning where it has none."""
     _begin(config, group)
     if group.main:
         folder.lock()
     try:
-        return _build(config, folder, group).go_on()
+        return _build(config, folder, group, kind).go_on()
     finally:
         folder.unlock()
 
 
-def start_or_resume(config: Config, may_change: Callable[[str], bool], group: Group = ALONE) -> int:
+def start_or_resume(
+    config: Common, may_change: Callable[[str], bool], group: Group = ALONE, kind: Kind = CLASSIFIER
+) -> int:  # fmt: skip
     """Continue the run of that name, or start it where there is none yet. `may_change`: of a key, whether a run that is
     resumed takes it from `config`.
 
@@ -64,34 +70,33 @@ def start_or_resume(config: Config, may_change: Callable[[str], bool], group: Gr
     _begin(config, group)
     folder = RunFolder(Path(config.run.dir, config.run.name))
     if not group.broadcast(folder.config.is_file()):
-        return start(config, group)
-    before, now = _flat(load(folder.config)), _flat(config)
+        return start(config, group, kind)
+    before, now = flat(load(folder.config, [], kind.schema)), flat(config)
     changed = [key for key in before | now if before.get(key) != now.get(key) and not may_change(key)]
     if changed:
         faults = [f"{key}: got {now.get(key)!r}; the run has {before.get(key)!r}" for key in changed]
         raise ConfigError(faults, f"the settings, with which {folder.path} cannot be continued")
-    return resume(config, folder, group)
+    return resume(config, folder, group, kind)
 
 
-def _flat(config: Config) -> dict[str, object]:
+def flat(config: Common) -> dict[str, object]:
+    """Plain values by `section.key`."""
     sections = config.plain()
     stages = {"stages": sections.pop("stages", None)}
     return stages | {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
 
 
-def _begin(config: Config, group: Group) -> None:
+def _begin(config: Common, group: Group) -> None:
     if group.watchdog:
         group.watchdog.patience = 60 * config.run.hang_minutes
     distributed.start(group, build.build_device(config, group))
 
 
-def _make(config: Config) -> RunFolder:
-    return create_run_folder(config.run.dir, config.run.name, build.run_stem(config))
+def _make(config: Common, kind: Kind) -> RunFolder:
+    return create_run_folder(config.run.dir, config.run.name, kind.stem(config), kind.script)
 
 
-def _build(config: Config, folder: RunFolder, group: Group) -> session.Session | stages.StagedRun:
+def _build(config: Common, folder: RunFolder, group: Group, kind: Kind) -> Run[Any] | StagedRun:
     if config.run.rank_logs and not group.main:
         processes.log_to(Path(folder.path, f"rank-{group.rank}.log"))
-    if config.stages:
-        return stages.StagedRun(config, folder, group)
-    return session.Session(config, folder, group=group)
+    return kind.build(config, folder, group)

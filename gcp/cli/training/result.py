@@ -1,12 +1,13 @@
 """The end of a run: the test split, scored once, with the final weights and with those best on validation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from gcp.engine import checkpoint
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import TrainingState, load_weights
 
 METRICS = (("top1", "top-1 %"), ("top5", "top-5 %"), ("macro", "macro %"), ("loss", "loss"))
+COLUMNS = {"loss": "val_loss", "top1": "val_accuracy"}
 
 
 def score_run(
@@ -15,6 +16,7 @@ def score_run(
     rule: str,
     score: Callable[[], dict],
     adapt: Callable[[dict], None] = lambda _: None,
+    columns: Mapping[str, str] = COLUMNS,
 ) -> dict:
     """Contents of `result.json`.
 
@@ -24,6 +26,7 @@ def score_run(
         rule: how validation was held out.
         score: () -> scores of the evaluated weights on the test split.
         adapt: (checkpoint) gives the model the head that the checkpoint was scored with.
+        columns: scores of the validation split, with the columns of the table that hold them.
 
     Where nothing was held out, there are the final weights alone.
 
@@ -48,7 +51,7 @@ def score_run(
     return {
         "test": {"final": final, "best": best},
         "validation": {
-            "final": {"loss": last_row.get("val_loss"), "top1": last_row.get("val_accuracy")},
+            "final": {key: last_row.get(column) for key, column in columns.items()},
             "best": validation,
         },
         "selection": f"best is chosen on the validation split. {rule}",
@@ -56,13 +59,15 @@ def score_run(
     }
 
 
-def format_result(result: dict, stage: int | None = None) -> str:
-    """The table that is printed at the end, of a stage with its number."""
+def format_result(
+    result: dict, stage: int | None = None, metrics: Sequence[tuple[str, str]] = METRICS
+) -> str:  # fmt: skip
+    """The table that is printed at the end, of a stage with its number; `metrics`: scores with their headings."""
     title = "test split" if stage is None else f"test split, stage {stage}"
     test = result["test"]
     names = {"final": "final weights", "best": "best on validation"}
     rows = [(names[key], scores) for key, scores in test.items()]
-    shown = [(key, title) for key, title in METRICS if test["final"].get(key) is not None]
+    shown = [(key, title) for key, title in metrics if test["final"].get(key) is not None]
     lines = [f"{title:<20}" + "".join(f"{title:>10}" for _, title in shown) + f"{'epoch':>8}"]
     for name, scores in rows:
         cells = "".join(f"{scores[key]:>10.4f}" if key == "loss" else f"{scores[key]:>10.2f}" for key, _ in shown)

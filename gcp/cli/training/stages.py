@@ -5,7 +5,9 @@ RUN itself holds the configuration with the stages and, at the end, the result o
 
 import json
 
-from gcp.cli.training.session import Session, resume_command
+from gcp.cli.training.evolution import with_widths
+from gcp.cli.training.run import resume_command
+from gcp.cli.training.session import Session
 from gcp.config import Config, dump, from_dict, load, stage_configs
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group
@@ -73,7 +75,8 @@ class StagedRun:
                 if number == self.number:
                     present = self._session(number)
                     continue
-                later = Session(self.configs[number - 1], self.folder.stage(number), weights=False, group=self.group)
+                config = with_widths(self.configs[number - 1], present.config.model.widths if present else {})
+                later = Session(config, self.folder.stage(number), weights=False, group=self.group)
                 if present:
                     load_weights(later.state.model, present.state.model.state_dict(), f"stage {self.number}")
             except GCPError as error:

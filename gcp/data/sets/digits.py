@@ -65,7 +65,15 @@ def create(request: Request) -> Splits:
 
 DATASETS.add(
     "digits",
-    Source(create, needs_root=False, image_size=32, min_size=8, channels=None, default="square"),
+    Source(
+        create,
+        needs_root=False,
+        image_size=32,
+        min_size=8,
+        channels=None,
+        default="square",
+        levels=17,
+    ),
     summary="1,797 real handwritten digits, 8x8, 10 classes, inside scikit-learn: no download",
     paper="Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
 )

@@ -1,0 +1,1 @@
+"""The study of evolving widths: its runs and its tables."""

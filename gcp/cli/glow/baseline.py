@@ -1,0 +1,40 @@
+"""What a flow is compared with: one normal distribution, fitted to the same noisy images, scored on the same split."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gcp.cli.training import build
+from gcp.config import FlowConfig
+from gcp.data import Splits
+from gcp.engine.feed import Feed
+from gcp.engine.likelihood import Bits, evaluate_bits
+from gcp.flow import Gaussian
+
+
+def baseline(config: FlowConfig, splits: Splits, device: torch.device, bits: Bits) -> dict:
+    """Bits per dimension of the Gaussian of the training images, by split; an empty split is left out.
+
+    Raises:
+        DataError: fewer training images than numbers in an image.
+    """
+
+    def images() -> Iterator[Tensor]:
+        loader = build.score_loader(config, splits.train, device)
+        feed = Feed(device, loader.normalize)
+        for batch in loader.epoch(0):
+            yield feed(*batch)[0]
+
+    model = Gaussian(images())
+    scores = {
+        name: evaluate_bits(model, build.score_loader(config, getattr(splits, name), device), device, bits)["loss"]
+        for name in ("train", "val", "test")
+        if len(getattr(splits, name))
+    }
+    return {"name": "Gaussian with a full covariance, of the training images", **scores}
+
+
+def margins(test: dict, found: dict) -> dict:
+    """Bits per dimension by which each scored set of weights is below the baseline."""
+    return {name: found["test"] - scores["loss"] for name, scores in test.items()}

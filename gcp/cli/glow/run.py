@@ -1,0 +1,125 @@
+"""The training run of a flow."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from gcp.cli.glow import build as flows
+from gcp.cli.glow.baseline import baseline, margins
+from gcp.cli.glow.introduction import introduction
+from gcp.cli.training import build
+from gcp.cli.training.cost import cost
+from gcp.cli.training.result import format_result, score_run
+from gcp.cli.training.run import Run
+from gcp.cli.training.signals import StopSignal
+from gcp.config import FlowConfig
+from gcp.data import AnyLoader
+from gcp.engine import checkpoint
+from gcp.engine.distributed import ALONE, Group
+from gcp.engine.files import write_json
+from gcp.engine.folder import RunFolder
+from gcp.engine.likelihood import evaluate_bits
+from gcp.engine.log import RunLog, Silence
+from gcp.engine.state import Progress
+from gcp.engine.step import Recipe
+from gcp.engine.train import Events
+from gcp.errors import counted
+from gcp.flow import Glow
+
+SHOWN = (("loss", "bits/dim"),)
+
+
+class GlowRun(Run[FlowConfig]):
+    """The run of a flow; arguments as of `Run`."""
+
+    script = "scripts/train_glow.py"
+
+    def __init__(self, config: FlowConfig, folder: RunFolder, group: Group = ALONE):
+        super().__init__(config, folder, group=group)
+        self.splits = flows.build_splits(config)
+        self.loader = build.build_train_loader(config, self.splits, self.device, group)
+        self.timing = build.common_timing(config, self.loader)
+        model = flows.build_model(config, self.splits, self.device, begins=not checkpoint.candidates(folder.path))
+        self.bits = flows.build_bits(config, model)
+        self.state = flows.build_state(config, model, self.device)
+
+    def introduction(self) -> str:
+        return introduction(self.config, self.folder.path, self.splits, self.state, self.timing, self.bits, self.group)
+
+    def recipe(self) -> Recipe:
+        return flows.build_recipe(self.config, self.bits)
+
+    def validate(self, loader: AnyLoader) -> dict:
+        with self._evaluated() as flow:
+            return evaluate_bits(flow.log_prob, loader, self.device, self.bits, self.group)
+
+    @contextmanager
+    def _evaluated(self) -> Iterator[Glow]:
+        """The flow whose scores count, in eval mode and without gradients."""
+        flow: Any = self.state.evaluated
+        training = flow.training
+        flow.eval()
+        try:
+            with torch.no_grad():
+                yield flow
+        finally:
+            flow.train(training)
+
+    def _events(self, journal: RunLog | Silence, stop: StopSignal) -> Events:
+        every = self.timing.steps(self.config.flow.draw)
+
+        def step(progress: Progress, rates: dict[str, float], sums: torch.Tensor) -> None:
+            journal.step(progress, rates, sums)
+            if self.group.main and progress.step % every == 0:
+                self._draw_samples()
+
+        return replace(super()._events(journal, stop), step=step)
+
+    def _draw_samples(self) -> None:
+        from gcp.cli.glow.pictures import draw_samples
+
+        with self._evaluated() as flow:
+            draw_samples(flow, self.bits.levels, self.config.flow.temperatures, self.config.run.seed, self.folder.path)
+
+    def format_result(self, result: dict) -> str:
+        held_out, inversion = result["baseline"]["test"], result["inversion"]
+        told = ", ".join(f"{margin:.4f} ({name})" for name, margin in result["margin"].items())
+        return (
+            f"{format_result(result, metrics=SHOWN)}\n"
+            f"{'Gaussian':<20}{held_out:>10.4f}\n"
+            f"margin     Gaussian minus flow, bits per dimension: {told}\n"
+            f"inverse    largest error {inversion['largest']:.1e} on {counted(inversion['images'], 'test image')}"
+        )
+
+    def finish(self) -> None:
+        if not len(self.splits.val):  # nothing was held out to choose by
+            self._save_best({})
+            self.writer.wait()
+        self.group.wait()  # until rank 0 has written best.pt, which all read
+        test = self._score_loader("test")
+        spent = cost(self.state.progress.history, self.state.model, self.device)
+        result = score_run(
+            self.state, self.folder, self.splits.rule, lambda: self.validate(test), columns={"loss": "val_bits"}
+        )
+        if self.group.main:
+            result |= self._compared(result) | {"cost": spent}
+            write_json(self.folder.result, result)
+            print(f"{self.format_result(result)}\npictures   {self.folder.path}\nweights    {self.folder.best}")
+        self.group.wait()
+
+    def _compared(self, result: dict) -> dict:
+        """What is beside the scores: unit, baseline, margin, and the error of the inverse; the pictures are drawn."""
+        from gcp.cli.glow.pictures import draw_pictures
+
+        found = baseline(self.config, self.splits, self.device, self.bits)
+        with self._evaluated() as flow:
+            inversion = draw_pictures(flow, self.splits, self.config, self.bits.levels, self.folder.path)
+        return {
+            "unit": f"loss: bits per dimension of {self.bits.levels} grey levels, uniform noise",
+            "baseline": found,
+            "margin": margins(result["test"], found),
+            "inversion": inversion,
+        }

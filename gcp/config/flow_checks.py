@@ -1,0 +1,29 @@
+"""Keys of a flow that must fit each other and the data set."""
+
+from collections.abc import Iterator
+
+from gcp.config.faults import Fault, wrong
+from gcp.config.schema import FlowConfig
+from gcp.config.sections import Flow
+
+
+def flow_faults(config: FlowConfig) -> Iterator[Fault]:
+    """A spectrum without effect, and levels that the sides of the images do not allow."""
+    import gcp.data
+
+    flow, data = config.flow, config.data
+    if flow.spectrum != Flow().spectrum and flow.form != "svd":
+        yield wrong(
+            "flow.spectrum",
+            flow.spectrum,
+            f"the default with flow.form: {flow.form}",
+            ["flow.form=svd"],
+            ("flow.form",),
+        )
+    if data.name not in gcp.data.DATASETS:
+        return
+    side = data.image_size if data.image_size != "auto" else gcp.data.DATASETS[data.name].obj.image_size
+    most = (side & -side).bit_length() - 1  # how often the side can be halved
+    if flow.levels > most:
+        allowed = f"a whole number <= {most}, images of {side} x {side} pixels are halved in every level"
+        yield wrong("flow.levels", flow.levels, allowed, needs=("data.image_size", "data.name"))

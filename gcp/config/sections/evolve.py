@@ -1,0 +1,58 @@
+"""Widths that change during a run."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gcp.config.duration import Duration
+from gcp.config.sections.base import Section
+from gcp.config.values import Below1, Count, Interval, Names, Span, Text
+
+
+class Evolve(Section):
+    """Layers that grow and shrink during the run."""
+
+    every: Interval | None = Field(
+        default=None, description="how often widths are reconsidered; null: they stay as they are"
+    )
+    policy: Literal["spectrum", "budget"] = Field(
+        default="spectrum",
+        description="what decides; spectrum: each width by the singular values that it uses; budget: all of them "
+        "together, so that the model comes to cost what evolve.budget says",
+    )
+    where: Names = Field(
+        default=(),
+        description="widths that may change: features, head, classifier, a part of them such as features.layer3, names "
+        "of dimensions as evolution.csv has them, or shell patterns; []: all",
+    )
+    start: Span = Field(default=Duration(0), description="no width changes before")
+    stop: Span = Field(
+        default=Duration(70, "percent"), description="no width changes after; the rest trains what has come out"
+    )
+    min_width: Count = Field(default=8, description="no width shrinks below")
+    max_width: Count | None = Field(default=None, description="no width grows above; null: no bound")
+    factor: Annotated[float, Field(gt=1)] = Field(
+        default=1.5, description="a width is multiplied or divided by at most this in one edit"
+    )
+    patience: Annotated[int, Field(ge=0)] = Field(
+        default=2, description="a width that has grown does not shrink, nor the other way, at that many further times"
+    )
+    signal: Literal["activations", "weights"] = Field(
+        default="activations", description="singular values of what, for policy spectrum"
+    )
+    shrink_below: Below1 = Field(
+        default=0.01,
+        description="policy spectrum: singular values below this part of the largest are negligible, and a width "
+        "shrinks by their number",
+    )
+    grow_above: Below1 = Field(
+        default=0.1, description="policy spectrum: a width grows whose smallest singular value is above this part"
+    )
+    budget: Text | None = Field(
+        default=None,
+        description="policy budget: what the model may cost when the widths stop, such as 20k parameters, 5M flops or "
+        "2 MiB (weights and maps of one image), or 25 % parameters of the model at the start",
+    )
+    images: Count = Field(
+        default=256, description="training images, the same in the whole run, on which is measured and refitted"
+    )

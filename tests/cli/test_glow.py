@@ -1,0 +1,170 @@
+"""scripts/train_glow.py: faults, results, and a run that is killed or shared ends as it would have ended."""
+
+import json
+import math
+import signal
+
+import pytest
+import torch
+from PIL import Image
+
+import gcp.cli.train_glow
+from gcp.cli.main import run
+from gcp.config import FlowConfig, load
+
+COMMAND = "gcp.cli.train_glow"
+
+# 6 batches and 3 steps an epoch, 6 in all; average, accumulation, dropout and warm-up take part.
+SMALL = """\
+run: {threads: 1, device: cpu}
+data: {image_size: 8, in_chans: 1, transform: none}
+flow: {levels: 1, steps: 2, width: 8, dropout: 0.1, draw: 2 steps}
+optim: {name: adamw, lr: 0.01, clip: 1.0}
+schedule: {warmup: 2 steps}
+train: {epochs: 2, batch_size: 256, accumulate: 2, ema: 0.5}
+checkpoint: {every: 2 steps, keep: 3}
+"""
+
+
+@pytest.fixture
+def place(here):
+    """The folder of the test, with `flow.yaml` in it."""
+    (here / "flow.yaml").write_text(SMALL)
+    return here
+
+
+@pytest.fixture
+def glow(place, capsys, monkeypatch):
+    """Call the command in this process, without the curves."""
+    monkeypatch.setattr("gcp.analysis.curves.draw_curves", lambda *_: None)
+
+    def call(*words):
+        code = run(gcp.cli.train_glow.main, list(words))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, zygote):
+    """The folder of the small run made in one go. Read it, and leave it as it is."""
+    folder = tmp_path_factory.mktemp("whole flow")
+    (folder / "flow.yaml").write_text(SMALL)
+    answer = zygote.train(folder, "--config", "flow.yaml", "run.name=whole", command=COMMAND)
+    assert (answer.code, answer.err) == (0, "")
+    return folder / "runs" / "whole"
+
+
+def test_a_run_from_its_beginning_to_its_end(glow, place):
+    code, out, err = glow("--config", "flow.yaml", "train.epochs=1", "flow.form=plu", "flow.temperatures=[0.5]")
+    assert (code, err) == (0, "")
+    folder = place / "runs" / "digits-glow-plu-1"
+    result = json.loads((folder / "result.json").read_text())
+    test, baseline = result["test"], result["baseline"]
+    assert test["final"]["count"] == 360 and 2 < test["final"]["loss"] < 8
+    assert 2.5 < baseline["test"] < 3.5 and baseline["train"] < baseline["test"]
+    assert result["margin"]["final"] == pytest.approx(baseline["test"] - test["final"]["loss"])
+    assert 0 < result["inversion"]["mean"] < result["inversion"]["largest"] < 1e-5
+    assert result["validation"]["final"]["loss"] == pytest.approx(result["validation"]["best"]["loss"])
+    for name in ("samples", "interpolations", "reconstructions"):
+        assert Image.open(folder / f"{name}.png").size[0] > 500
+    assert "1294 training, 143 validation, 360 test images of 1 x 8 x 8, 17 grey levels" in out
+    assert "train bits  val bits" in out and "bits/dim" in out and "Gaussian minus flow" in out
+    assert load(folder / "config.yaml", [], FlowConfig).flow.form == "plu"
+
+    code, again, err = glow("resume=digits-glow-plu-1")
+    assert (code, err) == (0, "") and "is finished" in again
+    assert "python scripts/train_glow.py resume=" in glow("--config", "flow.yaml", "run.name=digits-glow-plu-1")[2]
+
+
+MOMENTS = {
+    "before the first checkpoint": "gcp.engine.train:update:1:after",
+    "in the middle of an epoch": "gcp.engine.train:update:4:after",
+    "with a checkpoint half written": "torch:save:2:before",
+    "between the last checkpoint and the result": "gcp.cli.glow.run:score_run:1:before",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
+def test_killed_and_resumed(moment, zygote, place, same_runs, whole):
+    words = ["--config", "flow.yaml", "run.name=x", "resume=auto"]
+    killed = zygote.train(place, *words, moment=moment, command=COMMAND)
+    assert killed.code == -signal.SIGKILL and not (place / "runs/x/result.json").exists()
+    resumed = zygote.train(place, "resume=x", command=COMMAND)
+    assert (resumed.code, resumed.err) == (0, "")
+    same_runs(place / "runs/x", whole)
+
+
+def test_two_processes_make_the_same_run(zygote, place):
+    """To rounding: gradients are added up in another order. The noise and the start are the same to the last bit. (Adam
+    would make steps of gradients that are nothing but rounding.)
+    """
+    words = ["--config", "flow.yaml", "flow.dropout=0", "optim.name=sgd"]
+    assert zygote.train(place, *words, "run.name=one", command=COMMAND).code == 0
+    codes, out, err = zygote.together(2, place, *words, "run.name=two", command=COMMAND)
+    assert codes == [0, 0], err
+    one, two = (json.loads((place / "runs" / name / "result.json").read_text()) for name in ("one", "two"))
+    assert two["baseline"] == one["baseline"]
+    assert two["test"]["final"]["loss"] == pytest.approx(one["test"]["final"]["loss"], abs=1e-5)
+    assert "2, with 128 images of a batch each" in out
+
+
+def test_the_actnorms_are_set_once_and_saved(whole):
+    saved = torch.load(whole / "last-2.pt", weights_only=True)
+    assert saved["progress"]["step"] == 2
+    flags = [value for key, value in saved["model"].items() if key.endswith("initialised")]
+    assert len(flags) == 2 and all(flags)
+
+
+def test_the_table_has_bits(whole):
+    lines = (whole / "metrics.csv").read_text().splitlines()
+    columns = lines[0].split(",")
+    assert {"train_bits", "val_bits", "lr_flow"} <= set(columns) and "train_accuracy" not in columns
+    assert all(math.isfinite(float(value)) for value in lines[-1].split(","))
+
+
+def test_numbers_that_are_not_finite(glow):
+    code, _, err = glow("--config", "flow.yaml", "optim.lr=1e30", "optim.clip=null", "schedule.warmup=0")
+    assert code == 2 and "training stopped at step" in err
+    assert "lower optim.lr, set optim.clip, or set flow.coupling=additive." in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("flow.form=lu", "flow.form: got 'lu' (text); allowed: plain, plu, svd; did you mean plu?"),
+        ("flow.levels=4", "flow.levels: got 4 (whole number); allowed: a whole number <= 3, images of 8 x 8"),
+        (
+            "flow.spectrum=box flow.form=plain",
+            "allowed: the default with flow.form: plain; did you mean flow.form=svd?",
+        ),
+        ("train.mixup=0.2", "train.mixup: unknown key, got 0.2 (number); allowed: epochs, batch_size, accumulate, ema"),
+        ("head.name=svd_pade", "head: a section for train.py; allowed here: run, data, flow, optim"),
+        ("hed.name=svd_pade", "hed: unknown key"),
+        ("stages=[]", "stages: unknown key"),
+        ("data.name=digit", "did you mean digits?"),
+        ("optim.lr=0", "optim.lr: got 0"),
+        ("flow=svd", "sets a section; allowed: one of its keys"),
+    ],
+)
+def test_faults(glow, place, words, message):
+    code, _, err = glow("--config", "flow.yaml", *words.split())
+    assert code == 2 and message in err and "Traceback" not in err
+    assert not (place / "runs").exists()
+
+
+def test_every_fault_at_once(glow):
+    err = glow("--config", "flow.yaml", "flow.width=0", "train.epochs=x", "run.amp=bf16")[2]
+    assert "3 faults" in err
+
+
+def test_what_may_change_on_resume(glow, whole):
+    err = glow(f"resume={whole}", "flow.width=16")[2]
+    assert "flow.width: cannot change in a run that is resumed" in err
+
+
+def test_help(glow):
+    code, out, _ = glow("--help")
+    assert code == 0 and "scripts/train_glow.py --config" in out
+    assert "flow.form" in out and "head.name" not in out and "train.mixup" not in out
+    assert "python scripts/train_glow.py --config configs/glow/digits.yaml" in glow()[2]
