@@ -112,7 +112,7 @@ def _collect(
     crops: str,
 ) -> Samples:
     num_classes = cast(int, model.num_classes)
-    count = sum(map(loader.size, range(len(loader))))
+    count = sum(loader.size(number) for number in range(len(loader)))
     kept = min(BEST, num_classes)
     labels = torch.zeros(count, dtype=torch.int64, device=device)
     classes = torch.zeros(count, kept, dtype=torch.int64, device=device)

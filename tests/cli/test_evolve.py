@@ -83,7 +83,6 @@ def test_the_records_agree(whole, place):
     told = (place / "told").read_text()
     assert f"after step 3, in epoch 2: {edits[0]['why']}; output error" in told
     assert "\nevolve     spectrum, every 3 steps from step 0 to 6\n           3 widths: " in told
-    assert (whole / "evolution.png").stat().st_size > 10_000
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

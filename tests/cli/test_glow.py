@@ -77,6 +77,16 @@ def test_a_run_from_its_beginning_to_its_end(glow, place):
     assert "python scripts/train_glow.py resume=" in glow("--config", "flow.yaml", "run.name=digits-glow-plu-1")[2]
 
 
+def test_a_picture_that_cannot_be_written_costs_nothing_else(glow, place, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gcp.cli.glow.pictures.draw_strips", full)
+    code, out, _ = glow("--config", "flow.yaml", "train.epochs=1", "run.name=full")
+    assert code == 0 and "Gaussian minus flow" in out and (place / "runs/full/result.json").is_file()
+    assert "reconstructions.png: [Errno 28]" in caplog.text
+
+
 MOMENTS = {
     "before the first checkpoint": "gcp.engine.train:update:1:after",
     "in the middle of an epoch": "gcp.engine.train:update:4:after",

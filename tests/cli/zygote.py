@@ -20,6 +20,7 @@ import torch.utils.tensorboard  # noqa: F401
 import torchvision.transforms.v2  # noqa: F401
 
 import gcp.analysis.curves
+import gcp.analysis.evolution
 import gcp.analysis.report
 import gcp.analysis.spectrum
 import gcp.analysis.strips
@@ -107,6 +108,7 @@ if __name__ == "__main__":
     write_at_once()
     gcp.cli.ablation.pool.METHOD = "fork"  # the cells of a study come from its process, which has everything imported
     gcp.analysis.curves.draw_curves = lambda *_: None  # the pictures take longer than the run
+    gcp.analysis.evolution.draw_evolution = lambda *_: None
     gcp.analysis.spectrum.draw_spectrum = lambda *_: None
     gcp.analysis.strips.draw_strips = lambda *_: None
     gcp.analysis.report.write_report = lambda folder: folder / "report.html"

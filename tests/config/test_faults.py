@@ -105,7 +105,7 @@ from gcp.errors import ConfigError
         (
             "model.lr=0.1",
             "model.lr: unknown key, got 0.1 (number); allowed: backbone, pretrained, last_stride, freeze, "
-            "hidden, dropout, factors; did you mean optim.lr?",
+            "hidden, dropout, classifier_norm, factors, widths; did you mean optim.lr?",
         ),
         (
             "optim.wieght_decay=1",

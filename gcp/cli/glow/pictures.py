@@ -1,5 +1,6 @@
 """The pictures of a flow: samples, interpolations between test images, reconstructions. In numbers: its inverse."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from gcp.data import Splits
 from gcp.data.dequantise import levels_of
 from gcp.errors import counted
 from gcp.flow import Glow
+
+log = logging.getLogger("gcp")
 
 ACROSS = 12  # images in a row
 PAIRS = 6  # interpolations
@@ -41,7 +44,7 @@ def draw_samples(flow: Glow, levels: int, temperatures: Sequence[float], seed: i
         drawn = flow.sample(2 * ACROSS, temperature, torch.Generator().manual_seed(seed))
         for half, part in enumerate(drawn.chunk(2)):
             rows[f"T = {temperature:g}" if half == 0 else " " * len(rows)] = _shown(part, levels)
-    draw_strips(rows, folder / "samples.png", "samples; T: deviation of the numbers that they are drawn from")
+    _write(rows, folder / "samples.png", "samples; T: deviation of the numbers that they are drawn from")
 
 
 def draw_interpolations(flow: Glow, levels: int, images: Tensor, folder: Path) -> None:
@@ -52,7 +55,7 @@ def draw_interpolations(flow: Glow, levels: int, images: Tensor, folder: Path) -
     parts = torch.linspace(0, 1, ACROSS).tolist()
     between = [flow.inverse([torch.lerp(a, b, part) for a, b in zip(*ends, strict=True)]) for part in parts]
     rows = {f"pair {pair + 1}": _shown(torch.stack([step[pair] for step in between]), levels) for pair in range(count)}
-    draw_strips(rows, folder / "interpolations.png", "between the test images at the ends, in equal steps")
+    _write(rows, folder / "interpolations.png", "between the test images at the ends, in equal steps")
 
 
 def draw_reconstructions(flow: Glow, levels: int, images: Tensor, folder: Path) -> dict:
@@ -70,8 +73,16 @@ def draw_reconstructions(flow: Glow, levels: int, images: Tensor, folder: Path) 
     }
     mean = error.mean().item()
     title = f"inverse of the flow: largest error {largest:.1e}, mean {mean:.1e}, of {counted(len(images), 'image')}"
-    draw_strips(rows, folder / "reconstructions.png", title)
+    _write(rows, folder / "reconstructions.png", title)
     return {"largest": largest, "mean": mean, "images": len(images)}
+
+
+def _write(rows: dict[str, Tensor], path: Path, title: str) -> None:
+    """A picture that cannot be written must not end the run, nor cost its result."""
+    try:
+        draw_strips(rows, path, title)
+    except OSError as error:
+        log.warning("cannot write %s: %s", path, error)
 
 
 def _shown(images: Tensor, levels: int) -> Tensor:

@@ -45,8 +45,8 @@ def build_calendar(config: Config, timing: build.Timing) -> Calendar:
     calendar = Calendar(*(timing.steps(duration) for duration in (evolve.every, evolve.start, evolve.stop)))
     if not calendar.left(0):
         raise OptionError(
-            f"evolve.every: every {calendar.every} steps from step {calendar.start} to {calendar.stop} is never in a run "
-            f"of {timing.total} steps. Set another evolve.every, evolve.start or evolve.stop."
+            f"evolve.every: every {calendar.every} steps from step {calendar.start} to {calendar.stop} is never in a "
+            f"run of {timing.total} steps. Set another evolve.every, evolve.start or evolve.stop."
         )
     return calendar
 
@@ -104,19 +104,24 @@ def attach(
     journal: RunLog | Silence,
 ) -> None:
     """Add edits, and what is told of them, to the events of a run. `evolution.csv` is written anew each time, so that a
-    resumed run has no row twice.
+    resumed run has no row twice, and none from behind its checkpoint.
     """
     begin, columns, progress = events.begin, events.columns, state.progress
-    if group.main and not progress.evolved:
-        folder.evolution.unlink(missing_ok=True)
+
+    def write() -> None:
+        if group.main and progress.evolved:
+            write_metrics(folder.evolution, progress.evolved)
+        elif group.main:
+            folder.evolution.unlink(missing_ok=True)
 
     def edit() -> None:
         begin()
-        records = evolution.make(state, group)
-        for record in records:
-            journal.evolve(record, describe_edit(record))
-        if records and group.main:
-            write_metrics(folder.evolution, progress.evolved)
+        if records := evolution.make(state, group):
+            for record in records:
+                journal.evolve(record, describe_edit(record))
+            write()
+
+    write()
 
     events.begin, events.columns = edit, lambda: columns() | {"parameters": parameters(state.model)}
 
