@@ -4,6 +4,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from gcp.analysis.picture import save
+
 TRAIN, VALIDATION = "#4477aa", "#cc6677"  # apart also for colour-blind readers
 PARTS = ("#222222", "#228833", "#aa3377", "#ccbb44")
 
@@ -30,9 +32,7 @@ def draw_curves(metrics_csv: str | Path, png: str | Path) -> None:
             _mark_best(axes, rows)
     _rates(rate, rows)
     figure.suptitle(Path(metrics_csv).resolve().parent.name, fontsize=11)
-    temporary = Path(png).with_name(f".{Path(png).name}.tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(png)
+    save(figure, png)
 
 
 def _series(rows: list[dict], column: str) -> tuple[list[int], list[float]]:

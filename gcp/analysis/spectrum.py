@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from gcp.analysis.picture import save
 from gcp.engine.monitor.table import read_rows
 
 EIGENVALUES, RANK, SHARE, BEFORE = "#4477aa", "#228833", "#aa3377", "#ccbb44"  # apart also for colour-blind readers
@@ -30,9 +31,7 @@ def draw_spectrum(spectrum_csv: str | Path, png: str | Path) -> None:
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(f"{Path(spectrum_csv).resolve().parent.name}: medians over the observed images", fontsize=11)
-    temporary = Path(png).with_name(f".{Path(png).name}.tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(png)
+    save(figure, png)
 
 
 def _series(rows: list[dict[str, str]], *columns: str) -> list[list[float]]:

@@ -72,23 +72,29 @@ def main(argv: list[str]) -> int:
 
 
 def _without_grid(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The words after --grid, which look like settings as those of --reference do, and all others."""
+    """The words after --grid, which look like settings as those of --reference do, and all others.
+
+    Raises:
+        GCPError: there is no word after it.
+    """
     axes: list[str] = []
     others: list[str] = []
     flag = ""
     for word in argv:
-        before = flag
         if word.startswith("-"):
             flag, _, value = word.partition("=")
-            word = value if flag == "--grid" else word
-            if not word:
-                continue
-        if flag == "--grid" and "=" in word:
+            if flag != "--grid":
+                others.append(word)
+            elif value:
+                axes.append(value)
+        elif flag == "--grid":
             axes.append(word)
-        elif before == "--reference" and others[-1] == before:
+        elif others[-1:] == ["--reference"]:
             others[-1] += f"={word}"
         else:
             others.append(word)
+    if flag == "--grid" and not axes:
+        raise GCPError("--grid needs a value, such as head.dim=64,128")
     return axes, others
 
 

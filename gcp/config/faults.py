@@ -83,7 +83,8 @@ def allowed(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     if schema.get("type") == "array":
-        return f"a list, each {allowed(schema['items'])}"
+        least = f" of at least {schema['minItems']}" if "minItems" in schema else ""
+        return f"a list{least}, each {allowed(schema['items'])}"
     words = {
         "integer": "a whole number",
         "number": "a number",

@@ -24,6 +24,8 @@ def flow_faults(config: FlowConfig) -> Iterator[Fault]:
         return
     side = data.image_size if data.image_size != "auto" else gcp.data.DATASETS[data.name].obj.image_size
     most = (side & -side).bit_length() - 1  # how often the side can be halved
-    if flow.levels > most:
+    if most == 0:
+        yield wrong("data.image_size", side, "an even number, a flow halves the sides in every level")
+    elif flow.levels > most:
         allowed = f"a whole number <= {most}, images of {side} x {side} pixels are halved in every level"
         yield wrong("flow.levels", flow.levels, allowed, needs=("data.image_size", "data.name"))

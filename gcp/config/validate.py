@@ -33,6 +33,8 @@ def validate(
 
     Without `complete` some values could not be read, and keys are not checked against each other.
     """
+    if complete and (fault := _for_another(values, schema)):
+        raise ConfigError(map(str, [*faults, fault]), source)
     if "stages" not in schema.model_fields:
         config, more = _run(values, complete, schema)
         if found := sorted([*faults, *more], key=lambda fault: _place(fault, schema)):
@@ -46,6 +48,17 @@ def validate(
     if found:
         raise ConfigError(map(str, found), source)
     return config.model_copy(update={"stages": mappings})
+
+
+def _for_another(values: Mapping[str, Any], schema: type[Section]) -> Fault | None:
+    """What is wrong with the settings of another kind of run: in them every key that differs would be a fault."""
+    for other, script in TRAINED_BY.items():
+        ours, theirs = set(sections(schema)), set(sections(other))
+        found = [name for name in values if name in theirs - ours]
+        if found and not any(name in ours - theirs for name in values):
+            what = "a section" if len(found) == 1 else "sections"
+            return Fault(", ".join(found), f"{what} for {script}; these settings are not for {TRAINED_BY[schema]}")
+    return None
 
 
 def _run(values: Mapping[str, Any], complete: bool, schema: type[Section] = Config) -> tuple[Any, list[Fault]]:
@@ -163,7 +176,7 @@ def _meant(value: object, schema: Mapping[str, Any]) -> Sequence[str]:
         return [f"[{value}]"]
     if "integer" in types and isinstance(value, float) and value.is_integer():
         return [str(int(value))]
-    if "string" in types and kind(value) in ("whole number", "number"):
+    if "string" in types and kind(value) in ("whole number", "number") and not comments & {FORMS, FORMS_WITH_MINUTES}:
         return [f"'{value}' in quotes"]
     return _unquoted(value, types)
 

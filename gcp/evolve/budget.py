@@ -30,7 +30,12 @@ class Price(NamedTuple):
         return self.error / max(self.saved, 1e-30)
 
     def __str__(self) -> str:
-        return f"output error {self.error:.2g} for {self.saved:,.3g}"
+        return f"{self.error:.2g} of the outputs for {amount(self.saved)}"
+
+
+def amount(cost: float) -> str:
+    """Whole numbers of parameters and FLOPs, three digits of MiB."""
+    return f"{cost:,.0f}" if cost >= 1000 else f"{cost:.3g}"
 
 
 def prices(
@@ -82,6 +87,6 @@ def by_budget(
         if not choices or (fitting == 0 and not shrinks):
             continue
         chosen[name] = choices[max(0, fitting - 1)]
-        why = f"{present:,.4g} {unit}, at this event {target:,.4g}; {found[name]}"
+        why = f"{amount(present)} {unit}, {amount(target)} are asked for; on trial {found[name]}"
         decisions.append(Decision(name, before, chosen[name], why))
     return decisions

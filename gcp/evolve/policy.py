@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from gcp.errors import OptionError, UnknownNameError
-from gcp.evolve.budget import by_budget, prices
+from gcp.evolve.budget import amount, by_budget, prices
 from gcp.evolve.cost import Costs
 from gcp.evolve.decision import Bounds, Decision
 from gcp.evolve.dimension import Dimension
@@ -62,7 +62,7 @@ class WithinBudget:
             log.warning(
                 "evolve.budget: the model costs %s %s at the last event, %s were asked for; more events "
                 "(evolve.every), a larger evolve.factor or a smaller evolve.min_width would bring it nearer",
-                *(f"{reached:,.4g}", self.unit, f"{self.bound:,.4g}"),
+                *(amount(reached), self.unit, amount(self.bound)),
             )
         return decisions
 

@@ -22,8 +22,8 @@ from gcp.analysis.fidelity.spectra import (
     pairs,
     quartiles,
     settings,
-    spectrum_of,
 )
+from gcp.analysis.fidelity.spectrum import spectrum_of
 from gcp.errors import OptionError, UnknownNameError
 
 DIM, SIDE = 6, 3

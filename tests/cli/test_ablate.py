@@ -62,7 +62,7 @@ def test_every_fault_at_once_and_nothing_begun(ablate, here):
     for text in [
         "--heads: unknown head 'svd_pad'. Did you mean 'svd_pade'?",
         "--heads: no head matches 'foo*'.",
-        "--seeds: got '2,2'; allowed: how many, such as 5 for 0 to 4, or which, such as 3,7,11",
+        "--seeds: got '2,2'; allowed: how many, 1 to 1000, such as 5 for 0 to 4, or which, such as 3,7,11",
         "--reference: no variant 'averag'.",
         "run.seed: set by --seeds",
         "\n  optim.lrr: unknown key",
@@ -96,6 +96,10 @@ def test_invalid_combinations_can_be_left_out(ablate, here):
             "--name: got 'a/b'; allowed: a folder's name",
         ),
         (["--config", "smal.yaml", "--heads", "average"], "no file 'smal.yaml'; did you mean 'small.yaml'?"),
+        (["--config", "small.yaml", "--heads", "average", "--grid"], "--grid needs a value, such as head.dim=64,128"),
+        (["--config", "small.yaml", "--heads", "average", "--grid="], "--grid needs a value"),
+        (["--config", "small.yaml", "--heads", "average", "--grid", "optim.lr"], "override 'optim.lr' has no '='"),
+        (["--config", "small.yaml", "--heads", "average", "--reference", "--jobs", "2"], "--reference needs a value"),
         (["--study", "none.yaml"], "no file 'none.yaml'."),
         (["--config", "small.yaml", "--heads", "average", "data.name=cub", "data.root=none"], "none"),
         (["--config", "small.yaml", "--heads", "average", "model.pretrained=a/b.pt"], "no checkpoint at a/b.pt"),
@@ -112,6 +116,38 @@ def test_messages(words, text, ablate):
     assert code == 2 and text in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "text, faults",
+    [
+        ("", ["config: missing; allowed: a recipe, relative to this file"]),
+        ("config: [small.yaml]\nheads: [average]\n", ["config: got ['small.yaml'] (list); allowed: a recipe"]),
+        (
+            "titel: x\nconfig: small.yaml\nheads: average\nseeds: {a: 1}\ngrid: {optim.lr: [1, 1]}\npublished: [1]\n",
+            [
+                "titel: unknown key. Did you mean 'title'?",
+                "heads: got 'average'",
+                "seeds: got",
+                "grid: got",
+                "published:",
+            ],
+        ),
+        ("config: small.yaml\nheads: [svd_pad]\n", ["heads: unknown head 'svd_pad'. Did you mean 'svd_pade'?"]),
+    ],
+)
+def test_faults_of_a_file(text, faults, ablate, here):
+    (here / "ü s.yaml").write_text(text)
+    code, _, err = ablate("--study", "ü s.yaml")
+    assert code == 2 and err.startswith(f"error: {len(faults)} fault")
+    assert all(f"\n  ü s.yaml: {fault}" in err for fault in faults)
+
+
+def test_a_damaged_study(ablate, here):
+    (here / "runs/studies/x").mkdir(parents=True)
+    (here / "runs/studies/x/study.yaml").write_text("name: x\nconfig: small.yaml\ngrid: {}\nseeds: 5\n")
+    code, _, err = ablate("resume=x")
+    assert code == 2 and "runs/studies/x/study.yaml is damaged" in err
+
+
 def test_values_of_a_key():
     assert parse_axis("model.hidden=[8, 8],[16],[]") == ("model.hidden", [[8, 8], [16], []])
     assert parse_axis("head.precision=float32,null") == ("head.precision", ["float32", None])
@@ -123,7 +159,7 @@ def test_values_of_a_key():
 
 def test_seeds():
     assert (parse_seeds("3"), parse_seeds("3,7"), parse_seeds("3,")) == ([0, 1, 2], [3, 7], [3])
-    for text in ("0", "-1", "a", "1,1", ",", "4294967296,"):
+    for text in ("0", "-1", "a", "1,1", ",", "4294967296,", "1001", "99999999999"):
         with pytest.raises(ValueError, match="--seeds: got"):
             parse_seeds(text)
 
@@ -184,9 +220,10 @@ def test_seeds_and_heads_can_be_added_but_nothing_changed(grid, ablate, here):
     assert len(list((folder / "cells").iterdir())) == 2
 
 
-def test_in_processes_of_their_own(here, capsys):
-    """As it is used: the forkserver, and a cell that is an ordinary run with its configuration and its log."""
+def test_in_processes_of_their_own(here, capsys, monkeypatch):
+    """As it is used: the forkserver, a cell that is an ordinary run with its configuration and its log, the report."""
     assert pool.METHOD == "forkserver"
+    monkeypatch.setattr(pool, "PRELOAD", ["gcp.cli.training.launch"])  # the others take seconds, for images of files
     words = [*SHORT, "--heads", "average", "--seeds", "1", "--name", "a x", "train.epochs=1"]
     code = run(gcp.cli.ablate.main, words)
     assert code == 0, capsys.readouterr()
@@ -198,9 +235,21 @@ def test_in_processes_of_their_own(here, capsys):
     study = yaml.safe_load((cell.parents[1] / "study.yaml").read_text())
     assert study["reference"] == "average" and study["grid"] == {"head.name": ["average"]} and study["seeds"] == [0]
     assert shlex.split(study["command"])[:2] == ["python", "scripts/ablate.py"]
+    assert "average" in (cell.parents[1] / "report.html").read_text()
 
 
-def test_a_head_that_is_worse_is_found(here):
+def test_a_head_that_is_worse_is_found(grid, here):
+    """Of one channel: its covariance is a single number."""
+    words = ["data.per_class=20", "train.epochs=3", "train.accumulate=1", "train.batch_size=20", "train.mixup=0"]
+    words += ["evaluate.every=3 epochs", "checkpoint.every=3 epochs"]
+    answer = grid(*SHORT, *words, "--grid", "head.dim=8,1", "--seeds", "4", "--name", "x")
+    assert answer.code == 0, answer
+    wide, narrow = rows(here / "runs/studies/x/table.csv")
+    assert float(wide["mean"]) > 30 and narrow["verdict"].startswith("worse than dim=8: -")
+    assert float(narrow["high"]) < 0 and float(narrow["p_holm"]) < 0.05
+
+
+def test_a_table_of_made_up_results(here):
     """Five seeds each: one head is two points below the reference, another as good, a third failed twice."""
     heads = {"svd_pade": 0.0, "average": -2.0, "covariance": 0.0, "seb": -2.0}
     study = Study("x", "small.yaml", {"head.name": list(heads)}, published={"average": {"value": 76.15}})

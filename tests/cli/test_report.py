@@ -66,6 +66,8 @@ def test_mistakes(report, words, message):
 def test_a_folder_that_cannot_be_made(report):
     code, _, err = report("s", "--out", "s/cells.csv/report")
     assert code == 2 and "s/cells.csv is a file" in err
+    code, _, err = report("s", "--figures", "/proc/nothing")
+    assert code == 2 and "cannot make the folder /proc/nothing: No such file" in err
 
 
 def test_the_script(report, monkeypatch, capsys):

@@ -193,7 +193,7 @@ def test_the_cheapest_shrink_first_and_no_further_than_asked():
     decisions = by_budget(found, dimensions, costs_of(dimensions), 270, Bounds(8, None, 1.5), "units")
     # c gives 6 units for 24; the cost is 276 then, and one unit of a brings it below 270
     assert [decision[:3] for decision in decisions] == [("c", 20, 14), ("a", 20, 19)]
-    assert decisions[0].why == "300 units, at this event 270; output error 0.1 for 24"
+    assert decisions[0].why == "300 units, 270 are asked for; on trial 0.1 of the outputs for 24"
 
 
 def test_the_dearest_grow_first_and_no_further_than_asked():

@@ -75,7 +75,7 @@ def read_features(path: str | Path) -> Tensor:
         else:
             maps = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # numpy and torch raise a dozen kinds for a file that is not theirs
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]  # what torch says next is advice to execute the file
         raise GCPError(f"--features {path}: neither an .npy file nor a saved tensor ({reason})") from error
     if not isinstance(maps, Tensor) or not maps.is_floating_point() or not len(maps):
         raise GCPError(

@@ -10,7 +10,8 @@ import torch
 from gcp.analysis.fidelity.measure import SMALL, Row
 from gcp.analysis.fidelity.oracle import disagreement, upstream
 from gcp.analysis.fidelity.plot import draw
-from gcp.analysis.fidelity.spectra import SWEEPS, Setting, quartiles, spectrum_of
+from gcp.analysis.fidelity.spectra import SWEEPS, Setting, quartiles
+from gcp.analysis.fidelity.spectrum import spectrum_of
 from gcp.analysis.fidelity.table import to_csv
 from gcp.engine.environment import describe_environment
 from gcp.engine.files import write_json, write_text

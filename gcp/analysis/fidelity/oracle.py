@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gcp.analysis.fidelity.spectra import singular_values
+from gcp.analysis.fidelity.spectrum import singular_values
 
 DIGITS = 50
 NULL = 1e-40  # relative: of the 50 digits, what is left of a zero

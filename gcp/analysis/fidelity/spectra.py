@@ -1,4 +1,4 @@
-r"""Feature maps whose covariance has a prescribed spectrum, and the spectrum of a map that is given.
+r"""Feature maps whose covariance has a prescribed spectrum, and maps that are given.
 
     Xc = U diag(sqrt(M l)) V^T,    U (d, r) orthonormal, V (M, r) orthonormal and orthogonal to 1,
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gcp.analysis.features import relu_features
-from gcp.ops.eigenvalues import conditions, effective_ranks, ranks
+from gcp.analysis.fidelity.spectrum import spectrum_of
 
 CONDITIONS = tuple(10.0**exponent for exponent in range(15))
 GAPS = tuple(10.0**-exponent for exponent in range(1, 16))
@@ -45,16 +45,6 @@ class Setting:
     def samples(self) -> int:
         """Positions M = H W."""
         return self.maps.shape[2] * self.maps.shape[3]
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Of the covariances of maps, each (B,): null eigenvalues are left out of all but the rank."""
-
-    condition: Tensor
-    effective_rank: Tensor
-    rank: Tensor
-    gap: Tensor
 
 
 def log_uniform(count: int, condition: float) -> Tensor:
@@ -167,36 +157,6 @@ def given(source: str, maps: Tensor) -> Setting:
     found = spectrum_of(maps)
     condition, gap, rank = (quartiles(each.tolist())[1] for each in (found.condition, found.gap, found.rank))
     return Setting(source, maps.double(), condition, gap, rank_deficit=maps.shape[1] - int(rank))
-
-
-def singular_values(maps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """V (B, d, k), s (B, k), U^T (B, k, M) of Xc = V diag(s) U^T in float64, and which s are not null (B, k).
-
-    Not by way of the covariance, which would square the condition number. Null is below the rounding of the
-    decomposition, 4 max(d, M) eps s_max.
-    """
-    X = maps.double().flatten(2)
-    V, s, Uh = torch.linalg.svd(X - X.mean(2, keepdim=True), full_matrices=False)
-    noise = 4 * max(X.shape[1:]) * torch.finfo(torch.float64).eps
-    return V, s, Uh, s > noise * s[:, :1]
-
-
-def spectrum_of(maps: Tensor) -> Spectrum:
-    """Condition number, effective rank, rank and smallest gap of the covariances of maps (B, d, H, W).
-
-    As in `gcp.ops.eigenvalues`, but by way of the singular values and with the gap relative to the larger of its two
-    eigenvalues, 1 where there are no two.
-    """
-    _, s, _, alive = singular_values(maps)
-    eigenvalues = (s.square() * alive / (maps.shape[2] * maps.shape[3])).flip(1)
-    gaps = 1 - eigenvalues[:, :-1] / eigenvalues[:, 1:].clamp(min=torch.finfo(torch.float64).tiny)
-    gaps = torch.where(eigenvalues[:, :-1] > 0, gaps, 1)
-    return Spectrum(
-        conditions(eigenvalues),
-        effective_ranks(eigenvalues),
-        ranks(eigenvalues),
-        torch.cat([gaps, torch.ones_like(eigenvalues[:, :1])], 1).amin(1),
-    )
 
 
 SWEEPS = {

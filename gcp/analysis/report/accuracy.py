@@ -1,9 +1,9 @@
 """Accuracy of the variants with their single runs, and their paired differences to the reference."""
 
 from itertools import chain
-from math import sqrt
 from typing import Any
 
+from gcp.analysis import statistics
 from gcp.analysis.report.blocks import Picture
 from gcp.analysis.report.drawing import draw, legend
 from gcp.analysis.report.ladder import Ladder, beyond, window
@@ -16,11 +16,9 @@ NEAR_LABEL = ("axes fraction", "data")
 
 
 def half_width(row: Record) -> float | None:
-    """Half of the 95 % t interval of a mean, t_(n-1) s / sqrt n; None for fewer than two runs."""
-    from scipy.special import stdtrit
-
+    """Half of the 95 % interval of a mean; None for fewer than two runs."""
     count, std = number(row, "n"), number(row, "std")
-    return None if std is None or count is None or count < 2 else float(stdtrit(count - 1, 0.975)) * std / sqrt(count)
+    return None if std is None or count is None or count < 2 else statistics.half_width(std, int(count))
 
 
 def accuracy(study: Study) -> Picture | None:

@@ -10,13 +10,12 @@ from gcp.analysis.report.palette import LIGHT
 from gcp.analysis.report.records import Record, number
 from gcp.analysis.report.study import Study
 from gcp.analysis.report.wording import listed, power, significant
-from gcp.engine.monitor.remarks import CARRIED
+from gcp.engine.monitor.remarks import CARRIED, SHARE
 
 COLUMNS = (
     *("q0", "q5", "q25", "q50", "q75", "q95", "q100", "condition", "effective_rank", "rank", "samples", "channels"),
     *("rule_share", "condition_before_norm", "effective_rank_before_norm"),
 )
-WARNING = 0.1  # share of the gradient beyond which the rule is not a detail
 
 
 class Monitored(NamedTuple):
@@ -197,11 +196,11 @@ def _share(found: Sequence[Monitored], unit: str) -> Picture | None:
     def fill(axes: Any, bands: dict[str, Band]) -> None:
         scaled = Band(bands["rule_share"].x, *([100 * v for v in part] for part in bands["rule_share"][1:]))
         paint(axes, scaled, LIGHT["blue"])
-        axes.axhline(100 * WARNING, color=LIGHT["red"], lw=0.8, ls=(0, (1, 1.5)))
+        axes.axhline(100 * SHARE, color=LIGHT["red"], lw=0.8, ls=(0, (1, 1.5)))
 
     keys = [_line("blue", "changed by the rule"), _line("red", "10 %", (0, (1, 1.5)))]
     svg = _figure("share", found, unit, "share of the gradient, %", fill, keys, log=False)
-    above = [each.label for each in found if max(each.bands["rule_share"].middle) > WARNING]
+    above = [each.label for each in found if max(each.bands["rule_share"].middle) > SHARE]
     see = f"{listed(above)} pass" if above else "No variant passes"
     see += "es" if len(above) == 1 else ""
     caption = (

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from gcp.analysis.report.records import Record, distinct, number, numbers, read
+from gcp.analysis.statistics import LEVEL
 from gcp.errors import DataError
 
-LEVEL = 0.05
 STANDINGS = ("reference", "better", "equal", "undecided", "worse", "untested", "failed")
 
 

@@ -11,6 +11,7 @@ from gcp.analysis.report.html import to_html
 from gcp.analysis.report.markdown import to_markdown
 from gcp.analysis.report.study import open_study
 from gcp.engine.files import write_text
+from gcp.errors import GCPError
 
 FIGURES = "figures"
 
@@ -27,6 +28,7 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
 
     Raises:
         DataError: the folder holds no study, or a file of it cannot be read.
+        GCPError: `out` cannot be made.
     """
     study = open_study(folder)
     out = Path(out).expanduser() if out else study.folder
@@ -44,7 +46,10 @@ def write_figures(folder: Path | str, out: Path | str) -> list[Path]:
 
 
 def _write_figures(blocks: Sequence[Block], folder: Path) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GCPError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     written = []
     for block in blocks:
         if isinstance(block, Picture):

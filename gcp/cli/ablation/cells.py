@@ -54,6 +54,8 @@ def check(study: Study, faults: Sequence[str] = ()) -> list[Variant]:
         ConfigError: with `faults`, every fault of the configuration of every variant, and a reference or a published
             number that is of none of them.
     """
+    if not study.config:  # the fault that says so is enough
+        raise ConfigError(faults, "the study")
     every = variants(study)
     refused: dict[str, list[Variant]] = {}
     sound = []

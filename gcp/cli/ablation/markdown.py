@@ -32,7 +32,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     published = any(row["published"] is not None for row in rows)
     heads = ["variant", "n", "final", "best", "difference", "p", "ms per step", "peak MiB"]
     heads += ["published"] if published else []
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines, escaped = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"], r"\|"
     for row in rows:
         cells = [
             row["variant"],
@@ -45,7 +45,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
             _number(row["peak_memory_mib"], ".0f"),
         ]
         cells += [_number(row["published"], ".2f")] if published else []
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cell.replace('|', escaped) for cell in cells)} |")
     return lines
 
 

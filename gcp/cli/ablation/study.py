@@ -13,6 +13,7 @@ HEAD = "head.name"
 OWN = {"run.seed": "--seeds", "run.name": "--name", "run.dir": "--out"}
 # `{value: 77.33, what: top-1 accuracy %, source: ICCV 2021 poster}`
 PUBLISHED = ("value", "what", "source")
+MOST = 1000  # seeds by their number: more is a slip, or one seed that was meant
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,15 @@ def read_study(path: Path) -> Study:
     """The study in a folder's `study.yaml`. Raises GCPError where it is damaged."""
     values, faults = yaml_file.read(path)
     known = {each.name for each in fields(Study)}
-    if values is None or faults or not {"name", "config", "grid", "seeds"} <= values.keys():
+    kinds = {"name": str, "config": str, "grid": dict, "seeds": list}
+    if values is None or faults or not all(isinstance(values.get(key), kind) for key, kind in kinds.items()):
         raise GCPError(f"{path} is damaged{''.join(f': {fault}' for fault in faults[:1])}. Put it back, or remove it")
     return Study(**{key: value for key, value in values.items() if key in known})
 
 
 def parse_seeds(text: str) -> list[int]:
     """`5` -> [0, 1, 2, 3, 4]; `3,7,11` -> [3, 7, 11]; `3,` -> [3]. Raises ValueError with what is allowed."""
-    allowed = "allowed: how many, such as 5 for 0 to 4, or which, such as 3,7,11"
+    allowed = f"allowed: how many, 1 to {MOST}, such as 5 for 0 to 4, or which, such as 3,7,11"
     words = [word.strip() for word in text.split(",")]
     if len(words) > 1 and not words[-1]:
         words.pop()
@@ -98,8 +100,10 @@ def parse_seeds(text: str) -> list[int]:
         raise ValueError(f"--seeds: got {text!r}; {allowed}")
     numbers = [int(word) for word in words]
     if "," not in text:
-        numbers = list(range(numbers[0]))
-    if not numbers or len(set(numbers)) < len(numbers) or max(numbers) >= 2**32:
+        if not 1 <= numbers[0] <= MOST:
+            raise ValueError(f"--seeds: got {text!r}; {allowed}")
+        return list(range(numbers[0]))
+    if len(set(numbers)) < len(numbers) or max(numbers) >= 2**32:
         raise ValueError(f"--seeds: got {text!r}; {allowed}, each once and below 2^32")
     return numbers
 

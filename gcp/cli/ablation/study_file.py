@@ -9,6 +9,7 @@ from gcp.config.faults import kind, show
 from gcp.errors import GCPError, suggest
 
 KEYS = ("title", "config", "heads", "seeds", "grid", "overrides", "reference", "skip_invalid", "published", "notes")
+RECIPE = "a recipe, relative to this file"
 
 
 def load_study(path: Path) -> tuple[Study, list[str]]:
@@ -38,11 +39,9 @@ def load_study(path: Path) -> tuple[Study, list[str]]:
         faults.append(f"{path}: {key}: got {show(value)} ({kind(value)}); allowed: {allowed}")
         return default
 
-    recipe = take("config", None, "a recipe, relative to this file", lambda value: isinstance(value, str))
-    if recipe is None and not isinstance(values.get("config"), str | None):
-        recipe = ""
-    elif recipe is None:
-        faults.append(f"{path}: config: missing; allowed: a recipe, relative to this file")
+    recipe = take("config", "", RECIPE, lambda value: isinstance(value, str))
+    if values.get("config") is None:
+        faults.append(f"{path}: config: missing; allowed: {RECIPE}")
     heads, unknown = expand_heads(take("heads", [], "a list of heads or patterns", _texts))
     faults += [fault.replace("--heads", f"{path}: heads") for fault in unknown]
     grid = {HEAD: heads} if heads else {}
@@ -55,7 +54,7 @@ def load_study(path: Path) -> tuple[Study, list[str]]:
         faults.append(str(error).replace("--seeds", f"{path}: seeds"))
     study = Study(
         name=path.stem,
-        config=_from_here(path, recipe),
+        config=_from_here(path, recipe) if recipe else "",
         grid=grid | {str(key): list(several) for key, several in axes.items()},
         seeds=numbers,
         overrides=take("overrides", [], "a list of key=value", _texts),
@@ -68,9 +67,9 @@ def load_study(path: Path) -> tuple[Study, list[str]]:
     return study, faults
 
 
-def _from_here(path: Path, recipe: str | None) -> str:
+def _from_here(path: Path, recipe: str) -> str:
     """The recipe as seen from the working folder."""
-    place = (path.parent / (recipe or "")).resolve()
+    place = (path.parent / recipe).resolve()
     here = Path.cwd()
     return str(place.relative_to(here) if place.is_relative_to(here) else place)
 

@@ -64,9 +64,11 @@ def variant_rows(study: Study, records: Sequence[Record]) -> list[Row]:
 
 def _paired(runs: Sequence[Record], others: Sequence[Record]) -> Paired:
     """Over the seeds that both have finished."""
-    ours, theirs = ({run.cell.seed: run.score() for run in each if run.state == DONE} for each in (runs, others))
+    ours, theirs = (
+        {run.cell.seed: score for run in each if (score := run.score()) is not None} for each in (runs, others)
+    )
     seeds = [seed for seed in theirs if seed in ours]
-    return compare_paired([ours[seed] or 0.0 for seed in seeds], [theirs[seed] or 0.0 for seed in seeds])
+    return compare_paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
 
 
 def _row(study: Study, label: str, runs: Sequence[Record], reference: str | None, found: Paired | None) -> Row:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gcp.cli.arguments import parse
 from gcp.cli.flags import Flags, find_device, numbers, target
-from gcp.errors import GCPError, OptionError
+from gcp.errors import GCPError, OptionError, counted
 
 MANY = 1000
 SIZES = ("--batch", "--images", "--size", "--levels", "--steps", "--width")
@@ -76,7 +76,7 @@ def _measure(flags: Flags) -> int:
         side = max(place.size // 4, 1)
         title = f"convolution alone, {channels} channels, {place.batch} maps of {side} x {side}"
         point(title, bench.forms_of(partial(bench.convolution, channels=channels, place=place)))
-    title = f"flow, {place.levels} levels of {place.steps} steps, width {place.width}, {place.batch} images of "
+    title = f"flow, {counted(place.levels, 'level')} of {counted(place.steps, 'step')}, width {place.width}, {place.batch} images of "
     title += f"{place.channels} x {place.size} x {place.size}"
     point(title, bench.forms_of(partial(bench.flow, place=place)))
     if settings["json"] is not None:
@@ -106,7 +106,8 @@ def read_settings(flags: Flags) -> dict[str, Any]:
         key: numbers(flags, f"--{key}", [default], least)[0] for key, (default, least) in single.items()
     }
     if settings["size"] % 2 ** settings["levels"]:
-        raise OptionError(f"--size is {settings['size']}: {settings['levels']} levels halve it as many times.")
+        whole = f"a multiple of {2 ** settings['levels']}, which --levels {settings['levels']} halves as often"
+        raise OptionError(f"--size is {settings['size']}; allowed: {whole}.")
     return settings | {
         "channels": numbers(flags, "--channels", [12, 48, 192], 1),
         "device": flags.get("--device", ["cpu"])[0],
