@@ -127,8 +127,8 @@ def verdict(found: Paired, reference: str, unit: str = "points", more_is_better:
     p = found.p if found.p_holm is None else found.p_holm
     if p < LEVEL:
         better = (found.difference > 0) == more_is_better
-        return f"{'better' if better else 'worse'} than {reference}: {shift}, {interval}, p = {_digits(p)}"
-    alone = f"; p = {_digits(found.p)} alone, {_digits(p)} among all variants" if found.p < LEVEL else ""
+        return f"{'better' if better else 'worse'} than {reference}: {shift}, {interval}, p {_digits(p)}"
+    alone = f"; p {_digits(found.p)} alone, p {_digits(p)} among all variants" if found.p < LEVEL else ""
     return f"cannot be told apart from {reference}: {shift}, {interval}{alone}"
 
 
@@ -137,4 +137,4 @@ def _seeds(n: int) -> str:
 
 
 def _digits(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-4 else "below 0.0001"
+    return f"= {p:.2g}" if p >= 1e-4 else "< 0.0001"

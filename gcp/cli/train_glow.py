@@ -1,4 +1,4 @@
-"""`python scripts/train_glow.py --config FILE [key=value ...]`: a normalising flow through the machinery of train.py."""
+"""`python scripts/train_glow.py --config FILE [key=value ...]`: a normalising flow, trained as by train.py."""
 
 from gcp.cli import help
 from gcp.cli.glow.kind import FLOWS

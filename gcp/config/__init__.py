@@ -3,13 +3,14 @@
 from gcp.config.describe import describe, json_schema
 from gcp.config.duration import Duration
 from gcp.config.load import dump, from_dict, load, parse_override, stage_configs
-from gcp.config.schema import Common, Config, FlowConfig
+from gcp.config.schema import TRAINED_BY, Common, Config, FlowConfig
 
 __all__ = [
     "Common",
     "Config",
     "Duration",
     "FlowConfig",
+    "TRAINED_BY",
     "describe",
     "dump",
     "from_dict",

@@ -20,8 +20,8 @@ from gcp.engine.batch_norm import in_evaluation
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.state import Progress, TrainingState
 from gcp.evolve import grow, shrink
-from gcp.evolve.decision import Decision
-from gcp.evolve.policy import Policy
+from gcp.evolve.policy.decision import Decision
+from gcp.evolve.policy.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def _tensors(state: TrainingState) -> Iterator[Tensor]:
         yield from model.buffers()
     for group in state.optimizer.param_groups:
         for parameter in group["params"]:
-            yield from (value for value in state.optimizer.state[parameter].values() if isinstance(value, Tensor))
+            values = state.optimizer.state.get(parameter, {}).values()  # asking by [] would make an entry
+            yield from (value for value in values if isinstance(value, Tensor))
 
 
 def _share(group: Group, tensors: Iterable[Tensor]) -> None:

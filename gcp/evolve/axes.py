@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from gcp.evolve.choose import pooled_maps
-from gcp.evolve.dimension import Dimension
-from gcp.evolve.graph import Axis
-from gcp.evolve.layout import Triangle
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.graph import Axis
+from gcp.evolve.ties.layout import Triangle
 from gcp.ops.triangle import pack, unpack
 
 
@@ -57,7 +57,7 @@ def turnable(model: nn.Module, dimension: Dimension) -> Turnable | None:
     axes = list(graph.touching(dimension))
     if any(axis.module not in known or _twice(axis, axes) for axis in axes):
         return None
-    if norm is not None and getattr(model.get_submodule(norm), "weight", None) is None:
+    if norm is not None and any(getattr(model.get_submodule(norm), name, None) is None for name in ("weight", "bias")):
         return None  # it scales every direction to one, and there is nothing to undo it
     return Turnable(layout.head, weight, norm, [axis.tensor for axis in readers])
 
@@ -86,9 +86,8 @@ def turn_axes(
     changed = [conv.weight, conv.bias]
     if turn.norm is not None:
         norm: Any = model.get_submodule(turn.norm)
-        gamma = 1 if norm.weight is None else norm.weight.double()
-        scale = gamma / (norm.running_var.double() + norm.eps).sqrt()
-        shift = scale * (shift - norm.running_mean.double()) + (0 if norm.bias is None else norm.bias.double())
+        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        shift = scale * (shift - norm.running_mean.double()) + norm.bias.double()
         W = scale.view(-1, 1, 1, 1) * W
         changed += [norm.weight, norm.bias]
     W, shift = (U.mT @ W.flatten(1)).view_as(W), U.mT @ shift

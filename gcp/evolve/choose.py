@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from gcp.errors import OptionError, suggest
 from gcp.evolve.calls import Call, Visit, watch
-from gcp.evolve.dimension import Dimension
-from gcp.evolve.graph import Axis
-from gcp.evolve.layout import Triangle
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.graph import Axis
+from gcp.evolve.ties.layout import Triangle
 
 METHODS = ("pivot", "magnitude", "last")
 
@@ -63,30 +63,21 @@ def pivots(S: Tensor, count: int, step: int = 1) -> Tensor:
     return torch.tensor(chosen)
 
 
-def _norms(weight: Tensor, axis: int) -> Tensor:
-    """Norm of every slice along an axis, float64."""
-    return weight.detach().double().transpose(0, axis).flatten(1).norm(dim=1).cpu()
+def _norms(model: nn.Module, axis: Axis, dimension: Dimension) -> Tensor:
+    """(width, n) norm of every entry along an axis that belongs to each channel, float64 on the CPU."""
+    entries = axis.entries(model, dimension).detach().double()
+    return entries.reshape(*entries.shape[:2], -1).norm(dim=2).cpu()
 
 
 def _magnitudes(model: nn.Module, dimension: Dimension) -> Tensor:
     graph = dimension.graph
-    written = [_own(axis, dimension, _norms(_column(model, axis), axis.axis)) for axis in graph.scales(dimension)]
-    read = [_own(axis, dimension, _norms(_column(model, axis), axis.axis)) for axis in graph.readers(dimension)]
+    written = [_norms(model, axis, dimension).norm(dim=1) for axis in graph.scales(dimension)]
+    read = [_norms(model, axis, dimension).norm(dim=1) for axis in graph.readers(dimension)]
     score = torch.ones(dimension.width, dtype=torch.float64)
     for parts in (written, read):
         if parts:
             score = score * sum(part / part.mean().clamp(min=1e-300) for part in parts)
     return score
-
-
-def _column(model: nn.Module, axis: Axis) -> Tensor:
-    weight = model.get_parameter(axis.tensor)
-    return weight[:, None] if weight.ndim == 1 else weight
-
-
-def _own(axis: Axis, dimension: Dimension, norms: Tensor) -> Tensor:
-    """Norm over all entries of an axis that belong to each channel."""
-    return norms[axis.layout.places(dimension)].norm(dim=1)
 
 
 def _seen(model: nn.Module, dimension: Dimension, images: Tensor) -> Tensor:
@@ -108,13 +99,13 @@ def _seen(model: nn.Module, dimension: Dimension, images: Tensor) -> Tensor:
         if not isinstance(axis.layout, Triangle):
             places = axis.layout.places(dimension)
             free = call.bias is not None or call.name in graph.norms
-            add(call.channels(), _norms(call.weight, 1)[places], places, free)
+            add(call.channels(), _norms(model, axis, dimension), places, free)
         return compute()
 
     pooled = [(axis, axis.layout) for axis in readers.values() if isinstance(axis.layout, Triangle)]
     maps = pooled_maps(model, images, [layout.head for _, layout in pooled], list(readers), visit)
     for axis, layout in pooled:
-        norms = _own(axis, dimension, _norms(_column(model, axis), 1))
+        norms = _norms(model, axis, dimension).norm(dim=1)
         places = layout.channels.places(dimension)
         rows = maps[layout.head]
         add((rows - rows.mean(2, keepdim=True)).mT.flatten(0, 1), norms[:, None].expand(places.shape), places, False)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import OptionError
-from gcp.evolve.dimension import Dimension
-from gcp.evolve.graph import ONES, ROWS, TYPICAL, Axis
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.graph import ONES, ROWS, TYPICAL, Axis
 from gcp.evolve.moments import Moments
 
 Cuts = list[tuple[int, Tensor]]

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from gcp.evolve.calls import Images, change, outputs, parts
 from gcp.evolve.choose import pooled_maps
-from gcp.evolve.dimension import Dimension
+from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.edit import edit, followers
-from gcp.evolve.graph import ROWS
-from gcp.evolve.layout import Channels, Triangle
+from gcp.evolve.ties.graph import ROWS
+from gcp.evolve.ties.layout import Channels, Triangle
 from gcp.evolve.rehearsal import rehearse
 from gcp.evolve.report import Report
 from gcp.evolve.resolve import directed, publish, resolve

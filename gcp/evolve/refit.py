@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gcp.compress.basis import eigh
 from gcp.evolve.calls import Call, watch
-from gcp.evolve.dimension import Dimension
+from gcp.evolve.ties.dimension import Dimension
 
 RIDGES = tuple(10.0**power for power in range(-12, 5, 2))  # of the largest eigenvalue of X^T X
 NULL = 1e-14

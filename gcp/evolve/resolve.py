@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from gcp.errors import OptionError
 from gcp.evolve.calls import Images
-from gcp.evolve.dimension import Dimension
-from gcp.evolve.tracer import trace
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.tracer import trace
 
 
 def resolve(

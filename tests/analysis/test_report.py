@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from statistics import mean
 
 import pytest
+import yaml
 from study_folder import EVIL, add_fidelity, build
 
 from gcp.analysis.report import write_figures, write_report
@@ -239,6 +240,33 @@ def test_standings_and_sentences(tmp_path):
     assert "from base by these runs, in points: corrected (+0.40) and near (+0.10). That is no proof" in text
     assert "The same accuracy as base with every seed: twin." in text
     assert "shifted and single." in text
+
+
+def test_a_reference_that_is_a_value(tmp_path):
+    """Each variant is compared to the one that differs from it in this value alone."""
+    (tmp_path / "s").mkdir()
+    grid = {"head.name": ["a", "b", "c"], "head.form": ["folded", "published"]}
+    (tmp_path / "s/study.yaml").write_text(yaml.safe_dump({"reference": "form=folded", "grid": grid}))
+    rows = [
+        {"variant": f"{name}, form={form}", "head.name": name, "head.form": form, "n": 5, "mean": 90, "std": 0.2}
+        for name, form in (("a", "folded"), ("a", "published"), ("b", "folded"), ("c", "published"))
+    ]
+    rows[1] |= {"mean": 89, "difference": -1, "low": -1.5, "high": -0.5, "p": 0.001, "p_holm": 0.001}
+    with open(tmp_path / "s/table.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[1]))
+        writer.writeheader()
+        writer.writerows(rows)
+    study = open_study(tmp_path / "s")
+    assert {row["variant"]: (study.reference_of(row), study.standing(row)) for row in study.rows} == {
+        "a, form=folded": ("a, form=folded", "reference"),
+        "a, form=published": ("a, form=folded", "worse"),
+        "b, form=folded": ("b, form=folded", "reference"),
+        "c, form=published": ("", "untested"),
+    }
+    text = "\n".join(answer(study))
+    assert "It is a reference." in text
+    assert "Worse than the counterpart with form=folded, in points: a, form=published (-1.00)." in text
+    assert "or of a counterpart: c, form=published." in text
 
 
 def test_the_forest_draws_the_intervals(tmp_path, drawn):

@@ -93,7 +93,7 @@ def test_mean_and_deviation():
 def test_worse_on_purpose_is_found(more_is_better, word):
     (found,) = compare_all([compare_paired([value - 3 + 0.1 * i for i, value in enumerate(REFERENCE)], REFERENCE)])
     text = verdict(found, "svd_pade", more_is_better=more_is_better)
-    assert text.startswith(f"{word} than svd_pade: -2.80 points, 95 % interval -3.00 to -2.60, 5 seeds, p = ")
+    assert text.startswith(f"{word} than svd_pade: -2.80 points, 95 % interval -3.00 to -2.60, 5 seeds, p < 0.0001")
 
 
 def test_one_better_run_in_five_is_no_finding():
@@ -105,8 +105,8 @@ def test_a_finding_that_the_number_of_variants_takes_back():
     found = compare_all([Paired(5, 0.3, 0.02, 0.58, 0.04), Paired(5, 0.0, -1.0, 1.0, 1.0), Paired(0, None)])
     text = verdict(found[0], "X")
     assert text == (
-        "cannot be told apart from X: +0.30 points, 95 % interval +0.02 to +0.58, 5 seeds; p = 0.04 alone, 0.08 among "
-        "all variants"
+        "cannot be told apart from X: +0.30 points, 95 % interval +0.02 to +0.58, 5 seeds; "
+        "p = 0.04 alone, p = 0.08 among all variants"
     )
     assert verdict(found[2], "X") == "no seed has both this and X"
 
@@ -115,6 +115,8 @@ def test_a_finding_that_the_number_of_variants_takes_back():
     "values, text",
     [
         (REFERENCE, "equal to X with each of 5 seeds"),
+        ([v * 3 / 3 for v in REFERENCE], "equal to X with each of 5 seeds"),
+        ([v + 0.004 for v in REFERENCE], "+0.00 points against X with each of 5 seeds: without any spread there is no"),
         ([v + 0.28 for v in REFERENCE], "+0.28 points against X with each of 5 seeds: without any spread there is no"),
         ([99.3], "+0.30 points against X with one seed: nothing can be said"),
     ],

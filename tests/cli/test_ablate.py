@@ -10,7 +10,7 @@ import yaml
 import gcp.cli.ablate
 from gcp.cli.ablation import pool
 from gcp.cli.ablation.cells import cells_of, check
-from gcp.cli.ablation.grid import variants
+from gcp.cli.ablation.grid import references, variants
 from gcp.cli.ablation.record import write_failure
 from gcp.cli.ablation.study import Study, parse_axis, parse_seeds
 from gcp.cli.ablation.tables import write_tables
@@ -98,7 +98,10 @@ def test_invalid_combinations_can_be_left_out(ablate, here):
         (["--config", "smal.yaml", "--heads", "average"], "no file 'smal.yaml'; did you mean 'small.yaml'?"),
         (["--config", "small.yaml", "--heads", "average", "--grid"], "--grid needs a value, such as head.dim=64,128"),
         (["--config", "small.yaml", "--heads", "average", "--grid="], "--grid needs a value"),
-        (["--config", "small.yaml", "--heads", "average", "--grid", "optim.lr"], "override 'optim.lr' has no '='"),
+        (
+            ["--config", "small.yaml", "--heads", "average", "--grid", "optim.lr"],
+            "--grid optim.lr: no values; allowed: key=v1,v2",
+        ),
         (["--config", "small.yaml", "--heads", "average", "--reference", "--jobs", "2"], "--reference needs a value"),
         (["--study", "none.yaml"], "no file 'none.yaml'."),
         (["--config", "small.yaml", "--heads", "average", "data.name=cub", "data.root=none"], "none"),
@@ -172,6 +175,19 @@ def test_labels_and_folders():
     assert first.slug.startswith("svd_pade-form=folded-root=a_b_-lr=0.1-") and first.slug.isascii()
     twins = variants(Study("x", "small.yaml", {"train.batch_size": [1, 2], "evaluate.batch_size": [1, 2]}))
     assert twins[1].label == "train.batch_size=1, evaluate.batch_size=2"
+
+
+def test_what_each_is_compared_with():
+    heads = {"head.name": ["svd_pade", "svd_pi", "average"], "head.form": ["folded", "published"]}
+    every = variants(Study("x", "small.yaml", heads))
+    assert set(references(Study("x", "small.yaml", heads), every).values()) == {"svd_pade, form=folded"}
+    by_value = Study("x", "small.yaml", heads, reference="form=folded")
+    assert references(by_value, [each for each in every if each.label != "svd_pi, form=folded"]) == {
+        "svd_pade, form=folded": "svd_pade, form=folded",
+        "svd_pade, form=published": "svd_pade, form=folded",
+        "average, form=folded": "average, form=folded",
+        "average, form=published": "average, form=folded",
+    }
 
 
 def test_killed_and_continued_is_the_same_table(grid, here):

@@ -1,5 +1,6 @@
 """scripts/train_glow.py: faults, results, and a run that is killed or shared ends as it would have ended."""
 
+import importlib
 import json
 import math
 import signal
@@ -10,7 +11,7 @@ from PIL import Image
 
 import gcp.cli.train_glow
 from gcp.cli.main import run
-from gcp.config import FlowConfig, load
+from gcp.config import Config, FlowConfig, dump, load
 
 COMMAND = "gcp.cli.train_glow"
 
@@ -143,6 +144,8 @@ def test_numbers_that_are_not_finite(glow):
     ("words", "message"),
     [
         ("flow.form=lu", "flow.form: got 'lu' (text); allowed: plain, plu, svd; did you mean plu?"),
+        ("data.image_size=9", "data.image_size: got 9 (whole number); allowed: an even number, a flow halves"),
+        ("flow.temperatures=[]", "flow.temperatures: got [] (list); allowed: a list of at least 1, each a number > 0"),
         ("flow.levels=4", "flow.levels: got 4 (whole number); allowed: a whole number <= 3, images of 8 x 8"),
         (
             "flow.spectrum=box flow.form=plain",
@@ -166,6 +169,22 @@ def test_faults(glow, place, words, message):
 def test_every_fault_at_once(glow):
     err = glow("--config", "flow.yaml", "flow.width=0", "train.epochs=x", "run.amp=bf16")[2]
     assert "3 faults" in err
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "train_glow"])
+def test_a_run_of_the_other_kind_is_one_fault(command, place, capsys, whole):
+    other = place / "runs/classifier"
+    other.mkdir(parents=True)
+    (other / "config.yaml").write_text(dump(Config()))
+    words = {"evaluate": ["--checkpoint", str(whole)], "train_glow": ["resume=classifier"]}
+    main = importlib.import_module(f"gcp.cli.{command}").main
+    code = run(main, words.get(command, [f"resume={whole}"]))
+    err = capsys.readouterr().err
+    assert code == 2 and "1 fault in" in err
+    if command == "train_glow":
+        assert "sections for train.py; these settings are not for scripts/train_glow.py" in err
+    else:
+        assert "flow: a section for scripts/train_glow.py; these settings are not for train.py" in err
 
 
 def test_what_may_change_on_resume(glow, whole):

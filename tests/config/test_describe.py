@@ -11,7 +11,8 @@ from gcp.config.schema_file import text
 from gcp.heads import head_options, list_heads
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+# A study is no configuration: it varies one.
+FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "studies")
 KEYS = [(section, key, key_field) for section, keys in SECTIONS.items() for key, key_field in keys.model_fields.items()]
 
 

@@ -240,7 +240,7 @@ def test_one_fault(faults, override, message):
         (
             "head: svd_pade",
             "head: got 'svd_pade' (text); allowed: a section with the keys name, dim, side, form, precision, "
-            "reduction; did you mean head.name=svd_pade?",
+            "reduction, spectral_norm; did you mean head.name=svd_pade?",
         ),
         ("optim: [1]", "optim: got [1] (list); allowed: a section with the keys name, lr, momentum, "),
         ("5: {lr: 1}", "5: unknown key, got {'lr': 1} (section); allowed: run, data, model"),
@@ -250,7 +250,7 @@ def test_one_fault(faults, override, message):
         ("head: {name: svd_taylor, degree: -1}", "head.degree: "),
         (
             "head: {name: svd_taylor, dgree: 3}",
-            "allowed: name, dim, side, form, precision, reduction, and of svd_taylor: "
+            "allowed: name, dim, side, form, precision, reduction, spectral_norm, and of svd_taylor: "
             "degree; did you mean head.degree?",
         ),
     ],

@@ -15,8 +15,8 @@ from gcp.engine.evolution import Calendar, Evolution, describe_edit
 from gcp.engine.state import Progress
 from gcp.engine.train import Events, fit
 from gcp.evolve import resize, widths
-from gcp.evolve.decision import Bounds, Decision
-from gcp.evolve.policy import Spectrum
+from gcp.evolve.policy.decision import Bounds, Decision
+from gcp.evolve.policy.policies import Spectrum
 
 CPU = torch.device("cpu")
 LAST = 12  # optimizer steps of the toy run, four an epoch

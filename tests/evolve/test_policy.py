@@ -8,11 +8,11 @@ from torch import nn
 
 from gcp.errors import OptionError, UnknownNameError
 from gcp.evolve import resize, shrink, trace
-from gcp.evolve.budget import Price, by_budget, prices
-from gcp.evolve.cost import MIB, Budget, Costs
-from gcp.evolve.decision import Bounds, Decision
-from gcp.evolve.policy import Spectrum, WithinBudget, chosen
-from gcp.evolve.spectrum import activation_values, by_spectrum, weight_values
+from gcp.evolve.policy.budget import Price, by_budget, prices
+from gcp.evolve.policy.cost import MIB, Budget, Costs
+from gcp.evolve.policy.decision import Bounds, Decision
+from gcp.evolve.policy.policies import Spectrum, WithinBudget, chosen
+from gcp.evolve.policy.spectrum import activation_values, by_spectrum, weight_values
 from gcp.models import create_model
 from gcp.models.freeze import freeze
 

@@ -43,6 +43,23 @@ def test_inverse_and_log_determinant(name):
         assert abs(torch.linalg.slogdet(J)[1] - found) < 1e-9
 
 
+@pytest.mark.parametrize("form", ["plain", "plu", "svd"])
+def test_a_step_of_48_channels(form):
+    """Away from its start: the inverse in float32, the log-determinant in float64."""
+    torch.manual_seed(0)
+    step = Step(48, 64, form).eval()
+    for parameter in step.parameters():
+        parameter.data += 0.03 * torch.randn_like(parameter)
+    x = torch.randn(4, 48, 8, 8)
+    with torch.no_grad():
+        y, _ = step(x)
+        assert (y - x).abs().max() > 1 and (step.inverse(y) - x).abs().max() <= 1e-5
+    sample = x[:1, :, :2, :2].double()
+    _, log_det = step.double()(sample)
+    J = torch.autograd.functional.jacobian(lambda flat: step(flat.view_as(sample))[0].flatten(), sample.flatten())
+    assert log_det.abs() > 0.1 and abs(torch.linalg.slogdet(J)[1] - log_det) < 1e-6
+
+
 def test_split():
     torch.manual_seed(0)
     layer, x = disturbed(Split(5)), images(5)

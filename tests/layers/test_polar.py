@@ -28,6 +28,11 @@ def test_is_that_of_the_decomposition(rows, columns, decades):
     assert torch.allclose(found.double(), U @ Vh, atol=1e-6)
 
 
+def test_at_the_size_of_a_gradient():
+    A, Q = spectral(256, 2048, torch.logspace(0, -4, 256))
+    assert torch.linalg.matrix_norm(polar_factor(A) - Q) < 1e-4
+
+
 def test_a_gradient_of_full_rank_needs_no_singular_value_decomposition():
     A, Q = spectral(16, 64, torch.logspace(0, -3, 16))
     with mock.patch("torch.linalg.svd", side_effect=AssertionError):

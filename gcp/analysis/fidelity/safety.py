@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gcp.analysis.digits import power
 from gcp.analysis.fidelity.measure import Row, shown
 from gcp.analysis.fidelity.methods import Method
 
@@ -34,11 +35,6 @@ class Safe:
         if self.low == self.high:
             return f"at {high}"
         return f"{low} to {high}" if self.low > 1 else f"up to {high}"
-
-
-def power(value: float) -> str:
-    """`1e6`, `3e-7`."""
-    return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
 def safe_ranges(rows: Sequence[Row], quantities: Sequence[str] = tuple(QUESTIONS)) -> list[Safe]:

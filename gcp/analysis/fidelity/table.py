@@ -5,9 +5,9 @@ import io
 import math
 from collections.abc import Sequence
 
+from gcp.analysis.digits import power
 from gcp.analysis.fidelity.measure import Row, shown
 from gcp.analysis.fidelity.methods import Method
-from gcp.analysis.fidelity.safety import power
 from gcp.analysis.fidelity.spectra import SWEEPS
 
 LABEL, CELL, MOST = 25, 6, 15  # letters of a name and of a number, numbers in a line

@@ -91,11 +91,11 @@ def differences(study: Study) -> Picture | None:
         see += f"The marks also count that {len(rows)} questions were asked at once (Holm), after which "
         see += f"{listed(corrected, 6)} cannot be told apart. "
     caption = (
-        f"{see}Marks are mean differences to {study.reference} over runs of the same seed, in points of accuracy; to "
+        f"{see}Marks are mean differences to {study.rival} over runs of the same seed, in points of accuracy; to "
         "the right is better. Bars are 95 % intervals of the paired difference; one that crosses zero leaves open "
         "which of the two is better."
     )
-    alt = f"Paired differences to {study.reference}: " + listed(
+    alt = f"Paired differences to {study.rival}: " + listed(
         [f"{row['variant']} {signed(number(row, 'difference'))}" for row in rows]
     )
     return Picture("differences", alt, caption, svg)
@@ -113,5 +113,5 @@ def _paint_differences(figure: Any, ladder: Ladder) -> None:
         axes.plot([number(rung.row, "low"), number(rung.row, "high")], [rung.y] * 2, color=colour)
         axes.plot(difference, rung.y, ls="", marker=marker, markersize=5, color=colour)
         beyond(axes, difference, rung.y, signed(difference))
-    axes.set_xlabel(f"difference to {ladder.study.reference}, points of test accuracy")
+    axes.set_xlabel(f"difference to {ladder.study.rival}, points of test accuracy")
     legend(figure, ladder.keys())

@@ -43,20 +43,19 @@ def _best(study: Study) -> str:
         f"The highest mean accuracy is that of {best['variant']}: {spread(number(best, 'mean'), number(best, 'std'))} %"
     )
     text += f" over {runs}"
-    reference = study.row(study.reference)
-    if best is reference:
-        return f"{text}. It is the reference."
+    if study.is_reference(best):
+        return f"{text}. It is {'the' if study.row(study.reference) else 'a'} reference."
     if study.standing(best) == "better":
         return f"{text}, {_difference(study, best['variant'])}."
     if study.standing(best) == "undecided":
-        return f"{text}. That it is ahead of the reference {study.reference} may be chance."
+        return f"{text}. That it is ahead of {study.rival} may be chance."
     return f"{text}."
 
 
 def _difference(study: Study, label: str) -> str:
     row = study.row(label) or {}
     return (
-        f"{signed(number(row, 'difference'))} points from {study.reference} (95 % interval "
+        f"{signed(number(row, 'difference'))} points from {study.rival} (95 % interval "
         f"{signed(number(row, 'low'))} to {signed(number(row, 'high'))})"
     )
 
@@ -67,7 +66,7 @@ def _each(study: Study, labels: list[str]) -> str:
 
 def _better(study: Study) -> str:
     labels = study.with_standing("better")
-    return f"Better than {study.reference}, in points: {_each(study, labels)}." if labels else ""
+    return f"Better than {study.rival}, in points: {_each(study, labels)}." if labels else ""
 
 
 def _undecided(study: Study) -> str:
@@ -75,19 +74,19 @@ def _undecided(study: Study) -> str:
     if not labels:
         return ""
     return (
-        f"Not to be told apart from {study.reference} by these runs, in points: {_each(study, labels)}. That is no "
+        f"Not to be told apart from {study.rival} by these runs, in points: {_each(study, labels)}. That is no "
         "proof that they are equal."
     )
 
 
 def _equal(study: Study) -> str:
     labels = study.with_standing("equal")
-    return f"The same accuracy as {study.reference} with every seed: {listed(labels)}." if labels else ""
+    return f"The same accuracy as {study.rival} with every seed: {listed(labels)}." if labels else ""
 
 
 def _worse(study: Study) -> str:
     labels = study.with_standing("worse")
-    return f"Worse than {study.reference}, in points: {_each(study, labels)}." if labels else ""
+    return f"Worse than {study.rival}, in points: {_each(study, labels)}." if labels else ""
 
 
 def _untested(study: Study) -> str:
@@ -97,7 +96,7 @@ def _untested(study: Study) -> str:
     if not study.tested:
         return "No differences are tested, because there is no table.csv."
     told = [f"{label} ({reason})" if (reason := (study.row(label) or {}).get("verdict")) else label for label in labels]
-    return f"Not tested, for want of seeds or of any spread between them: {listed(told)}."
+    return f"Not tested, for want of seeds, of any spread between them or of a counterpart: {listed(told)}."
 
 
 def _resolution(study: Study) -> str:
@@ -106,7 +105,7 @@ def _resolution(study: Study) -> str:
         for row in study.rows
         if (low := number(row, "low")) is not None
         and (high := number(row, "high")) is not None
-        and row["variant"] != study.reference
+        and not study.is_reference(row)
     ]
     if not widths:
         return ""
@@ -147,6 +146,8 @@ def _cost(study: Study) -> str:
         return ""
     fast, slow = (choose(known, key=lambda row: number(row, "seconds_per_step") or 0.0) for choose in (min, max))
     least, most = ((number(row, "seconds_per_step") or 0.0) * 1e3 for row in (fast, slow))
+    if least == most:
+        return f"A step takes {significant(least)} ms with every variant."
     return (
         f"A step takes from {significant(least)} ms ({fast['variant']}) to {significant(most)} ms ({slow['variant']}), "
         f"{significant(most / least)} times as long."

@@ -60,7 +60,7 @@ def _paint(figure: Any, ladder: Ladder, shown: list) -> None:
         values = [_scaled(rung.row, column, factor) for rung in ladder.rungs]
         for rung, value in zip(ladder.rungs, values, strict=True):
             if value is not None:
-                reference = rung.row["variant"] == ladder.study.reference
+                reference = ladder.study.is_reference(rung.row)
                 axes.barh(rung.y, value, height=0.62, color=LIGHT["ink" if reference else "blue"])
                 axes.text(value, rung.y, f" {significant(value)}", va="center", fontsize=7.5)
         axes.set_xlim(0, 1.2 * max(value for value in values if value is not None) or 1)

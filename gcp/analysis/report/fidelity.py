@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
+from gcp.analysis.fidelity.measure import natural
 from gcp.analysis.report.blocks import Block, Picture, Table
 from gcp.analysis.report.drawing import draw, legend, log_axis, panels, panels_height
 from gcp.analysis.report.palette import LIGHT, SERIES
@@ -54,11 +55,11 @@ def fidelity(study: Study) -> list[Block]:
 
 
 def _natural(row: Record) -> bool:
-    """Whether the row is of the side that the head takes by itself: the smaller one, the channels as published."""
+    """`natural` of a row of the file; one that does not tell its side is taken."""
     samples, channels = number(row, "samples"), number(row, "channels")
-    if row.get("form") == "published" or not row.get("side") or samples is None or channels is None:
+    if not row.get("side") or samples is None or channels is None:
         return True
-    return (row["side"] == "sample") == (channels >= samples)
+    return natural({"form": "", **row, "samples": samples, "channels": channels})
 
 
 def rule_of(record: Record) -> str:

@@ -25,7 +25,7 @@ def lead(study: Study) -> str:
     text += f"; trained on {data}" if data else ""
     text += f"; backbone {backbone}" if backbone else ""
     text += f"; {counted(len(study.seeds), 'seed')} each." if study.seeds else "."
-    return f"{text} Every variant is compared to {study.reference}, seed by seed."
+    return f"{text} Every variant is compared to {study.rival}, seed by seed."
 
 
 def setting(study: Study) -> Table:

@@ -22,7 +22,8 @@ class Study:
     """What `open_study` found.
 
     `about` is study.yaml, `rows` are the variants in reading order, `tested` tells that they come from table.csv, and
-    `reference` is the label of the variant that the others are compared to.
+    `reference` is the label of the variant that the others are compared to, or a value such as `form=folded`: then
+    each variant is compared to the one that differs from it in this value alone.
     """
 
     folder: Path
@@ -84,6 +85,29 @@ class Study:
         """The line of a variant."""
         return next((row for row in self.rows if row["variant"] == label), None)
 
+    @property
+    def rival(self) -> str:
+        """What the variants are compared to, in words."""
+        return self.reference if self.row(self.reference) else f"the counterpart with {self.reference}"
+
+    def reference_of(self, row: Record) -> str:
+        """Label of the variant that a row is compared to, its own for a reference; empty where there is none."""
+        if self.row(self.reference):
+            return self.reference
+        here = {key: row.get(key) for key in self.keys}
+        sought = [
+            here | {key: value}
+            for key in self.keys
+            for (value,) in distinct(self.rows, key)
+            if named(key, value) == self.reference
+        ]
+        found = [each["variant"] for each in self.rows if {key: each.get(key) for key in self.keys} in sought]
+        return found[0] if found else ""
+
+    def is_reference(self, row: Record) -> bool:
+        """Whether others are compared to this variant."""
+        return row["variant"] == self.reference_of(row)
+
     def with_standing(self, standing: str) -> list[str]:
         """Labels of the variants of one standing, in reading order."""
         return [row["variant"] for row in self.rows if self.standing(row) == standing]
@@ -95,7 +119,7 @@ class Study:
         """
         if number(row, "mean") is None:
             return "failed" if number(row, "failed") else "untested"
-        if row["variant"] == self.reference:
+        if self.is_reference(row):
             return "reference"
         difference, p = number(row, "difference"), number(row, "p_holm")
         low, high = number(row, "low"), number(row, "high")

@@ -39,7 +39,7 @@ def results(study: Study) -> Table:
     ]
     kept = [(name, cells) for name, cells in columns if name in keys or any(cell != NOTHING for cell in cells)]
     names = [name for name, _ in kept]
-    marked = frozenset(place for place, row in enumerate(study.rows) if row["variant"] == study.reference)
+    marked = frozenset(place for place, row in enumerate(study.rows) if study.is_reference(row))
     return Table(
         _caption(study, names),
         names,
@@ -56,7 +56,7 @@ def _caption(study: Study, names: list[str]) -> str:
         text += " Best on validation: the same with the weights that were best on held-out images."
     if "95 % interval" in names:
         text += (
-            f" Differences are to {study.reference}, paired by seed; an interval that crosses zero leaves open which "
+            f" Differences are to {study.rival}, paired by seed; an interval that crosses zero leaves open which "
             "of the two is better. The verdict counts how many questions were asked at once (Holm's correction, 5 %)."
         )
     if "step, ms" in names:
@@ -70,7 +70,7 @@ def _runs(row: Record) -> str:
 
 
 def _compared(study: Study, row: Record, text: str) -> str:
-    return NOTHING if row["variant"] == study.reference else text
+    return NOTHING if study.is_reference(row) else text
 
 
 def _milliseconds(row: Record) -> float | None:

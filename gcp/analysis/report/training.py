@@ -43,7 +43,7 @@ def _picture(study: Study, quantity: Quantity) -> Picture | None:
         grid = panels(figure, [row["variant"] for row in rows])
         for axes, row in zip(grid, rows, strict=True):
             label = row["variant"]
-            paint(axes, found.get(study.reference), LIGHT["mute"], (0, (3, 2)), filled=False)
+            paint(axes, found.get(study.reference_of(row)), LIGHT["mute"], (0, (3, 2)), filled=False)
             paint(axes, found.get(label), LIGHT["blue"])
             for run in broken[label]:
                 axes.plot(list(run), list(run.values()), color=LIGHT["red"], lw=0.8, ls=":")
@@ -52,7 +52,7 @@ def _picture(study: Study, quantity: Quantity) -> Picture | None:
         whole_numbers(grid[0].xaxis)
         figure.supxlabel("epoch")
         figure.supylabel(quantity.label)
-        legend(figure, _keys(study.reference in found, any(broken.values())))
+        legend(figure, _keys(any(study.reference_of(row) in found for row in rows), any(broken.values())))
 
     svg = draw(quantity.name, panels_height([row["variant"] for row in rows]), fill)
     alt = f"{quantity.label} over the epochs, one panel for each of {len(rows)} variants; at the end " + listed(

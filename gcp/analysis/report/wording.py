@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from gcp.analysis import digits
+
 NOTHING = "-"
 
 
@@ -36,12 +38,7 @@ def significant(value: float | None) -> str:
 
 def power(value: float | None) -> str:
     """`3e-7`, one digit: for errors and condition numbers."""
-    if value is None:
-        return NOTHING
-    if value == 0:
-        return "0"
-    digits, _, exponent = f"{value:.0e}".partition("e")
-    return f"{digits}e{int(exponent)}"
+    return NOTHING if value is None else digits.power(value)
 
 
 def probability(value: float | None) -> str:

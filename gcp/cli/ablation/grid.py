@@ -51,20 +51,21 @@ def variants(study: Study) -> list[Variant]:
 
 
 def references(study: Study, every: Sequence[Variant]) -> dict[str, str]:
-    """For the label of each variant, that of the one it is compared with, by default the first of all.
+    """For the label of each variant, that of the one it is compared with, by default the first of all; its own for a
+    reference.
 
     A reference that is one value, such as `form=folded` among several heads, is for each variant the one that differs
-    from it in this value alone. A variant that has no other to be compared with is not in the answer.
+    from it in this value alone. A variant for which there is no such one is not in the answer.
     """
     labels = [variant.label for variant in every]
     reference = labels[0] if study.reference is None else study.reference
     if reference in labels:
-        return {label: reference for label in labels if label != reference}
+        return dict.fromkeys(labels, reference)
     key, value = values_by_name(study)[reference]
     found = {}
     for variant in every:
         other = [each.label for each in every if each.values == variant.values | {key: value}]
-        if other and other[0] != variant.label:
+        if other:
             found[variant.label] = other[0]
     return found
 

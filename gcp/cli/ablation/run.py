@@ -79,7 +79,8 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         foreign = [file.name for file in folder.iterdir() if file.name not in (".lock", "cells", ".study.yaml.tmp")]
     except OSError as error:
-        raise GCPError(f"cannot make the folder of the study {folder}: {error}. Give --out FOLDER.") from error
+        reason = error.strerror or error
+        raise GCPError(f"cannot make the folder of the study {folder}: {reason}. Give --out FOLDER.") from error
     if foreign and not (folder / "study.yaml").is_file():
         raise GCPError(f"folder {folder} holds something else ({foreign[0]}). Give another --name.")
 

@@ -112,9 +112,11 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     """`head.dim=64,128` -> ("head.dim", [64, 128]); commas inside brackets or quotes belong to the value.
 
     Raises:
-        ValueError: what `key=value` overrides refuse, or a value twice.
+        ValueError: what `key=value` overrides refuse, no values, or one twice.
     """
-    key, _, rest = text.partition("=")
+    key, sign, rest = text.partition("=")
+    if not sign:
+        raise ValueError(f"--grid {text}: no values; allowed: key=v1,v2, such as head.dim=64,128")
     parsed = [parse_override(f"{key}={part}" if rest else text) for part in _split(rest)]
     values = [value for _, value in parsed]
     if len(_union([], values)) < len(values) or len(_union(values[:1], values[1:])) < len(values):

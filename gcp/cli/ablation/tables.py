@@ -57,8 +57,9 @@ def variant_rows(study: Study, records: Sequence[Record]) -> list[Row]:
     for record in records:
         kept.setdefault(record.cell.variant.label, []).append(record)
     against = references(study, [runs[0].cell.variant for runs in kept.values()])
-    found = compare_all([_paired(kept[label], kept[reference]) for label, reference in against.items()])
-    compared = dict(zip(against, found, strict=True))
+    pairs = {label: reference for label, reference in against.items() if label != reference}
+    found = compare_all([_paired(kept[label], kept[reference]) for label, reference in pairs.items()])
+    compared = dict(zip(pairs, found, strict=True))
     return [_row(study, label, runs, against.get(label), compared.get(label)) for label, runs in kept.items()]
 
 
@@ -88,11 +89,17 @@ def _row(study: Study, label: str, runs: Sequence[Record], reference: str | None
         "high": found.high if found else None,
         "p": found.p if found else None,
         "p_holm": found.p_holm if found else None,
-        "verdict": verdict(found, reference) if found and reference else "reference",
+        "verdict": _verdict(reference, found),
         "seconds_per_step": _middle(_known(done, lambda run: run.cost("seconds_per_step"))),
         "peak_memory_mib": max(_known(done, lambda run: run.cost("peak_memory_mib")), default=None),
         "published": study.published.get(label, {}).get("value"),
     }
+
+
+def _verdict(reference: str | None, found: Paired | None) -> str:
+    if reference is None:
+        return "nothing to be compared with"
+    return verdict(found, reference) if found else "reference"
 
 
 def _known(runs: Sequence[Record], value: Any) -> list[float]:

@@ -76,8 +76,8 @@ def _measure(flags: Flags) -> int:
         side = max(place.size // 4, 1)
         title = f"convolution alone, {channels} channels, {place.batch} maps of {side} x {side}"
         point(title, bench.forms_of(partial(bench.convolution, channels=channels, place=place)))
-    title = f"flow, {counted(place.levels, 'level')} of {counted(place.steps, 'step')}, width {place.width}, {place.batch} images of "
-    title += f"{place.channels} x {place.size} x {place.size}"
+    title = f"flow, {counted(place.levels, 'level')} of {counted(place.steps, 'step')}, width {place.width}, "
+    title += f"{place.batch} images of {place.channels} x {place.size} x {place.size}"
     point(title, bench.forms_of(partial(bench.flow, place=place)))
     if settings["json"] is not None:
         write_json(settings["json"], {"settings": settings, "environment": environment, "points": points})
@@ -122,8 +122,8 @@ def heading(settings: dict[str, Any], environment: dict[str, Any]) -> str:
     return (
         f"machine   {on}{environment['processor']}, {environment['threads']} of {environment['cores']} threads, torch "
         f"{environment['packages']['torch']}\n"
-        f"columns   medians of {settings['repeats']} rounds in which the forms take turns, ms of {clock}; x: over svd, "
-        f"above 1 svd is\n          faster; kept: the inverse in eval mode, whose matrix is kept"
+        f"columns   medians of {counted(settings['repeats'], 'round')} in which the forms take turns, ms of {clock}; x: "
+        f"over svd, above 1 svd is\n          faster; kept: the inverse in eval mode, whose matrix is kept"
     )
 
 

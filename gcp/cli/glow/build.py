@@ -73,6 +73,5 @@ def build_bits(config: FlowConfig, model: Glow) -> Bits:
 
 def build_recipe(config: FlowConfig, bits: Bits) -> Recipe:
     """How an optimizer step is made."""
-    return Recipe(
-        accumulate=config.train.accumulate, clip=config.optim.clip, seed=config.run.seed, objective=bits
-    )  # fmt: skip
+    train, optim = config.train, config.optim
+    return Recipe(accumulate=train.accumulate, clip=optim.clip, seed=config.run.seed, objective=bits)

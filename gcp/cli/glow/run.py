@@ -11,7 +11,6 @@ from gcp.cli.glow import build as flows
 from gcp.cli.glow.baseline import baseline, margins
 from gcp.cli.glow.introduction import introduction
 from gcp.cli.training import build
-from gcp.cli.training.cost import cost
 from gcp.cli.training.result import format_result, score_run
 from gcp.cli.training.run import Run
 from gcp.cli.training.signals import StopSignal
@@ -19,7 +18,6 @@ from gcp.config import FlowConfig
 from gcp.data import AnyLoader
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group
-from gcp.engine.files import write_json
 from gcp.engine.folder import RunFolder
 from gcp.engine.likelihood import evaluate_bits
 from gcp.engine.log import RunLog, Silence
@@ -34,8 +32,6 @@ SHOWN = (("loss", "bits/dim"),)
 
 class GlowRun(Run[FlowConfig]):
     """The run of a flow; arguments as of `Run`."""
-
-    script = "scripts/train_glow.py"
 
     def __init__(self, config: FlowConfig, folder: RunFolder, group: Group = ALONE):
         super().__init__(config, folder, group=group)
@@ -91,24 +87,16 @@ class GlowRun(Run[FlowConfig]):
             f"{format_result(result, metrics=SHOWN)}\n"
             f"{'Gaussian':<20}{held_out:>10.4f}\n"
             f"margin     Gaussian minus flow, bits per dimension: {told}\n"
-            f"inverse    largest error {inversion['largest']:.1e} on {counted(inversion['images'], 'test image')}"
+            f"inverse    largest error {inversion['largest']:.1e} on {counted(inversion['images'], 'test image')}\n"
+            f"pictures   {self.folder.path}"
         )
 
-    def finish(self) -> None:
-        if not len(self.splits.val):  # nothing was held out to choose by
-            self._save_best({})
-            self.writer.wait()
-        self.group.wait()  # until rank 0 has written best.pt, which all read
+    def score_test(self) -> dict:
         test = self._score_loader("test")
-        spent = cost(self.state.progress.history, self.state.model, self.device)
         result = score_run(
             self.state, self.folder, self.splits.rule, lambda: self.validate(test), columns={"loss": "val_bits"}
         )
-        if self.group.main:
-            result |= self._compared(result) | {"cost": spent}
-            write_json(self.folder.result, result)
-            print(f"{self.format_result(result)}\npictures   {self.folder.path}\nweights    {self.folder.best}")
-        self.group.wait()
+        return result | (self._compared(result) if self.group.main else {})
 
     def _compared(self, result: dict) -> dict:
         """What is beside the scores: unit, baseline, margin, and the error of the inverse; the pictures are drawn."""

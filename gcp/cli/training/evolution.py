@@ -20,9 +20,9 @@ from gcp.engine.state import TrainingState
 from gcp.engine.train import Events
 from gcp.errors import OptionError, counted
 from gcp.evolve import grow, trace
-from gcp.evolve.cost import Budget, Costs
-from gcp.evolve.decision import Bounds
-from gcp.evolve.policy import Policy, Spectrum, WithinBudget, chosen
+from gcp.evolve.policy.cost import Budget, Costs
+from gcp.evolve.policy.decision import Bounds
+from gcp.evolve.policy.policies import Policy, Spectrum, WithinBudget, chosen
 from gcp.models import Classifier
 
 log = logging.getLogger("gcp")

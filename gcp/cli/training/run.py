@@ -5,12 +5,13 @@ import logging
 import shlex
 import sys
 from functools import cached_property
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from gcp.cli.training import build
+from gcp.cli.training.cost import cost
 from gcp.cli.training.same_data import check_classes, check_images
 from gcp.cli.training.signals import StopSignal
-from gcp.config import Common, dump
+from gcp.config import TRAINED_BY, Common, dump
 from gcp.data import AnyLoader, Splits
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group
@@ -46,7 +47,6 @@ class Run(Generic[C]):
         group: the processes of the run, each of which has a Run; rank 0 writes.
     """
 
-    script: ClassVar[str] = "train.py"
     splits: Splits
     loader: AnyLoader
     timing: build.Timing
@@ -69,12 +69,12 @@ class Run(Generic[C]):
         """Scores of the weights that count on the validation images."""
         raise NotImplementedError
 
-    def format_result(self, result: dict) -> str:
-        """The result for the eye."""
+    def score_test(self) -> dict:
+        """Contents of `result.json`, but for the cost; what it says beside the scores may be that of rank 0 alone."""
         raise NotImplementedError
 
-    def finish(self) -> None:
-        """Score the test split and write the result of a run that is complete."""
+    def format_result(self, result: dict) -> str:
+        """The result for the eye."""
         raise NotImplementedError
 
     def further_columns(self) -> list[str]:
@@ -135,7 +135,7 @@ class Run(Generic[C]):
             raise
 
     def _resume_command(self) -> str:
-        return resume_command(self.folder, self.script)
+        return resume_command(self.folder, TRAINED_BY[type(self.config)])
 
     def _run(self) -> int:
         if self.group.main:
@@ -167,6 +167,19 @@ class Run(Generic[C]):
             self.stop_code = stop.exit_code if self.group.any(stop()) else 0
         self.finish()
         return 0
+
+    def finish(self) -> None:
+        """Score the test split and write the result of a run that is complete."""
+        if not len(self.splits.val):  # nothing was held out to choose by
+            self._save_best({})
+            self.writer.wait()
+        self.group.wait()  # until rank 0 has written best.pt, which all read
+        spent = cost(self.state.progress.history, self.state.model, self.device)
+        result = self.score_test() | {"cost": spent}
+        if self.group.main:
+            write_json(self.folder.result, result)
+            print(f"{self.format_result(result)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")
+        self.group.wait()  # the next stage begins with what is written now
 
     def _journal(self) -> RunLog | Silence:
         if not self.group.main:

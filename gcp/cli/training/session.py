@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from gcp.cli.training import build, evolution, spectrum
-from gcp.cli.training.cost import cost
 from gcp.cli.training.hybrid import Probe, build_pooling, build_switch
 from gcp.cli.training.introduction import introduction
 from gcp.cli.training.result import format_result, score_run
@@ -17,7 +16,6 @@ from gcp.engine import checkpoint
 from gcp.engine.batch_norm import synchronised
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.evaluate import evaluate
-from gcp.engine.files import write_json
 from gcp.engine.folder import RunFolder
 from gcp.engine.log import RunLog, Silence
 from gcp.engine.state import load_weights
@@ -157,17 +155,9 @@ class Session(Run[Config]):
             about["config"] = evolution.with_widths(self.config, widths(self.state.model)).plain()
         return about
 
-    def finish(self) -> None:
-        if not len(self.splits.val):  # nothing was held out to choose by
-            self._save_best({})
-            self.writer.wait()
-        self.group.wait()  # until rank 0 has written best.pt, which all read
+    def score_test(self) -> dict:
         crops = self.config.evaluate.crops
         loader = self._score_loader("test", crops)
-        spent = cost(self.state.progress.history, self.state.model, self.device)
         shape = {"widths": widths(self.state.model)} if self.evolution else {}
         result = score_run(self.state, self.folder, self.splits.rule, lambda: self.score(loader, crops), self._adapt)
-        if self.group.main:
-            write_json(self.folder.result, result | shape | {"cost": spent})
-        self.group.wait()  # the next stage begins with what is written now
-        print(f"{format_result(result, self.stage)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")
+        return result | shape

@@ -32,14 +32,14 @@ class Head(Options):
     side: Side = "auto"
     form: Form = "folded"
     precision: Precision = None
-    spectral_norm: SpectralNorm = Field(
-        default=None,
-        description="divide the weight of the reduction's convolution by its spectral norm, as model.classifier_norm",
-    )
     reduction: Text = Field(
         default="conv",
         description="how channels are reduced to dim: conv is 1x1 convolution, batch norm, ReLU; orthogonal is the "
         "same with orthonormal rows of the convolution",
+    )
+    spectral_norm: SpectralNorm = Field(
+        default=None,
+        description="divide the weight of the reduction's convolution by its spectral norm, as model.classifier_norm",
     )
 
 

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gcp.errors import OptionError, nearest
-from gcp.evolve.dimension import Dimension
+from gcp.evolve.calls import at_rest
+from gcp.evolve.ties.dimension import Dimension
 
 UNITS = ("parameters", "flops", "MiB")
 FORM = re.compile(r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(%|[kMG](?![A-Za-z]))?\s*([A-Za-z]+)\s*")
@@ -85,9 +85,8 @@ class Costs:
             if self.unit == "parameters":
                 return float(sum(counts.values()))
             if self.unit == "flops":
-                return float(
-                    sum(2 * layer.positions * counts.get(layer.weight, 0) for layer in self.layers if layer.multiplies)
-                )
+                multiply = (layer for layer in self.layers if layer.multiplies)
+                return float(sum(2 * layer.positions * counts.get(layer.weight, layer.size) for layer in multiply))
             maps = sum(layer.positions * self._channels(layer) for layer in self.layers)
             return self.bytes * (sum(counts.values()) + maps) / MIB
 
@@ -109,15 +108,15 @@ class Costs:
 
 @dataclass(frozen=True)
 class Layer:
-    """A call of a layer: the name of its weight, and the positions and channels of its output for one image."""
+    """A call of a layer: name and size of its weight, and the positions and channels of its output for one image."""
 
     weight: str
+    size: int  # for weights that are computed from others, whose widths stay
     positions: int
     channels: int
     multiplies: bool
 
 
-@torch.no_grad()
 def _positions(model: nn.Module, image: Tensor) -> list[Layer]:
     """Every call of a layer that multiplies, or leaves a map behind."""
     found: list[Layer] = []
@@ -126,17 +125,17 @@ def _positions(model: nn.Module, image: Tensor) -> list[Layer]:
         def hook(_: nn.Module, __: object, output: Tensor) -> None:
             channels = output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1]
             multiplies = not isinstance(module, _BatchNorm)
-            found.append(Layer(f"{name}.weight", output[:1].numel() // channels, channels, multiplies))
+            size = module.weight.numel() if multiplies else 0  # type: ignore[operator]
+            found.append(Layer(f"{name}.weight", size, output[:1].numel() // channels, channels, multiplies))
 
         return module.register_forward_hook(hook)
 
     kinds = (nn.modules.conv._ConvNd, nn.Linear, _BatchNorm)
-    training = model.training
     hooks = [watch(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
     try:
-        model.eval()(image)
+        with at_rest(model):
+            model(image)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return found

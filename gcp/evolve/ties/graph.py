@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import UnknownNameError
-from gcp.evolve.dimension import Dimension
-from gcp.evolve.layout import Channels, Layout, Triangle, tie
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.layout import Channels, Layout, Triangle, tie
 
 ROWS, COLUMNS, ONES, ZEROS, TYPICAL = "rows", "columns", "ones", "zeros", "typical"
 
@@ -34,6 +34,11 @@ class Axis:
     def module(self) -> str:
         return self.tensor.rpartition(".")[0]
 
+    def entries(self, model: nn.Module, dimension: Dimension) -> Tensor:
+        """(width, n, ...) what belongs to each channel of a dimension, `n` entries along this axis each."""
+        tensor = getattr(model.get_submodule(self.module), self.tensor.rpartition(".")[2])
+        return tensor.transpose(0, self.axis)[self.layout.places(dimension)]
+
 
 @dataclass(frozen=True)
 class Attribute:
@@ -53,7 +58,7 @@ class Graph:
         axes: in the order of the calls, by tensor and axis.
         attributes: by module and name.
         norms: weight of a convolution -> running mean of the batch norm that alone reads what it writes.
-        affine: head -> (weight, running mean or None) of the 1x1 convolution, and batch norm, right before its pooling.
+        affine: head -> (weight, running mean or None) of the convolution, and batch norm, right before its pooling.
         counts: parameter -> number of its entries.
         dimensions: by name.
         example: images that the model can be called with, on the meta device.

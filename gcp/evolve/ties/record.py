@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gcp.evolve.dimension import Dimension
-from gcp.evolve.graph import Graph
-from gcp.evolve.layout import Channels, Layout
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.graph import Graph
+from gcp.evolve.ties.layout import Channels, Layout
 
 
 class Tag(NamedTuple):

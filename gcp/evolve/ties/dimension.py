@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gcp.errors import OptionError
 
 if TYPE_CHECKING:
-    from gcp.evolve.graph import Graph
+    from gcp.evolve.ties.graph import Graph
 
 
 class Dimension:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gcp.evolve.dimension import Dimension
+from gcp.evolve.ties.dimension import Dimension
 from gcp.ops.triangle import triangle_size
 
 

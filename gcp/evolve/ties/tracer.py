@@ -17,10 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 from gcp.compress import Factored
 from gcp.errors import GCPError, OptionError
-from gcp.evolve.dimension import Dimension
-from gcp.evolve.follow import follow
-from gcp.evolve.layout import Channels, Layout, Piece, Triangle
-from gcp.evolve.record import Record, Tag
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.operations import follow
+from gcp.evolve.ties.layout import Channels, Layout, Piece, Triangle
+from gcp.evolve.ties.record import Record, Tag
 from gcp.heads.average import Average
 from gcp.heads.base import Head
 from gcp.heads.covariance import Covariance

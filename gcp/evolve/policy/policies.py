@@ -12,12 +12,12 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from gcp.errors import OptionError, UnknownNameError
-from gcp.evolve.budget import amount, by_budget, prices
-from gcp.evolve.cost import Costs
-from gcp.evolve.decision import Bounds, Decision
-from gcp.evolve.dimension import Dimension
-from gcp.evolve.spectrum import SIGNALS, by_spectrum
-from gcp.evolve.tracer import trace
+from gcp.evolve.policy.budget import amount, by_budget, prices
+from gcp.evolve.policy.cost import Costs
+from gcp.evolve.policy.decision import Bounds, Decision
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.policy.spectrum import SIGNALS, by_spectrum
+from gcp.evolve.ties.tracer import trace
 
 log = logging.getLogger("gcp")
 
@@ -26,7 +26,7 @@ Policy = Callable[[nn.Module, Sequence[Tensor], int], list[Decision]]
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Each width by its singular values; see `gcp.evolve.spectrum`."""
+    """Each width by its singular values; see `gcp.evolve.policy.spectrum`."""
 
     where: tuple[str, ...]
     bounds: Bounds
@@ -42,7 +42,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class WithinBudget:
-    """All widths by what the model may cost after the last event; see `gcp.evolve.budget`."""
+    """All widths by what the model may cost after the last event; see `gcp.evolve.policy.budget`."""
 
     where: tuple[str, ...]
     bounds: Bounds

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from gcp.evolve.calls import Call
 from gcp.evolve.choose import pooled_maps
-from gcp.evolve.decision import Bounds, Decision
-from gcp.evolve.dimension import Dimension
-from gcp.evolve.graph import Axis
-from gcp.evolve.layout import Triangle
+from gcp.evolve.policy.decision import Bounds, Decision
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.graph import ROWS, Axis
+from gcp.evolve.ties.layout import Triangle
 
 
 def by_spectrum(
@@ -127,8 +127,8 @@ def weight_values(model: nn.Module, dimensions: Mapping[str, Dimension], images:
     """Singular values of the producers' weights, float64 on the CPU, (min(width, inputs),) descending."""
     values = {}
     for name, dimension in dimensions.items():
-        weights = [model.get_submodule(producer).weight for producer in dict.fromkeys(dimension.producers)]
-        matrices = [weight.double().reshape(dimension.width, -1) for weight in weights]  # type: ignore[operator]
+        writes = [axis for axis in dimension.graph.touching(dimension) if axis.role == ROWS]
+        matrices = [axis.entries(model, dimension).double().flatten(1) for axis in writes]
         scaled = [matrix / matrix.norm().clamp_min(1e-300) for matrix in matrices]
         values[name] = torch.linalg.svdvals(torch.cat(scaled, 1)).cpu()
     return values

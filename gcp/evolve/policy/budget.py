@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from gcp.evolve.decision import Bounds, Decision
-from gcp.evolve.dimension import Dimension
+from gcp.evolve.policy.decision import Bounds, Decision
+from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.shrinking import shrink
 
 Costs = Callable[[Mapping[str, int]], float]  # of the model with these widths, all others as they are
