@@ -128,7 +128,7 @@ class FlowConfig(Section):
         return self.model_dump(mode="json", exclude={name: set(keys) for name, keys in self.IDLE.items()})
 
 
-TRAINED_BY: dict[type[Section], str] = {Config: "train.py", FlowConfig: "scripts/train_glow.py"}
+TRAINED_BY: dict[type[Any], str] = {Config: "train.py", FlowConfig: "scripts/train_glow.py"}
 
 
 def sections(schema: type[Section]) -> dict[str, type[Section]]:

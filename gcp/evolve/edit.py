@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import OptionError
+from gcp.evolve.moments import Moments
 from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.ties.graph import ONES, ROWS, TYPICAL, Axis
-from gcp.evolve.moments import Moments
 
 Cuts = list[tuple[int, Tensor]]
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from gcp.evolve.calls import Images, change, outputs, parts
 from gcp.evolve.choose import pooled_maps
-from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.edit import edit, followers
-from gcp.evolve.ties.graph import ROWS
-from gcp.evolve.ties.layout import Channels, Triangle
 from gcp.evolve.rehearsal import rehearse
 from gcp.evolve.report import Report
 from gcp.evolve.resolve import directed, publish, resolve
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.graph import ROWS
+from gcp.evolve.ties.layout import Channels, Triangle
 
 SMALL = 3e-3  # of a new channel of a covariance head
 GUESSED = 1e-3  # the same without images, when the scale of what is written is known to a factor of 3 at best
@@ -63,9 +63,9 @@ def grow(
 ) -> Report | dict[str, Report]:
     """Widen one dimension, or several, in place, so that the outputs stay what they are.
 
-    In evaluation mode outputs change by rounding, through a covariance head by about 1e-6 of their size (more where it
-    keeps a share of its directions, `svd_topn`: of more directions it keeps more). New weights are drawn from torch's
-    global generator.
+    In evaluation mode outputs change by rounding; through a covariance head a new channel changes them by about 1e-6 of
+    their size (more where maps have hardly more positions than channels, and where it keeps a share of its directions,
+    `svd_topn`: of more directions it keeps more). New weights are drawn from torch's global generator.
 
     Args:
         model: any module.

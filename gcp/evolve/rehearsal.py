@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from gcp.errors import GCPError
-from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.edit import edit
 from gcp.evolve.moments import Moments
+from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.ties.tracer import trace
 
 

@@ -10,14 +10,14 @@ from gcp.errors import OptionError
 from gcp.evolve.axes import Turnable, principal_axes, turn_axes, turnable
 from gcp.evolve.calls import Images, change, outputs, parts
 from gcp.evolve.choose import check_method, choose
-from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.edit import Follower, edit, followers
-from gcp.evolve.ties.graph import ROWS
-from gcp.evolve.ties.layout import Channels
 from gcp.evolve.refit import refit, targets
 from gcp.evolve.rehearsal import rehearse
 from gcp.evolve.report import Report
 from gcp.evolve.resolve import directed, publish, resolve
+from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.ties.graph import ROWS
+from gcp.evolve.ties.layout import Channels
 
 
 @overload

@@ -14,7 +14,7 @@ SMALL = [word for name, value in SIZES.items() for word in (f"--{name}", str(val
 def test_every_form_and_phase(tmp_path, capsys):
     assert main([*SMALL, "--json", str(tmp_path / "times.json")]) == 0
     out = capsys.readouterr().out
-    assert "convolution alone, 4 channels, 2 maps of 2 x 2" in out and "flow, 1 levels of 1 steps" in out
+    assert "convolution alone, 4 channels, 2 maps of 2 x 2" in out and "flow, 1 level of 1 step, width 4" in out
     points = json.loads((tmp_path / "times.json").read_text())["points"]
     assert len(points) == 2
     for point in points:
@@ -29,7 +29,7 @@ def test_every_form_and_phase(tmp_path, capsys):
 
 
 def test_refusals():
-    with pytest.raises(OptionError, match="--size is 20: 3 levels halve"):
+    with pytest.raises(OptionError, match="--size is 20; allowed: a multiple of 8"):
         read_settings({"--size": ["20"]})
     with pytest.raises(OptionError, match="--batch is '0'"):
         read_settings({"--batch": ["0"]})

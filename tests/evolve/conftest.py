@@ -1,5 +1,6 @@
 """Small networks, one for each way in which channels hang together."""
 
+import copy
 from collections import OrderedDict
 
 import pytest
@@ -120,20 +121,28 @@ def images():
 
 
 @pytest.fixture(params=list(NETWORKS))
-def network(request, images):
-    torch.manual_seed(0)
-    return settled(NETWORKS[request.param](), images)
+def network(request, make):
+    return make(request.param)
+
+
+@pytest.fixture(scope="session")
+def made():
+    """Models that are there already."""
+    return {}
 
 
 @pytest.fixture
-def make(images):
+def make(images, made):
     """A settled network by name, or a classifier with a covariance head."""
 
     def create(name, **options):
+        key = (name, *sorted(options.items()))
+        if key not in made:
+            torch.manual_seed(0)
+            known = {"head": name, "num_classes": CLASSES, "dim": 6, **options}
+            made[key] = NETWORKS[name]() if name in NETWORKS else gcp.create_model("resnet8_cifar", **known)
+            settled(made[key], images)
         torch.manual_seed(0)
-        if name in NETWORKS:
-            return settled(NETWORKS[name](), images)
-        model = gcp.create_model("resnet8_cifar", head=name, num_classes=CLASSES, **{"dim": 6, **options})
-        return settled(model, images)
+        return copy.deepcopy(made[key])
 
     return create

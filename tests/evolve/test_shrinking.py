@@ -188,7 +188,7 @@ def test_a_head_is_refitted(make, head, count):
         narrow = copy.deepcopy(model)
         errors.append(shrink(narrow, "head.reduction", 4, images, fit=fit).error)
         assert narrow.head.channels == 4 and narrow.classifier.in_features == 10
-    assert errors[1] < (1.1 if count == 12 else 1) * errors[0]
+    assert errors[1] < (1.25 if count == 12 else 1) * errors[0]
 
 
 def test_copies_go_first():

@@ -122,8 +122,8 @@ def heading(settings: dict[str, Any], environment: dict[str, Any]) -> str:
     return (
         f"machine   {on}{environment['processor']}, {environment['threads']} of {environment['cores']} threads, torch "
         f"{environment['packages']['torch']}\n"
-        f"columns   medians of {counted(settings['repeats'], 'round')} in which the forms take turns, ms of {clock}; x: "
-        f"over svd, above 1 svd is\n          faster; kept: the inverse in eval mode, whose matrix is kept"
+        f"columns   medians of {counted(settings['repeats'], 'round')} in which the forms take turns, ms of {clock}; "
+        f"x: over svd, above 1 svd is\n          faster; kept: the inverse in eval mode, whose matrix is kept"
     )
 
 

@@ -96,7 +96,7 @@ class GlowRun(Run[FlowConfig]):
         result = score_run(
             self.state, self.folder, self.splits.rule, lambda: self.validate(test), columns={"loss": "val_bits"}
         )
-        return result | (self._compared(result) if self.group.main else {})
+        return result | self.group.broadcast(self._compared(result) if self.group.main else {})
 
     def _compared(self, result: dict) -> dict:
         """What is beside the scores: unit, baseline, margin, and the error of the inverse; the pictures are drawn."""

@@ -70,7 +70,7 @@ class Run(Generic[C]):
         raise NotImplementedError
 
     def score_test(self) -> dict:
-        """Contents of `result.json`, but for the cost; what it says beside the scores may be that of rank 0 alone."""
+        """Contents of `result.json`, but for the cost."""
         raise NotImplementedError
 
     def format_result(self, result: dict) -> str:
@@ -178,8 +178,8 @@ class Run(Generic[C]):
         result = self.score_test() | {"cost": spent}
         if self.group.main:
             write_json(self.folder.result, result)
-            print(f"{self.format_result(result)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")
         self.group.wait()  # the next stage begins with what is written now
+        print(f"{self.format_result(result)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")
 
     def _journal(self) -> RunLog | Silence:
         if not self.group.main:

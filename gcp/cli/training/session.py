@@ -152,7 +152,7 @@ class Session(Run[Config]):
     def _about(self) -> dict:
         about = super()._about() | {"switched": self.state.progress.switched}
         if self.evolution:  # the configuration in a checkpoint builds the model in it
-            about["config"] = evolution.with_widths(self.config, widths(self.state.model)).plain()
+            about["config"] = evolution.with_widths(self.config, self.state.model.arguments["widths"]).plain()
         return about
 
     def score_test(self) -> dict:

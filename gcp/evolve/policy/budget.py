@@ -13,8 +13,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from gcp.evolve.policy.decision import Bounds, Decision
-from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.shrinking import shrink
+from gcp.evolve.ties.dimension import Dimension
 
 Costs = Callable[[Mapping[str, int]], float]  # of the model with these widths, all others as they are
 

@@ -15,8 +15,8 @@ from gcp.errors import OptionError, UnknownNameError
 from gcp.evolve.policy.budget import amount, by_budget, prices
 from gcp.evolve.policy.cost import Costs
 from gcp.evolve.policy.decision import Bounds, Decision
-from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.policy.spectrum import SIGNALS, by_spectrum
+from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.ties.tracer import trace
 
 log = logging.getLogger("gcp")

@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 from gcp.compress import Factored
 from gcp.errors import GCPError, OptionError
 from gcp.evolve.ties.dimension import Dimension
-from gcp.evolve.ties.operations import follow
 from gcp.evolve.ties.layout import Channels, Layout, Piece, Triangle
+from gcp.evolve.ties.operations import follow
 from gcp.evolve.ties.record import Record, Tag
 from gcp.heads.average import Average
 from gcp.heads.base import Head
