@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gcp.cli.training import build
+from gcp.cli.training.timing import build_timing
 from gcp.config import from_dict
 from gcp.errors import DataError, OptionError, ShapeError
 
@@ -78,7 +79,7 @@ def test_durations_in_steps():
         "checkpoint.every=7 steps",
     )
     loader = build.build_train_loader(settings, build.build_splits(settings), CPU)
-    timing = build.build_timing(settings, loader)  # 40 images, 5 batches, 3 steps an epoch
+    timing = build_timing(settings, loader)  # 40 images, 5 batches, 3 steps an epoch
     assert (timing.total, timing.evaluate_every, timing.save_every, timing.save_seconds) == (12, 6, 7, None)
     factors = [timing.factor(step) for step in range(12)]
     assert factors == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3])
@@ -87,7 +88,7 @@ def test_durations_in_steps():
 def test_checkpoints_by_the_clock():
     settings = config("checkpoint.every=2 minutes")
     loader = build.build_train_loader(settings, build.build_splits(settings), CPU)
-    timing = build.build_timing(settings, loader)
+    timing = build_timing(settings, loader)
     assert (timing.save_every, timing.save_seconds) == (0, 120)
 
 

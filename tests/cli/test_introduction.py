@@ -5,6 +5,7 @@ import torch
 
 from gcp.cli.training import build
 from gcp.cli.training.introduction import introduction, learning_rate
+from gcp.cli.training.timing import build_timing
 from gcp.config import from_dict
 
 SMALL = {
@@ -42,7 +43,7 @@ def told(tmp_path):
     def told(*words):
         config, cpu = from_dict(SMALL, words), torch.device("cpu")
         splits = build.build_splits(config)
-        timing = build.build_timing(config, build.build_train_loader(config, splits, cpu))
+        timing = build_timing(config, build.build_train_loader(config, splits, cpu))
         state = build.build_state(config, build.build_model(config, 10, cpu), cpu)
         lines: dict[str, list[str]] = {}
         for line in introduction(config, tmp_path, splits, state, timing).splitlines():

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from gcp.cli.training.build import Timing
 from gcp.cli.training.introduction import learning_rate
+from gcp.cli.training.timing import Timing
 from gcp.config import FlowConfig
 from gcp.data import Splits
 from gcp.engine.distributed import ALONE, Group

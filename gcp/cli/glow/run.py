@@ -14,6 +14,7 @@ from gcp.cli.training import build
 from gcp.cli.training.result import format_result, score_run
 from gcp.cli.training.run import Run
 from gcp.cli.training.signals import StopSignal
+from gcp.cli.training.timing import common_timing
 from gcp.config import FlowConfig
 from gcp.data import AnyLoader
 from gcp.engine import checkpoint
@@ -37,7 +38,7 @@ class GlowRun(Run[FlowConfig]):
         super().__init__(config, folder, group=group)
         self.splits = flows.build_splits(config)
         self.loader = build.build_train_loader(config, self.splits, self.device, group)
-        self.timing = build.common_timing(config, self.loader)
+        self.timing = common_timing(config, self.loader)
         model = flows.build_model(config, self.splits, self.device, begins=not checkpoint.candidates(folder.path))
         self.bits = flows.build_bits(config, model)
         self.state = flows.build_state(config, model, self.device)

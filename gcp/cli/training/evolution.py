@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gcp.cli.evaluation.sample_images import SampleImages
-from gcp.cli.training import build
+from gcp.cli.training.timing import Timing
 from gcp.config import Config
 from gcp.data import Splits
 from gcp.engine.distributed import Group
@@ -38,7 +38,7 @@ def widths_in(saved: Mapping) -> dict[str, int]:
     return dict(saved["config"]["model"].get("widths") or {})
 
 
-def build_calendar(config: Config, timing: build.Timing) -> Calendar:
+def build_calendar(config: Config, timing: Timing) -> Calendar:
     """When widths are reconsidered. Raises OptionError where that is never."""
     evolve = config.evolve
     assert evolve.every is not None
@@ -52,7 +52,7 @@ def build_calendar(config: Config, timing: build.Timing) -> Calendar:
 
 
 def build_evolution(
-    config: Config, timing: build.Timing, splits: Splits, device: torch.device, model: Classifier
+    config: Config, timing: Timing, splits: Splits, device: torch.device, model: Classifier
 ) -> Evolution | None:
     """The evolution of a run whose `model` is at its beginning, None where there is none.
 
@@ -131,7 +131,7 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def describe(config: Config, timing: build.Timing, model: nn.Module) -> list[str]:
+def describe(config: Config, timing: Timing, model: nn.Module) -> list[str]:
     """For the introduction of a run; nothing where no width changes."""
     evolve = config.evolve
     if evolve.every is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from gcp.cli.training import build, evolution
+from gcp.cli.training.timing import Timing
 from gcp.config import Common, Config
 from gcp.data import Splits
 from gcp.engine.distributed import ALONE, Group
@@ -18,7 +19,7 @@ def introduction(
     folder: Path,
     splits: Splits,
     state: TrainingState,
-    timing: build.Timing,
+    timing: Timing,
     group: Group = ALONE,
 ) -> str:
     """Folder, data, model, what is trained, batch and learning rates; a line or two each."""
@@ -88,7 +89,7 @@ def _trained(config: Config, state: TrainingState) -> list[str]:
     return [f"trained    {trained:,} parameters; frozen: {', '.join(config.model.freeze)}"]
 
 
-def _hybrid(config: Config, state: TrainingState, timing: build.Timing) -> list[str]:
+def _hybrid(config: Config, state: TrainingState, timing: Timing) -> list[str]:
     hybrid = config.hybrid
     if hybrid.to is None:
         return []

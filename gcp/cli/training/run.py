@@ -11,6 +11,7 @@ from gcp.cli.training import build
 from gcp.cli.training.cost import cost
 from gcp.cli.training.same_data import check_classes, check_images
 from gcp.cli.training.signals import StopSignal
+from gcp.cli.training.timing import Timing
 from gcp.config import TRAINED_BY, Common, dump
 from gcp.data import AnyLoader, Splits
 from gcp.engine import checkpoint
@@ -49,7 +50,7 @@ class Run(Generic[C]):
 
     splits: Splits
     loader: AnyLoader
-    timing: build.Timing
+    timing: Timing
     state: TrainingState
 
     def __init__(self, config: C, folder: RunFolder, stage: int | None = None, group: Group = ALONE):

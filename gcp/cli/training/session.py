@@ -10,6 +10,7 @@ from gcp.cli.training.result import format_result, score_run
 from gcp.cli.training.run import Run
 from gcp.cli.training.same_data import check_classes, check_images
 from gcp.cli.training.signals import StopSignal
+from gcp.cli.training.timing import build_timing
 from gcp.config import Config
 from gcp.data import AnyLoader
 from gcp.engine import checkpoint
@@ -51,7 +52,7 @@ class Session(Run[Config]):
         super().__init__(config, folder, stage, group)
         self.splits = build.build_splits(config)
         self.loader = build.build_train_loader(config, self.splits, self.device, group)
-        self.timing = build.build_timing(config, self.loader)
+        self.timing = build_timing(config, self.loader)
         self.switch, self._pooling = build_switch(config, self.timing.switch_at), build_pooling(config)
         self.probe = Probe(config, self.splits, self.device) if config.hybrid.condition_below else None
         if checkpoint.candidates(folder.path):

@@ -5,6 +5,7 @@ import logging
 from torch import Tensor
 
 from gcp.cli.training import build
+from gcp.cli.training.timing import Timing
 from gcp.config import Config
 from gcp.engine.distributed import Group
 from gcp.engine.folder import RunFolder
@@ -20,7 +21,7 @@ def observe(
     events: Events,
     config: Config,
     state: TrainingState,
-    timing: build.Timing,
+    timing: Timing,
     group: Group,
     folder: RunFolder,
     journal: RunLog,
