@@ -14,6 +14,7 @@ from gcp.cli.arguments import parse
 from gcp.cli.evolution.cells import ARMS, HEADS, OPTIMIZERS, STARTS, Cell
 from gcp.cli.evolution.tables import write_tables
 from gcp.cli.flags import numbers
+from gcp.config import load
 from gcp.errors import GCPError, UnknownNameError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,14 @@ FLAGS = {
 }
 
 RECIPE = "configs/digits/resnet.yaml"
+# what the study sets itself, and what there is to choose instead
+OWN = {
+    **dict.fromkeys(("run.dir", "run.name"), "--out"),
+    "run.seed": "--seeds",
+    **dict.fromkeys(("model.backbone", "model.widths", "head.dim"), "--starts"),
+    "head.name": "--heads",
+    "optim.name": "--optimizers",
+}
 
 USAGE = f"""\
 Widths that evolve on the digits of scikit-learn, against the widths of the start and against the final ones.
@@ -45,8 +54,9 @@ spectrum, or with 2 million parameters (huge), with policy budget and 12.5 thous
   --jobs N              runs at once, of one thread each (1)
   --out FOLDER          for the runs and the tables (runs/studies/evolution)
 
-Settings go to every run. Runs that are finished stay, so that the same command continues a study that was stopped.
-cells.csv has a row for each run; table.md, the means over seeds, is written after every three.
+Settings go to every run, those of the section evolve to the runs that evolve. Runs that are finished stay, so that the
+same command continues a study that was stopped. cells.csv has a row for each run; table.md, the means over seeds, is
+written after every three. Exit code: 0, or 1 where a run has failed.
 """
 
 
@@ -66,11 +76,12 @@ def main(argv: list[str]) -> int:
         for seed in range(seeds)
         for start, optimizer, head in product(*chosen)
     ]
+    cells = [cell.other(arm) for cell in triples for arm in ARMS]
+    _check(cells, arguments.overrides)
     try:
         out.joinpath("cells").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GCPError(f"cannot make the folder {out}: {error.strerror or error}. Give --out FOLDER.") from error
-    cells = [cell.other(arm) for cell in triples for arm in ARMS]
     command = shlex.join(["python", "scripts/evolve_study.py", *argv])
     with ThreadPoolExecutor(jobs) as pool:
         codes = []
@@ -78,7 +89,7 @@ def main(argv: list[str]) -> int:
             codes.append(triple.result())
             write_tables(out, cells, command)
     print((out / "table.md").read_text())
-    return max(codes)
+    return int(any(codes))
 
 
 def _names(flags: Mapping[str, list[str]], flag: str, known: Sequence[str] | Mapping[str, Any]) -> list[str]:
@@ -89,11 +100,27 @@ def _names(flags: Mapping[str, list[str]], flag: str, known: Sequence[str] | Map
     return names
 
 
+def _check(cells: Sequence[Cell], overrides: list[str]) -> None:
+    """Raise a GCPError for what a run would refuse; those from scratch differ from the fixed in widths alone."""
+    for key in (word.partition("=")[0] for word in overrides):
+        if key in OWN:
+            raise GCPError(f"{key} is what the study sets itself. Leave it out, or choose by {OWN[key]}.")
+    for cell in cells:
+        if cell.seed == 0 and cell.arm != "scratch":
+            load(ROOT / RECIPE, _words(cell, overrides))
+
+
+def _words(cell: Cell, overrides: list[str]) -> list[str]:
+    """All settings of a run."""
+    evolves = cell.arm == "evolved"
+    return [*cell.words(), *(word for word in overrides if evolves or not word.startswith("evolve."))]
+
+
 def _triple(cell: Cell, overrides: list[str]) -> int:
     """The three runs of a start, one after the other. Returns the exit code of the first that fails."""
     for each in map(cell.other, ARMS):
         if each.result() is None:
-            words = [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / RECIPE), *each.words(), *overrides]
+            words = [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / RECIPE), *_words(each, overrides)]
             log = each.folder.with_name(f"{each.folder.name}.txt")
             with open(log, "a", encoding="utf-8") as file:
                 environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -42,7 +42,8 @@ class Forward:
         old parameters, and graphs of shapes that are gone would count against the limit of recompilations.
         """
         self._wrapped = None
-        gc.collect()
+        if self.compile or self.group.world > 1:
+            gc.collect()
         if self.compile:
             torch.compiler.reset()
 

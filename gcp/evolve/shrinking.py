@@ -74,7 +74,8 @@ def shrink(
         which: a dimension of `trace(model)` or its name; or {name: width}.
         width: channels that are to stay.
         images: (B, C, H, W), or batches of them, by which channels are chosen and readers fitted; every fourth is held
-            out to measure the error. They are called together, three passes without gradients.
+            out to measure the error (of fewer than four none). They are called together, three passes without
+            gradients.
         keep: the channels that stay, instead of `width` and `method`.
         method: "pivot" (needs images), "magnitude" or "last", see `gcp.evolve.choose`.
         fit: whether readers are fitted where there are images.

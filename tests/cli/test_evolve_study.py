@@ -73,8 +73,30 @@ def test_finished_runs_stay(finished, tmp_path, capsys, monkeypatch):
         (["--starts", "wid"], "unknown start 'wid'. Did you mean 'wide'?"),
         (["--seeds", "0"], "--seeds is '0'; allowed: a whole number >= 1."),
         (["--out", "/proc/none"], "cannot make the folder"),
+        (["run.name=x"], "run.name is what the study sets itself. Leave it out, or choose by --out."),
+        (["train.epochz=3"], "train.epochz: unknown key"),
+        (["evolve.shrink_below=2"], "evolve.shrink_below: got 2"),
     ],
 )
-def test_refusals(words, message, capsys):
+def test_refusals(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert run(gcp.cli.evolve_study.main, words) == 2
-    assert message in capsys.readouterr().err
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_settings_of_evolution_are_those_of_the_runs_that_evolve(finished, monkeypatch):
+    """One run is missing, and fails: the study says so."""
+    commands = []
+
+    class Failed:
+        returncode = -9
+
+    monkeypatch.setattr("subprocess.run", lambda command, **_: commands.append(command) or Failed)
+    for cell in finished[:2]:
+        (cell.folder / "result.json").unlink()
+    words = ["--starts", "narrow", "--optimizers", "sgd", "--heads", "average", "--seeds", "1"]
+    words += ["--out", str(finished[0].out), "train.epochs=2", "evolve.patience=1"]
+    assert run(gcp.cli.evolve_study.main, words) == 1
+    (fixed,) = commands
+    assert "train.epochs=2" in fixed and "evolve.patience=1" not in fixed
+    assert "evolve.patience=1" in gcp.cli.evolve_study._words(finished[1], ["evolve.patience=1"])

@@ -71,6 +71,26 @@ def test_singular_values_of_weights(model, images):
     torch.testing.assert_close(values, wanted)
 
 
+def test_weights_of_parts_side_by_side(images):
+    """Of a depthwise convolution over a concatenation, a part has its own rows."""
+
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 6, 1)
+            self.deep, self.last = nn.Conv2d(10, 10, 3, groups=10), nn.Conv2d(10, 2, 1)
+
+        def forward(self, x):
+            return self.last(self.deep(torch.cat([self.a(x), self.b(x)], 1)).relu())
+
+    model = Parts()
+    dimension = trace(model, images[0])["b"]
+    values = weight_values(model, {"b": dimension}, images)["b"]
+    parts = [weight.detach().double().flatten(1) for weight in (model.b.weight, model.deep.weight[4:])]
+    wanted = torch.linalg.svdvals(torch.cat([part / part.norm() for part in parts], 1))
+    torch.testing.assert_close(values, wanted)
+
+
 class Width:
     def __init__(self, width, step=1):
         self.width, self.step = width, step
@@ -134,6 +154,15 @@ def test_costs_are_those_of_the_model_that_is_built(unit, widths, model, images)
     assert costs({}) == before
     resize(model, widths)
     assert found == pytest.approx(_measured(model, image, unit), rel=1e-9)
+
+
+def test_layers_with_computed_weights_have_their_flops(images):
+    plain, orthogonal = (
+        create_model("resnet8_cifar", head="covariance", num_classes=5, dim=8, reduction=reduction)
+        for reduction in ("conv", "orthogonal")
+    )
+    costs = [Costs(each, trace(each), images[0][:1], "flops")({}) for each in (plain, orthogonal)]
+    assert costs[0] == costs[1]
 
 
 def _measured(model, image, unit):
@@ -214,7 +243,9 @@ def test_prices_are_measured_and_leave_the_model_alone(model, images):
     dimensions = chosen(model, trace(model, images[0]), ["head", "features.layer3.0.conv1"])
     assert list(dimensions) == ["features.body.layer3.0.conv1", "head.reduction"]
     before, costs = deepcopy(model.state_dict()), Costs(model, dimensions, images[0][:1], "parameters")
-    found = prices(model, dimensions, images, costs, 2.0)
+    beats = []
+    found = prices(model, dimensions, images, costs, 2.0, lambda: beats.append(None))
+    assert len(beats) == len(found) == 2
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
     twin = deepcopy(model)
     report = shrink(twin, "head.reduction", 4, images)

@@ -15,7 +15,6 @@ WIDTHS = {"features.body.layer2.0.conv1": (27, 36), "features.body.layer2.0.conv
 OPTIMIZERS = {
     "sgd": lambda groups: torch.optim.SGD(groups, 0.01, momentum=0.9),
     "adam": lambda groups: torch.optim.Adam(groups, 1e-3, amsgrad=True),
-    "rmsprop": lambda groups: torch.optim.RMSprop(groups, 1e-3, momentum=0.5, centered=True),
 }
 
 

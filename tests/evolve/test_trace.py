@@ -114,6 +114,17 @@ def test_what_is_not_followed_is_refused(layers, reason):
         grow(model, "0", 9, example=images)
 
 
+def test_a_norm_across_the_channels():
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(3), nn.Linear(6, 2))
+    assert "batch norm in 1 lies across it" in trace(model, torch.empty(5, 3, 4))["0"].reason
+
+
+def test_a_norm_of_other_channels():
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(5), nn.Conv2d(6, 2, 1))
+    with pytest.raises(GCPError, match="cannot be traced: a tensor of 1 has 5 entries for 6 channels"):
+        trace(model, torch.empty(1, 3, 4, 4))
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("input", "these are the channels of the images"), ("classifier", "it is an output of the model")],

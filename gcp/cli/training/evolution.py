@@ -10,7 +10,7 @@ from gcp.cli.evaluation.sample_images import SampleImages
 from gcp.cli.training.timing import Timing
 from gcp.config import Config
 from gcp.data import Splits
-from gcp.engine.distributed import Group
+from gcp.engine.distributed import ALONE, Group
 from gcp.engine.evolution import Calendar, Evolution, describe_edit
 from gcp.engine.folder import RunFolder
 from gcp.engine.log import RunLog, Silence
@@ -52,7 +52,12 @@ def build_calendar(config: Config, timing: Timing) -> Calendar:
 
 
 def build_evolution(
-    config: Config, timing: Timing, splits: Splits, device: torch.device, model: Classifier
+    config: Config,
+    timing: Timing,
+    splits: Splits,
+    device: torch.device,
+    model: Classifier,
+    group: Group = ALONE,
 ) -> Evolution | None:
     """The evolution of a run whose `model` is at its beginning, None where there is none.
 
@@ -74,7 +79,7 @@ def build_evolution(
     if evolve.budget is not None:
         budget = Budget.parse(evolve.budget)
         start = Costs(model, dimensions, image, budget.unit)({})
-        policy = WithinBudget(evolve.where, bounds, budget.of(start), budget.unit)
+        policy = WithinBudget(evolve.where, bounds, budget.of(start), budget.unit, group.beat)
     order = torch.channels_last if run.channels_last else torch.contiguous_format
     return Evolution(policy, calendar, lambda: list(images), evolve.patience, run.seed, order)
 

@@ -62,7 +62,7 @@ class Session(Run[Config]):
         if isinstance(weights, Path):
             self._take_over(model, weights)
         self.state = build.build_state(config, model, self.device, group)
-        self.evolution = evolution.build_evolution(config, self.timing, self.splits, self.device, model)
+        self.evolution = evolution.build_evolution(config, self.timing, self.splits, self.device, model, group)
 
     def _take_over(self, model: Classifier, last: Path) -> None:
         """Begin with the final weights of another run on the same images, the averaged ones where there are any."""
@@ -153,7 +153,7 @@ class Session(Run[Config]):
     def _about(self) -> dict:
         about = super()._about() | {"switched": self.state.progress.switched}
         if self.evolution:  # the configuration in a checkpoint builds the model in it
-            about["config"] = evolution.with_widths(self.config, self.state.model.arguments["widths"]).plain()
+            about["config"] = evolution.with_widths(self.config, widths(self.state.model)).plain()
         return about
 
     def score_test(self) -> dict:

@@ -53,6 +53,8 @@ class Evolve(Section):
         description="policy budget: what the model may cost when the widths stop, such as 20k parameters, 5M flops or "
         "2 MiB (weights and maps of one image), or 25 % parameters of the model at the start",
     )
-    images: Count = Field(
-        default=256, description="training images, the same in the whole run, on which is measured and refitted"
+    images: Annotated[int, Field(ge=4)] = Field(
+        default=256,
+        description="training images, the same in the whole run, that widths are decided on; three of four refit, "
+        "every fourth measures the error",
     )

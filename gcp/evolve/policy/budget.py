@@ -39,7 +39,12 @@ def amount(cost: float) -> str:
 
 
 def prices(
-    model: nn.Module, dimensions: Mapping[str, Dimension], images: Sequence[Tensor], costs: Costs, factor: float
+    model: nn.Module,
+    dimensions: Mapping[str, Dimension],
+    images: Sequence[Tensor],
+    costs: Costs,
+    factor: float,
+    beat: Callable[[], None] = lambda: None,
 ) -> dict[str, Price]:
     """Of each dimension of a width above its step, by shrinking a copy of the model to 1 / `factor` of it."""
     found, present = {}, costs({})
@@ -47,6 +52,7 @@ def prices(
     for name, dimension in dimensions.items():
         after = trial.shrunk(dimension.width, 1, dimension.step)
         if after < dimension.width:
+            beat()
             report = shrink(deepcopy(model), name, after, images)
             assert report.error is not None  # there are images
             found[name] = Price(report.error, present - costs({name: after}))

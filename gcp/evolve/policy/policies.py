@@ -48,6 +48,7 @@ class WithinBudget:
     bounds: Bounds
     bound: float
     unit: str = "parameters"
+    beat: Callable[[], None] = lambda: None  # called before every trial: other processes may be waiting
 
     def __call__(self, model: nn.Module, images: Sequence[Tensor], events_left: int) -> list[Decision]:
         every = trace(model, images[0][:1])
@@ -55,7 +56,7 @@ class WithinBudget:
         costs = Costs(model, every, images[0][:1], self.unit)
         present = costs({})
         target = present * (self.bound / present) ** (1 / events_left)
-        found = prices(model, dimensions, images, costs, self.bounds.factor)
+        found = prices(model, dimensions, images, costs, self.bounds.factor, self.beat)
         decisions = by_budget(found, dimensions, costs, target, self.bounds, self.unit)
         reached = costs({decision.dimension: decision.after for decision in decisions})
         if events_left == 1 and reached > self.bound:

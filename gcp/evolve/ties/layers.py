@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gcp.errors import ShapeError
 from gcp.evolve.ties.dimension import Dimension
 from gcp.evolve.ties.graph import COLUMNS, ONES, ROWS, TYPICAL, ZEROS
 from gcp.evolve.ties.layout import Channels, Layout, Piece
@@ -41,6 +42,8 @@ def _read(record: Record, x: Tensor, axis: int, weight: Tensor) -> None:
 def _vector(record: Record, tensor: Tensor | None, layout: Layout, role: str) -> None:
     if tensor is None:
         return
+    if len(tensor) != layout.size:
+        raise ShapeError(f"a tensor of {record.where} has {len(tensor)} entries for {layout.size} channels")
     name = record.names.get(id(tensor))
     if name is None:
         layout.freeze(f"a tensor of {record.where} is computed from others")
@@ -106,11 +109,12 @@ def _batch_norm(
     tag = record.tag_of(input)
     if tag is None:
         return
+    record.tag(out, tag)
     if tag.axis != 1:
         tag.layout.freeze(f"batch norm in {record.where} lies across it")
+        return
     for tensor, role in ((running_mean, ZEROS), (running_var, TYPICAL), (weight, ONES), (bias, ZEROS)):
         _vector(record, tensor, tag.layout, role)
-    record.tag(out, tag)
     record.normalised(input, out, running_mean)
 
 
