@@ -28,7 +28,9 @@ def alexnet():
 
 
 @pytest.mark.parametrize(
-    ("create", "size"), [(lambda: narrow(False), 32), (lambda: narrow(True), 32), (alexnet, 64)], ids=str
+    ("create", "size"),
+    [(lambda: narrow(False), 32), (lambda: narrow(True), 32), (alexnet, 64)],
+    ids=["basic", "bottleneck", "alexnet"],
 )
 def test_random_edits(create, size):
     generator = torch.Generator().manual_seed(0)
