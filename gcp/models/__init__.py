@@ -1,6 +1,7 @@
 """Image classifiers with a covariance-pooling head: backbones, assembly, freezing, parameter groups."""
 
-from gcp.models.backbones import Backbone, create_backbone
+from gcp.models.backbone import Backbone
+from gcp.models.backbones import create_backbone
 from gcp.models.classifier import Classifier, create_model
 from gcp.models.freeze import freeze
 from gcp.models.groups import parameter_groups

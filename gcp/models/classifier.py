@@ -14,7 +14,8 @@ from gcp.errors import OptionError
 from gcp.evolve import resize
 from gcp.heads.base import Head
 from gcp.layers.spectral_norm import check_method, spectral_norm
-from gcp.models.backbones import Backbone, create_backbone
+from gcp.models.backbone import Backbone
+from gcp.models.backbones import create_backbone
 from gcp.models.freeze import is_frozen
 from gcp.models.names import PREFIX, check_backbone
 from gcp.models.weights import load_classifier

@@ -5,7 +5,8 @@ from functools import lru_cache
 import torch
 
 from gcp.errors import GCPError, OptionError
-from gcp.models.backbones import Backbone, create_backbone
+from gcp.models.backbone import Backbone
+from gcp.models.backbones import create_backbone
 from gcp.models.cifar_resnet import DEPTHS
 from gcp.models.layouts import Layout, rename
 from gcp.models.layouts.layout import BODY, Spelling

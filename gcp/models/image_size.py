@@ -5,7 +5,8 @@ from functools import lru_cache
 import torch
 
 from gcp.errors import GCPError, ShapeError
-from gcp.models.backbones import Backbone, create_backbone
+from gcp.models.backbone import Backbone
+from gcp.models.backbones import create_backbone
 from gcp.models.names import source
 
 STEP = 32

@@ -5,20 +5,16 @@ stage that halves the map gets stride 1, without dilation, and an average pool o
 the map is taken out. The weights keep their shapes, so pretrained ones still load.
 """
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from gcp.errors import OptionError, ShapeError
+from gcp.models.backbone import Backbone
 from gcp.models.dry_run import Call, dry_run
-
-if TYPE_CHECKING:
-    from gcp.models.backbones import Backbone
 
 WORKS_FOR = "resnet*, resnext*, wide_resnet*, regnet*, efficientnet*, densenet* and resnet*_cifar"
 
 
-def _halving(backbone: "Backbone", boundary: str, size: tuple[int, int]) -> list[Call]:
+def _halving(backbone: Backbone, boundary: str, size: tuple[int, int]) -> list[Call]:
     """The calls after `boundary` that bring the map to its final sides."""
     run = dry_run(backbone, backbone.in_chans, size)
     final = tuple(run.output.shape[-2:])
@@ -27,7 +23,7 @@ def _halving(backbone: "Backbone", boundary: str, size: tuple[int, int]) -> list
     return [call for call in after if call.wrote == final and tuple(-(-s // 2) for s in call.read) == final]
 
 
-def _keep_size(backbone: "Backbone", name: str) -> None:
+def _keep_size(backbone: Backbone, name: str) -> None:
     module = backbone.get_submodule(name)
     if isinstance(module, nn.Conv2d):
         module.stride = (1, 1)
@@ -42,7 +38,7 @@ def _keep_size(backbone: "Backbone", name: str) -> None:
         setattr(module, "stride", 1)  # noqa: B010
 
 
-def double_last_map(backbone: "Backbone", boundary: str | None, size: tuple[int, int]) -> None:
+def double_last_map(backbone: Backbone, boundary: str | None, size: tuple[int, int]) -> None:
     """Set the last stage of `backbone` to stride 1, in place, and check in a dry run that the map is as large
     as that of the stage before.
 

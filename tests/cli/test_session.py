@@ -126,7 +126,7 @@ def test_fewer_epochs_than_are_begun(small, train, refused, at_update, here):
 
 
 def test_nan_in_the_features(small, train, refused, here, monkeypatch, same_runs, uninterrupted):
-    from gcp.models.backbones import Backbone
+    from gcp.models.backbone import Backbone
 
     calls, features = [], Backbone._features
 

@@ -1,0 +1,98 @@
+"""A network without its classifier: images (B, in_chans, H, W) -> feature map (B, channels, h, w)."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from gcp.errors import GCPError, ShapeError
+from gcp.models.dry_run import dry_run
+from gcp.models.feature_map import prefix_tokens, to_map
+
+
+class Backbone(nn.Module):
+    """A network without its classifier, whatever its features look like, as a map (B, channels, h, w).
+
+    `body` is the network under its own parameter names; `channels` the width of the map; `native_size` the
+    (H, W) of images that it was made for; `image_size` the same where it takes no other, else None.
+    """
+
+    def __init__(self, body: Any, name: str, in_chans: int, size: tuple[int, int], fixed: bool = False):
+        super().__init__()
+        self.body: Any = body
+        self.name = name
+        self.in_chans = in_chans
+        self.native_size = size
+        self.image_size = size if fixed else None
+        self._call, self._layout, self._prefix = "forward", "NCHW", 0
+        if hasattr(body, "forward_features"):
+            self._settle(size)
+        self.channels: int = dry_run(self, in_chans, size).output.shape[1]
+
+    def _settle(self, size: tuple[int, int]) -> None:
+        """Find out what kind of features the body gives, and drop the parts that none of them needs."""
+        declared = getattr(self.body, "num_prefix_tokens", None)
+        for call in ("forward_features", "forward_intermediates"):
+            if not hasattr(self.body, call):
+                continue
+            self._call, self._layout = call, "raw"
+            run = dry_run(self, self.in_chans, size, backward=True)
+            shape: tuple[int, ...] = tuple(getattr(run.output, "shape", ()))
+            if len(shape) == 4:
+                self._layout = "NHWC" if getattr(self.body, "output_fmt", "NCHW") == "NHWC" else "NCHW"
+                # What `forward_intermediates` returns is NCHW by request.
+                self._layout = "NCHW" if call == "forward_intermediates" else self._layout
+                break
+            # A single token is a class token, which has no place on a map.
+            prefix = prefix_tokens(shape[1], size, declared) if len(shape) == 3 and shape[1] > 1 else None
+            if prefix is not None:
+                self._layout, self._prefix = "NLC", prefix
+                break
+        else:
+            raise GCPError(
+                f"backbone {self.name!r} gives no feature map (its features lie on no grid), which "
+                f"covariance pooling needs; choose another, see --list backbones"
+            )
+        for child in run.idle(self.body, "body."):
+            idle = getattr(self.body, child)
+            # Some models walk through a list of norms whether or not they use them.
+            listed = isinstance(idle, nn.ModuleList)
+            setattr(self.body, child, nn.ModuleList(nn.Identity() for _ in idle) if listed else nn.Identity())
+
+    def _features(self, images: Tensor) -> Tensor:
+        if self._call == "forward_intermediates":
+            return self.body.forward_intermediates(
+                images, indices=1, intermediates_only=True, output_fmt="NCHW"
+            )[-1]  # fmt: skip
+        return getattr(self.body, self._call)(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, in_chans, H, W) -> (B, channels, h, w). Raises ShapeError on images that do not fit."""
+        size = (images.shape[-2], images.shape[-1])
+        if images.ndim != 4 or images.shape[1] != self.in_chans:
+            raise ShapeError(
+                f"backbone {self.name!r} takes images (B, {self.in_chans}, H, W), got {tuple(images.shape)}"
+            )
+        if self.image_size is not None and size != self.image_size:
+            raise ShapeError(
+                f"backbone {self.name!r} takes images of {self.image_size[0]}x{self.image_size[1]} only, "
+                f"got {size[0]}x{size[1]}; set data.image_size={self.image_size[0]}"
+            )
+        features = self._features(images)
+        return features if self._layout == "raw" else to_map(features, self._layout, self._prefix, size)
+
+    def map_size(self, size: int | tuple[int, int]) -> tuple[int, int]:
+        """The side lengths (h, w) of the map of images of `size`, by a dry run that computes nothing.
+
+        Raises ShapeError where the images are too small, or not of the one size that the backbone takes.
+        """
+        size = (size, size) if isinstance(size, int) else size
+        try:
+            h, w = dry_run(self, self.in_chans, size).output.shape[-2:]
+        except ShapeError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ShapeError(f"images of {size[0]}x{size[1]} do not fit backbone {self.name!r}: {error}") from error
+        return h, w
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, channels={self.channels}"
