@@ -12,14 +12,14 @@ STYLES = ("-", "--")
 
 
 def draw_evolution(evolution_csv: str | Path, metrics_csv: str | Path, png: str | Path) -> None:
-    """Draw both tables into a PNG of 1500 x 450 pixels; without an edit nothing is drawn."""
+    """Draw both tables into a PNG of 1500 x 500 pixels; without an edit nothing is drawn."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     edits, epochs = _rows(evolution_csv), _rows(metrics_csv)
     if not edits:
         return
-    figure = Figure(figsize=(15, 4.5), dpi=100, layout="constrained")
+    figure = Figure(figsize=(15, 5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)  # without pyplot there is no window system to find and no global state
     widths, parameters, accuracy = figure.subplots(1, 3, sharex=True)
     end = max(int(row["step"]) for row in [*edits, *epochs])
@@ -35,9 +35,9 @@ def draw_evolution(evolution_csv: str | Path, metrics_csv: str | Path, png: str 
         axes.set_ylabel(label)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes, values in ((widths, None), (parameters, counts)):
-        if values is None or max(values) > 20 * min(values):
-            axes.set_yscale("log")
+    _scale(widths, log=True)
+    _scale(parameters, log=max(counts) > 20 * min(counts))
+    figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     figure.suptitle(Path(evolution_csv).resolve().parent.name, fontsize=11)
     temporary = Path(png).with_name(f".{Path(png).name}.tmp")
     figure.savefig(temporary, format="png")
@@ -46,8 +46,8 @@ def draw_evolution(evolution_csv: str | Path, metrics_csv: str | Path, png: str 
 
 def course(edits: list[dict], before: str, after: str, end: int) -> tuple[list[int], list[int]]:
     """Steps and values of a quantity that edits change, from step 0 to `end`."""
-    steps = [0, *(int(row["step"]) for row in edits), end]
-    values = [int(edits[0][before]), *(int(row[after]) for row in edits)]
+    last = {int(row["step"]): int(row[after]) for row in edits}  # of several edits in one step
+    steps, values = [0, *last, end], [int(edits[0][before]), *last.values()]
     return steps, [*values, values[-1]]
 
 
@@ -58,8 +58,20 @@ def _rows(path: str | Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+def _scale(axes: Any, log: bool) -> None:
+    """Whole numbers at the ticks; those of a logarithmic axis are round, and as many as there is room for."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    if log:
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 4, 5, 7)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
 def _widths(axes: Any, edits: list[dict], end: int) -> None:
-    names = dict.fromkeys(row["dimension"] for row in edits)
+    names = sorted({row["dimension"] for row in edits})
     own = {name: [row for row in edits if row["dimension"] == name] for name in names}
     ratio = {name: int(rows[-1]["after"]) / int(rows[0]["before"]) for name, rows in own.items()}
     shown = sorted(names, key=lambda name: -abs(ratio[name] - 1))[:MOST]
@@ -67,6 +79,5 @@ def _widths(axes: Any, edits: list[dict], end: int) -> None:
         colour, style = COLOURS[place % len(COLOURS)], STYLES[place // len(COLOURS)]
         steps, values = course(own[name], "before", "after", end)
         axes.plot(steps, values, drawstyle="steps-post", color=colour, linestyle=style, linewidth=1.6, label=name)
-    axes.legend(frameon=False, fontsize=7)
     if len(names) > MOST:
         axes.set_title(f"the {MOST} of {len(names)} widths that changed most", fontsize=10)

@@ -24,13 +24,18 @@ def tables(tmp_path):
 def test_picture(tables):
     draw_evolution(*tables)
     with Image.open(tables[2]) as image:
-        assert image.size == (1500, 450) and len(set(image.convert("L").tobytes())) > 50
+        assert image.size == (1500, 500) and len(set(image.convert("L").tobytes())) > 50
     assert [path.name for path in tables[2].parent.iterdir() if path.name.endswith(".tmp")] == []
 
 
 def test_course():
     edits = [{"step": "3", "before": "8", "after": "12"}, {"step": "6", "before": "12", "after": "16"}]
     assert course(edits, "before", "after", 12) == ([0, 3, 6, 12], [8, 12, 16, 16])
+
+
+def test_course_of_several_edits_in_one_step():
+    edits = [{"step": "3", "before": "8", "after": "12"}, {"step": "3", "before": "12", "after": "10"}]
+    assert course(edits, "before", "after", 9) == ([0, 3, 9], [8, 10, 10])
 
 
 def test_many_widths(tables):
