@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gcp.analysis.curves import VALIDATION
+from gcp.analysis.ticks import whole_numbers
 
 MOST = 12  # curves in one picture: of more widths those that have changed most
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # apart also for colour-blind readers
@@ -35,8 +36,8 @@ def draw_evolution(evolution_csv: str | Path, metrics_csv: str | Path, png: str 
         axes.set_ylabel(label)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    _scale(widths, log=True)
-    _scale(parameters, log=max(counts) > 20 * min(counts))
+    whole_numbers(widths, "y", log=True)
+    whole_numbers(parameters, "y", log=max(counts) > 20 * min(counts))
     figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     figure.suptitle(Path(evolution_csv).resolve().parent.name, fontsize=11)
     temporary = Path(png).with_name(f".{Path(png).name}.tmp")
@@ -56,18 +57,6 @@ def _rows(path: str | Path) -> list[dict]:
         return []
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def _scale(axes: Any, log: bool) -> None:
-    """Whole numbers at the ticks; those of a logarithmic axis are round, and as many as there is room for."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    if log:
-        axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 4, 5, 7)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _widths(axes: Any, edits: list[dict], end: int) -> None:

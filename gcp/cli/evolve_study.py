@@ -55,8 +55,8 @@ spectrum, or with 2 million parameters (huge), with policy budget and 12.5 thous
   --out FOLDER          for the runs and the tables (runs/studies/evolution)
 
 Settings go to every run, those of the section evolve to the runs that evolve. Runs that are finished stay, so that the
-same command continues a study that was stopped. cells.csv has a row for each run; table.md, the means over seeds, is
-written after every three. Exit code: 0, or 1 where a run has failed.
+same command continues a study that was stopped. cells.csv has a row for each run; it, table.md and study.png, the means
+over seeds, are written after every three. Exit code: 0, or 1 where a run has failed.
 """
 
 

@@ -5,6 +5,7 @@ import json
 from itertools import product
 
 import pytest
+from PIL import Image
 
 import gcp.cli.evolve_study
 from gcp.cli.evolution.cells import ARMS, HEADS, OPTIMIZERS, STARTS, Cell
@@ -54,6 +55,9 @@ def test_tables(finished, tmp_path):
     with open(tmp_path / "cells.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8 and rows[1]["variant"] == "narrow, sgd, average, evolved" and rows[1]["test_top1"] == "91.0"
+    with Image.open(tmp_path / "study.png") as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(100_000)}
+        assert image.size == (500, 450) and {(0x88, 0x88, 0x88), (0xEE, 0x66, 0x77), (0x44, 0x77, 0xAA)} <= colours
     table = (tmp_path / "table.md").read_text()
     assert "`the command`" in table and "8 of 9 runs." in table
     (line,) = (line for line in table.splitlines() if "average, evolved" in line)

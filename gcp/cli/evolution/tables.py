@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from gcp.analysis.evolution_study import draw_evolution_study
 from gcp.analysis.statistics import compare_paired, mean_and_deviation
 from gcp.cli.evolution.cells import Cell
 from gcp.engine.files import write_text
@@ -14,9 +15,11 @@ HEADS = ("variant", "runs", "test %", "parameters", "seconds", "less fixed", "le
 
 
 def write_tables(out: Path, cells: Sequence[Cell], command: str) -> None:
-    """Write both from what the runs have come to."""
+    """Write both from what the runs have come to, and `study.png`."""
     done = [cell for cell in cells if cell.result()]
-    write_metrics(out / "cells.csv", [cell_row(cell) for cell in done])
+    table = [cell_row(cell) for cell in done]
+    write_metrics(out / "cells.csv", table)
+    draw_evolution_study(table, out / "study.png")
     rows = [
         _row([cell for cell in done if cell.variant == variant]) for variant in dict.fromkeys(c.variant for c in done)
     ]
