@@ -14,8 +14,8 @@ MARKERS = "osD^v"
 def draw_evolution_study(rows: Sequence[dict[str, Any]], png: str | Path) -> None:
     """Draw the rows of a study's `cells.csv` into a PNG: a panel for each start, a marker for each optimizer and head.
 
-    Small: the runs; large: the mean over seeds, at the median of the parameters; lines lead from the widths of the start
-    to those that came out.
+    Small: the runs; large: the mean over seeds, at the median of the parameters; a line leads from the start to the
+    widths that came out.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
