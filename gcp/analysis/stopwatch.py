@@ -7,12 +7,17 @@ from typing import Any, TypeVar
 
 import torch
 
+AHEAD = 3_000_000  # cycles of the GPU, a millisecond and more: time to launch dozens of kernels
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-def timed(function: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """The result of a call and its milliseconds; on CUDA between two events on the current stream."""
+def timed(function: Callable[[], T], device: torch.device, ahead: bool = False) -> tuple[T, float]:
+    """The result of a call and its milliseconds; on CUDA between two events on the current stream.
+
+    A GPU that has nothing else to do waits for the host that launches its kernels. With `ahead` it is kept busy first,
+    as in training, so that a few short kernels show the time that they take and not that of their launches.
+    """
     if device.type != "cuda":
         start = time.perf_counter_ns()
         result = function()
@@ -20,6 +25,8 @@ def timed(function: Callable[[], T], device: torch.device) -> tuple[T, float]:
     torch.cuda.synchronize(device)
     with torch.cuda.device(device):
         before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        if ahead:
+            torch.cuda._sleep(AHEAD)
         before.record()
         result = function()
         after.record()

@@ -34,7 +34,8 @@ _local = threading.local()
 def library() -> ctypes.CDLL | None:
     """The library with typed functions; None where there is none, or it is too old."""
     name = SONAMES.get((torch.version.cuda or "").split(".")[0])
-    for place in [name, *_beside_torch(name)] if name else []:
+    # torch loads its own copy at its first decomposition, and would then get one that came in by its name before
+    for place in [*_beside_torch(name), name] if name else []:
         try:
             loaded = ctypes.CDLL(place)
             for function, arguments in PROTOTYPES.items():
@@ -83,7 +84,8 @@ def decompose(P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     with torch.cuda.device(P.device):
         for part in chunks(n, batch):
             _decompose(rows[part], eigenvalues[part], info[part])
-    return eigenvalues, rows, info
+    # what the solver says of inf and NaN is its own affair, and need not be a failure
+    return eigenvalues, rows, info.masked_fill_(~P.sum((1, 2)).isfinite(), 1)
 
 
 def chunks(n: int, batch: int) -> list[slice]:

@@ -23,7 +23,7 @@ VARIABLE = "GCP_KERNELS"  # "off" for the torch twins
 
 @lru_cache(maxsize=1)
 def available() -> bool:
-    """Whether CuPy can use the GPU; says once why not."""
+    """Whether CuPy can use the GPU and compile for it; says once why not."""
     if os.environ.get(VARIABLE, "on") == "off":
         log.info("CUDA kernels are off (%s=off), torch operations take their place", VARIABLE)
         return False
@@ -31,8 +31,12 @@ def available() -> bool:
         import cupy
 
         reason = "" if cupy.cuda.is_available() else "CuPy finds no driver that it can use"
-    except ImportError as error:  # not installed, or its CUDA libraries are not
+        if not reason:
+            cupy.cuda.nvrtc.getVersion()
+    except ImportError as error:
         reason = f"CuPy cannot be imported ({error}); install the extra [cuda]"
+    except RuntimeError as error:  # NVRTC of another CUDA than CuPy's, as a torch for another CUDA brings it
+        reason = f"CuPy cannot load its CUDA libraries ({error}); install the CuPy for CUDA {torch.version.cuda}"
     if reason:
         log.warning("CUDA kernels are off, torch operations take their place: %s", reason)
     return not reason
@@ -61,9 +65,9 @@ def on_stream_of(tensor: Tensor) -> Any:
     stack = ExitStack()
     stack.enter_context(torch.cuda.device(tensor.device))
     stack.enter_context(cupy.cuda.Device(tensor.device.index))
-    if hasattr(stream, "__cuda_stream__"):
+    if hasattr(stream, "__cuda_stream__") and hasattr(cupy.cuda.Stream, "from_external"):
         stack.enter_context(cupy.cuda.Stream.from_external(stream))
-    else:  # torch 2.8
+    else:  # torch 2.8, CuPy 13
         stack.enter_context(cupy.cuda.ExternalStream(stream.cuda_stream, tensor.device.index))
     return stack
 

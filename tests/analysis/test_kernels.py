@@ -1,9 +1,12 @@
 """The benchmark of kernels and eigensolvers, on the CPU where kernels are their own twins."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from gcp.analysis.kernels import compare_kernels, compare_solvers, goals, spectrum
+from gcp.analysis.stopwatch import timed
 from gcp.cli.benchmarks.kernels import goal_line, kernel_line, main, solver_line
 from gcp.cli.main import run
 from gcp.gradients import RULES
@@ -21,7 +24,7 @@ def test_spectra():
 
 
 def test_solvers():
-    rows = compare_solvers([6], [2], CPU, 1, 0)
+    rows = list(compare_solvers([6], [2], CPU, 1, 0))
     assert {(row["dtype"], row["spectrum"], row["route"]) for row in rows} == {
         (dtype, kind, "torch") for dtype in ("float32", "float64") for kind in ("decaying", "close")
     }
@@ -31,7 +34,7 @@ def test_solvers():
 
 
 def test_kernels():
-    rows = compare_kernels(6, 2, CPU, 1, 0)
+    rows = list(compare_kernels(6, 2, CPU, 1, 0))
     names = {row["kernel"] for row in rows}
     assert names == {f"spectral_core {name}" for name in RULES} | {"triangle_pack", "triangle_spread"}
     assert all("times as long" in kernel_line(row) for row in rows)
@@ -65,3 +68,29 @@ def test_command(tmp_path, capsys):
     assert capsys.readouterr().out.count("residual") == 4
     assert run(main, ["--device", "cpu"]) == 2
     assert "kernels and goals are of a GPU; type --device cuda, or --only solvers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_gpu_is_kept_busy_while_kernels_are_launched(ahead, monkeypatch):
+    """Between the events is what the GPU does, not what it waits for."""
+    order = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            order.append("event")
+
+        def synchronize(self):
+            order.append("wait")
+
+        def elapsed_time(self, other):
+            return 1.5
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: order.append("wait"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: order.append("sleep"), raising=False)
+    assert timed(lambda: order.append("call"), torch.device("cuda"), ahead) == (None, 1.5)
+    assert order == ["wait", *["sleep"] * ahead, "event", "call", "event", "wait"]

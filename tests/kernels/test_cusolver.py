@@ -132,6 +132,29 @@ def test_what_is_passed(monkeypatch, dtype):
     assert fake.calls.count("cusolverDnXsyevBatched") == 3
 
 
+def test_a_matrix_with_nan_or_inf_has_failed_whatever_the_solver_says(monkeypatch):
+    monkeypatch.setattr(cusolver, "_decompose", lambda A, eigenvalues, info: eigenvalues.fill_(1))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    P = torch.eye(3).repeat(5, 1, 1)
+    P[1, 2, 2], P[2, 0, 1], P[3, 0, 0], P[3, 1, 1] = torch.nan, torch.inf, torch.inf, -torch.inf
+    assert cusolver.decompose(P)[2].tolist() == [0, 1, 1, 1, 0]
+
+
+def test_the_library_of_torch_comes_first(monkeypatch, tmp_path):
+    """One of the system, loaded by its name before torch loads its own, would become torch's too."""
+    asked = []
+
+    def load(place):
+        asked.append(place)
+        raise OSError(place)
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(cusolver, "_beside_torch", lambda name: [str(tmp_path / name)])
+    assert cusolver.library.__wrapped__() is None
+    assert asked == [str(tmp_path / "libcusolver.so.12"), "libcusolver.so.12"]
+
+
 def test_a_status_is_an_error(monkeypatch):
     class Library:
         @staticmethod

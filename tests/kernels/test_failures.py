@@ -92,3 +92,19 @@ def test_a_wrong_decomposition_is_seen():
     assert eigensolver.unlike(P, eigenvalues, V).tolist() == [0, 0, 0, 0]
     eigenvalues[1, 2], V[2, 0, 0] = torch.nan, V[2, 0, 0] + 1e-3
     assert eigensolver.unlike(P, eigenvalues, V).tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("n", [33, 200])
+def test_a_decomposition_checked_by_rounded_products_is_not_a_failure(n, monkeypatch):
+    """Whoever allows TF32 for every product has the check rounded too, by cutting digits off."""
+
+    def cut(A):
+        return (A.contiguous().view(torch.int32) & -0x2000).view(torch.float32)
+
+    X = torch.rand(4, n, 3 * n, generator=torch.Generator().manual_seed(0))
+    P = X @ X.mT / X.shape[2]
+    eigenvalues, V = torch.linalg.eigh(P)
+    exact = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda A, B: exact(cut(A), cut(B)))
+    assert not eigensolver.unlike(P, eigenvalues, V).any()
+    assert eigensolver.unlike(P, eigenvalues, V.roll(1, 2)).all()

@@ -7,6 +7,8 @@ import pytest
 from gcp.kernels.launch import OPTIONS
 from gcp.kernels.source import KERNELS, expressions, text
 
+BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")  # what it adds to the options of a module
+
 nvrtc = pytest.importorskip("cupy", reason="CuPy is not installed: nothing to compile CUDA with").cuda.nvrtc
 
 
@@ -17,7 +19,7 @@ def compile_for(architecture, source=None):
         for expression in expressions():
             nvrtc.addNameExpression(program, expression)
     try:
-        nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", *OPTIONS))
+        nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", *OPTIONS, *BY_CUPY))
         said = nvrtc.getProgramLog(program).strip("\0\n ")
     except nvrtc.NVRTCError:
         said = nvrtc.getProgramLog(program)

@@ -1,5 +1,6 @@
 """`python scripts/benchmark_kernels.py [--device cuda] [--only solvers|kernels|goals] ...`."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from gcp.cli.arguments import parse
@@ -67,12 +68,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def show(rows: list[dict[str, Any]], line: Any) -> list[dict[str, Any]]:
-    """Print a table and hand the rows on."""
+def show(rows: Iterable[dict[str, Any]], line: Any) -> list[dict[str, Any]]:
+    """Print each row of a table as it is measured, and hand all of them on."""
     print()
+    shown = []
     for row in rows:
         print(line(row), flush=True)
-    return rows
+        shown.append(row)
+    return shown
 
 
 def solver_line(row: dict[str, Any]) -> str:
