@@ -177,8 +177,8 @@ def test_a_stage_goes_on_with_the_widths_of_the_one_before(here, zygote):
             *("evolve.signal=weights", "monitor.spectrum=true"),
         ],
         [
-            *("evolve.policy=budget", "evolve.budget=50 % parameters", "evolve.grow_above=0.1"),
-            *("evolve.shrink_below=0.01", "model.freeze=[features.layer2]"),
+            *("evolve.policy=budget", "evolve.budget=50 % parameters", "evolve.grow_above=0.15"),
+            *("evolve.shrink_below=0.1", "model.freeze=[features.layer2]"),
             *("optim.name=adamw", "optim.lr=0.001", "train.ema=null"),
         ],
     ],
@@ -235,8 +235,8 @@ OFF = {
     "stop": "70 %",
     "images": 256,
     "where": [],
-    "grow_above": 0.1,
-    "shrink_below": 0.01,
+    "grow_above": 0.15,
+    "shrink_below": 0.1,
     "patience": 2,
     "min_width": 8,
 }

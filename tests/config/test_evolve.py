@@ -41,7 +41,7 @@ def test_what_it_takes(write, faults, text, every):
         ("evolve: {every: 1, start: 50 %, stop: 40 %}", "evolve.stop: got '40 %' (text); allowed: after evolve.start"),
         ("evolve: {every: 5, stop: 3}", "evolve.stop: got '3 epochs' (text); allowed: at least evolve.every, 5 epochs"),
         ("evolve: {every: 1, max_width: 4}", "allowed: a whole number >= evolve.min_width, 8, or null"),
-        ("evolve: {every: 1, shrink_below: 0.2}", "allowed: a number < evolve.grow_above, 0.1"),
+        ("evolve: {every: 1, shrink_below: 0.2}", "allowed: a number < evolve.grow_above, 0.15"),
         ("evolve: {every: 1, budget: 20k parameters}", "allowed: the default with evolve.policy: spectrum; did"),
         ("evolve: {every: 1, policy: budget}", "evolve.budget: got null (null); allowed: a cost with"),
         ("evolve: {every: 1, policy: budget, budget: 20k}", "evolve.budget: got '20k'; allowed: a number above 0"),

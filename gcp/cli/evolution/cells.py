@@ -26,13 +26,10 @@ class Start:
 
 
 EVERY = ("evolve.every=1", "evolve.start=1", "evolve.stop=60 %", "evolve.min_width=4")
-# The same rule from both sides: below the first a width shrinks, above the second it grows. At the default of 0.01
-# nothing of these networks is negligible.
-SPECTRUM = (*EVERY, "evolve.shrink_below=0.1", "evolve.grow_above=0.15")
 BUDGET = (*EVERY, "evolve.policy=budget", "evolve.budget=12.5k parameters", "evolve.factor=2")
 STARTS = {
-    "narrow": Start(0.5, 12, SPECTRUM),
-    "wide": Start(2, 64, SPECTRUM),
+    "narrow": Start(0.5, 12, EVERY),
+    "wide": Start(2, 64, EVERY),
     "huge": Start(5, 128, BUDGET),  # 2 million parameters
 }
 OPTIMIZERS = {

@@ -41,12 +41,12 @@ class Evolve(Section):
         default="activations", description="singular values of what, for policy spectrum"
     )
     shrink_below: Below1 = Field(
-        default=0.01,
+        default=0.1,
         description="policy spectrum: singular values below this part of the largest are negligible, and a width "
         "shrinks by their number",
     )
     grow_above: Below1 = Field(
-        default=0.1, description="policy spectrum: a width grows whose smallest singular value is above this part"
+        default=0.15, description="policy spectrum: a width grows whose smallest singular value is above this part"
     )
     budget: Text | None = Field(
         default=None,

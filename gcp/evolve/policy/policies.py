@@ -31,8 +31,8 @@ class Spectrum:
     where: tuple[str, ...]
     bounds: Bounds
     signal: str = "activations"
-    shrink_below: float = 0.01
-    grow_above: float = 0.1
+    shrink_below: float = 0.1
+    grow_above: float = 0.15
 
     def __call__(self, model: nn.Module, images: Sequence[Tensor], events_left: int) -> list[Decision]:
         dimensions = chosen(model, trace(model, images[0][:1]), self.where)
