@@ -39,10 +39,11 @@ def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Argument
     arguments = Arguments()
     words = list(argv)
     while words:
+        before = argv[-len(words) - 1] if len(words) < len(argv) else ""
         word = words.pop(0)
         if not word.startswith("-"):
             if "=" not in word:
-                raise GCPError(f"unexpected {word!r}: {_hint(word, flags)}")
+                raise GCPError(f"unexpected {word!r}: {_hint(before, word, words[0] if words else '', flags)}")
             arguments.overrides.append(word)
             continue
         flag, equals, value = word.partition("=")
@@ -65,9 +66,13 @@ def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Argument
     return arguments
 
 
-def _hint(word: str, flags: Mapping[str, tuple[int, int]]) -> str:
+def _hint(before: str, word: str, after: str, flags: Mapping[str, tuple[int, int]]) -> str:
+    """What to type for a stray word between two others, which are empty at the ends of the line."""
     if "--config" in flags and word.endswith((".yaml", ".yml")):
         return f"a configuration is given as --config {word}"
+    if "." in word and "/" not in word and after and "=" not in after and not after.startswith("-"):
+        return f"a setting is given as key=value, here {word}={after}"
+    quotes = f"; a value with spaces goes in quotes, as '{before} {word}'" if "=" in before else ""
     if "--checkpoint" in flags:
-        return f"a checkpoint or a run is given as --checkpoint {word}, a setting as key=value"
-    return "a setting is given as key=value, such as optim.lr=0.05"
+        return f"a checkpoint or a run is given as --checkpoint {word}, a setting as key=value{quotes}"
+    return f"a setting is given as key=value, such as optim.lr=0.05{quotes}"

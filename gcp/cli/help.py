@@ -3,8 +3,9 @@
 from gcp.cli.arguments import Arguments
 from gcp.cli.listing import KINDS, listing
 from gcp.cli.training.kind import CLASSIFIER, Kind
+from gcp.errors import GCPError
 
-FLAGS = {"--list": (1, 2), "--help": (0, 0)}
+FLAGS = {"--list": (0, 2), "--help": (0, 0)}
 LIST = f"--list {'|'.join(KINDS)} [pattern]"
 
 
@@ -15,5 +16,7 @@ def answer(arguments: Arguments, usage: str, kind: Kind = CLASSIFIER) -> str | N
 
         return f"{usage}\nKeys of a configuration:\n\n{describe(schema=kind.schema)}"
     if "--list" in arguments.flags:
-        return listing(*arguments.flags["--list"])
+        if not (words := arguments.flags["--list"]):
+            raise GCPError(f"--list needs one of {', '.join(KINDS)}. Type for example --list heads 'svd_*'")
+        return listing(*words)
     return None

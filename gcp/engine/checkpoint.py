@@ -16,6 +16,7 @@ import torch
 
 from gcp.errors import CheckpointError, nearest
 from gcp.models.checkpoints.archive import Unreadable, damage, is_archive, unpickle
+from gcp.models.checkpoints.signature import foreign
 
 log = logging.getLogger("gcp")
 
@@ -115,7 +116,7 @@ def load(path: str | Path) -> dict:
     if fault:
         # An archive that is cut has lost the directory at its end.
         what = "damaged" if is_archive(path) else "damaged or truncated"
-        raise CheckpointError(f"checkpoint {path} is {what}: {fault}.{_other(path)}")
+        raise CheckpointError(f"checkpoint {path} is {what}: {foreign(path) or fault}.{_other(path)}")
     try:
         state = unpickle(path)
     except Unreadable as reason:

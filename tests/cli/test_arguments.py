@@ -53,6 +53,10 @@ def test_take_removes_a_word_and_the_last_one_counts():
         (["--config", "a", "--config", "b"], "--config is given twice"),
         (["a.yaml"], "unexpected 'a.yaml': a configuration is given as --config a.yaml"),
         (["--config", "a.yaml", "lr"], r"unexpected 'lr': a setting is given as key=value, such as optim\.lr=0\.05"),
+        (["--config", "a.yaml", "head.name", "seb"], "unexpected 'head.name': .* as key=value, here head.name=seb"),
+        (["data.root=/my", "images"], "unexpected 'images': .* in quotes, as 'data.root=/my images'"),
+        (["train.epochs=1", "a.yaml"], "a configuration is given as --config a.yaml"),
+        (["evolve.every=2", "epochs", "optim.lr=1"], "in quotes, as 'evolve.every=2 epochs'"),
     ],
 )
 def test_faults(words, message):

@@ -46,3 +46,4 @@ def test_both_commands_list(command, request):
     assert call("--list", "datasets").out == listing("datasets") + "\n"
     assert call("--list", "rules", "p*").out == listing("rules", "p*") + "\n"
     assert call("--list", "datasets", "nothing*").code == 2
+    assert "--list needs one of heads, rules, backbones, datasets, transforms." in call("--list").err

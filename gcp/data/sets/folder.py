@@ -11,6 +11,7 @@ from pathlib import Path
 from gcp.data.annotations.layout import listed, same_classes, scan, set_root, subfolders, unpack
 from gcp.data.annotations.listing import SPLITS, Listing, by_class
 from gcp.data.disk import on_disk
+from gcp.data.files import EXTENSIONS
 from gcp.data.source import DATASETS
 from gcp.errors import DataError, suggest
 
@@ -41,7 +42,7 @@ def _check_splits(root: Path, names: list[str], inside: list[str]) -> None:
         nested = [name for name in others if (root / name / "train").is_dir()]
         near = [root / name for name in nested] + [root.parent] * (root.name in SPLITS)
         hint = f" {set_root(near[0])}." if near else suggest("train", others)
-        raise DataError(f"no folder 'train'. {looked}{hint or unpack(root)}")
+        raise DataError(f"no folder 'train'. {looked}{hint or unpack(root) or _unsplit(root, inside)}")
     if len(names) == 1:
         raise DataError(
             f"no folder 'test' or 'val': there is nothing to score the trained model on. {looked}"
@@ -49,8 +50,14 @@ def _check_splits(root: Path, names: list[str], inside: list[str]) -> None:
         )
 
 
+def _unsplit(root: Path, inside: list[str]) -> str:
+    """What to do where the classes lie in `root` itself, or an empty string."""
+    classes = [name for name in inside if any(file.suffix.lower() in EXTENSIONS for file in (root / name).glob("*"))]
+    return " Move these classes into 'train', and a part of the images of each into 'test'." if classes else ""
+
+
 DATASETS.add(
     "folder",
     on_disk(listing, classes=None, counts=None, image_size=224, transform="random_resized_crop"),
-    summary="your own images: root/{train,val,test}/class/*.jpg; a missing split is held out of train",
+    summary="your own images: root/{train,val,test}/class/*.jpg; val or test may be missing",
 )

@@ -158,6 +158,12 @@ def test_folder_that_cannot_be_listed(make_tree, monkeypatch):
         folder(make_tree(FULL))
 
 
+def test_classes_without_splits(make_tree):
+    root = make_tree({"all": {"cat": 1, "dog": 1}}) / "all"
+    with pytest.raises(DataError, match=r"it holds 'cat', 'dog'\. Move these classes into 'train', and a part of the"):
+        folder(root)
+
+
 def test_no_train_folder(make_tree, tmp_path):
     root = make_tree({"Train": {"cat": 1}, "test": {"cat": 1}})
     with pytest.raises(DataError, match=r"no folder 'train'.* it holds 'Train', 'test'\. Did you mean 'Train'"):
