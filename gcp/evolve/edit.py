@@ -79,9 +79,6 @@ def edit(model: nn.Module, dimension: Dimension, source: Tensor, follower: Follo
         if dimension in attribute.layout.dimensions:
             for module in filter(None, (model, average)):
                 setattr(module.get_submodule(attribute.module), attribute.name, _number(attribute))
-    for name in cuts:
-        if name in graph.counts:
-            graph.counts[name] = own[name].numel()
     for parameter in model.parameters():
         parameter.grad = None
 

@@ -27,7 +27,6 @@ def rehearse(
     twin = _without_values(model)
     graph = wanted[0][0].graph
     before = {dimension: dimension.width for dimension, _ in wanted}
-    counts = dict(graph.counts)
     try:
         for dimension, width in wanted:
             edit(twin, dimension, torch.arange(width).where(torch.arange(width) < dimension.width, -1))
@@ -39,7 +38,6 @@ def rehearse(
                     f"any more ({error.__cause__ or error})"
                 ) from error
     finally:
-        graph.counts = counts
         for dimension, width in before.items():
             dimension.width = width
 

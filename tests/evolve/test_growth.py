@@ -151,6 +151,9 @@ def test_a_dimension_of_before_another_edit(make, images):
     old, ties = trace(model, images)["stem"], trace(model, images)
     grow(model, ties["stem"], 10)
     grow(model, ties["inner"], 9)  # of the same trace: it has followed
-    assert ties["stem"].width == 10 and ties["stem"].parameters_at(10) == sum(p.numel() for p in model.parameters())
+    assert ties["stem"].width == 10 and ties["inner"].width == 9
+    stem, inner, outer = 27 * 10 + 2 * 10, 9 * (9 * 10 + 1), 10 * (9 * 9 + 1)
+    behind = 12 * (10 + 1) + 12 * (9 * 10 + 1) + 5 * (12 + 1)
+    assert sum(parameter.numel() for parameter in model.parameters()) == stem + inner + outer + behind
     with pytest.raises(OptionError, match="'stem' was traced in another model, or before another edit: trace again"):
         grow(model, old, 12)

@@ -64,10 +64,6 @@ class Dimension:
         first.reason = first.reason or second.reason
         second._into = first
 
-    def parameters_at(self, width: int) -> int:
-        """Parameters of the model with this dimension at another width, all else as it is."""
-        return self.graph.parameters_at(self, width)
-
     def check(self, width: int) -> None:
         """Raise OptionError where it cannot be edited, or not to `width`."""
         if self.reason is not None:

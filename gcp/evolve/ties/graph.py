@@ -59,7 +59,7 @@ class Graph:
         attributes: by module and name.
         norms: weight of a convolution -> running mean of the batch norm that alone reads what it writes.
         affine: head -> (weight, running mean or None) of the convolution, and batch norm, right before its pooling.
-        counts: parameter -> number of its entries.
+        parameters: names of those tensors that are parameters, not buffers.
         dimensions: by name.
         example: images that the model can be called with, on the meta device.
     """
@@ -68,7 +68,7 @@ class Graph:
     attributes: dict[tuple[str, str], Attribute] = field(default_factory=dict)
     norms: dict[str, str] = field(default_factory=dict)
     affine: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    parameters: set[str] = field(default_factory=set)
     dimensions: dict[str, Dimension] = field(default_factory=dict)
     example: Tensor = field(default_factory=lambda: torch.empty(0))
 
@@ -96,7 +96,7 @@ class Graph:
 
     def scales(self, dimension: Dimension) -> list[Axis]:
         """What sets the scale of its channels: of batch norms over it where there are any, else of those that write."""
-        axes = [axis for axis in self.touching(dimension) if axis.tensor in self.counts]
+        axes = [axis for axis in self.touching(dimension) if axis.tensor in self.parameters]
         return [axis for axis in axes if axis.role == ONES] or [axis for axis in axes if axis.role == ROWS]
 
     def fits(self, model: nn.Module) -> bool:
@@ -104,14 +104,6 @@ class Graph:
         own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         axes = self.axes.values()
         return all(a.tensor in own and own[a.tensor].shape[a.axis] == a.layout.size for a in axes)
-
-    def parameters_at(self, dimension: Dimension, width: int) -> int:
-        """Parameters of the model with `dimension` at `width`."""
-        sizes = dict(self.counts)
-        for axis in self.touching(dimension):
-            if axis.tensor in sizes:
-                sizes[axis.tensor] = sizes[axis.tensor] // axis.layout.size * axis.layout.size_at(dimension, width)
-        return sum(sizes.values())
 
     def find(self, given: str) -> Dimension:
         """A dimension by name, or by the name of one of its producers. Raises UnknownNameError."""
@@ -122,9 +114,9 @@ class Graph:
                 return dimension
         raise UnknownNameError("width", given, self.dimensions)
 
-    def finish(self, parameters: Iterable[tuple[str, nn.Parameter]], loose: Iterable[Dimension]) -> None:
+    def finish(self, parameters: Iterable[str], loose: Iterable[Dimension]) -> None:
         """Name the dimensions once every call is seen; `loose` may lie along no axis."""
-        self.counts = {name: tensor.numel() for name, tensor in parameters}
+        self.parameters = set(parameters)
         found = dict.fromkeys(dimension.root for dimension in loose)
         for axis in self.axes.values():
             for dimension in axis.layout.dimensions:

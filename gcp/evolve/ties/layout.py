@@ -41,8 +41,9 @@ class Layout:
         """Of which the axis consists, each once."""
         raise NotImplementedError
 
-    def size_at(self, dimension: Dimension, width: int) -> int:
-        """Entries where `dimension` has `width` channels."""
+    @property
+    def size(self) -> int:
+        """How many there are."""
         raise NotImplementedError
 
     def index(self, dimension: Dimension, source: Tensor) -> Tensor:
@@ -52,11 +53,6 @@ class Layout:
     def places(self, dimension: Dimension) -> Tensor:
         """(width, n): the entries that belong to each channel of a dimension."""
         raise NotImplementedError
-
-    @property
-    def size(self) -> int:
-        some = self.dimensions[0]
-        return self.size_at(some, some.width)
 
     def freeze(self, reason: str) -> None:
         for dimension in self.dimensions:
@@ -77,8 +73,9 @@ class Channels(Layout):
         """Every entry `times` times in a row."""
         return Channels(tuple(Piece(piece.of, piece.repeat * times) for piece in self.pieces))
 
-    def size_at(self, dimension: Dimension, width: int) -> int:
-        return sum(p.repeat * width if p.dimension is dimension else p.size for p in self.pieces)
+    @property
+    def size(self) -> int:
+        return sum(piece.size for piece in self.pieces)
 
     def index(self, dimension: Dimension, source: Tensor) -> Tensor:
         parts, start = [], 0
@@ -110,8 +107,9 @@ class Triangle(Layout):
     def dimensions(self) -> list[Dimension]:
         return self.channels.dimensions
 
-    def size_at(self, dimension: Dimension, width: int) -> int:
-        return triangle_size(self.channels.size_at(dimension, width))
+    @property
+    def size(self) -> int:
+        return triangle_size(self.channels.size)
 
     def index(self, dimension: Dimension, source: Tensor) -> Tensor:
         old = self.channels.index(dimension, source)

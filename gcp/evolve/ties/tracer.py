@@ -115,7 +115,7 @@ def trace(model: nn.Module, example: Tensor | None = None) -> dict[str, Dimensio
     _freeze_factored(model, record)
     graph = record.finish()
     graph.example = images
-    graph.finish(model.named_parameters(), record.loose)
+    graph.finish((name for name, _ in model.named_parameters()), record.loose)
     return dict(graph.dimensions)
 
 
