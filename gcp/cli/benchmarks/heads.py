@@ -3,19 +3,14 @@
 from itertools import product
 from typing import Any
 
-from gcp.cli.arguments import parse
+from gcp.cli.benchmarks.command import bar, common, optional, read, save, takes
 from gcp.cli.flags import Flags, choice, find_device, numbers, target
-from gcp.errors import GCPError
 
-MANY = 1000
-FLAGS = {
-    **dict.fromkeys(("--heads", "--batch", "--dim", "--map"), (1, MANY)),
-    **dict.fromkeys(
-        ("--dtype", "--side", "--precision", "--products", "--device", "--eigensolver", "--json", "--plot"), (1, 1)
-    ),
-    **dict.fromkeys(("--repeats", "--warmup", "--threads", "--seed"), (1, 1)),
-    **dict.fromkeys(("--baseline", "--help"), (0, 0)),
-}
+FLAGS = takes(
+    ("--heads", "--batch", "--dim", "--map"),
+    ("--dtype", "--side", "--precision", "--products", "--eigensolver", "--plot", "--threads", "--seed"),
+    ["--baseline"],
+)
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 PRECISIONS = ("default", "float32", "float64")
 PRODUCTS = ("full", "tf32", "bf16")
@@ -48,22 +43,13 @@ Example:
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    if argv and not argv[0].startswith("-"):
-        raise GCPError(f"unexpected {argv[0]!r}: heads are given as --heads {argv[0]}; see --help.")
-    arguments = parse(argv, FLAGS)
-    if arguments.overrides:
-        raise GCPError(f"unexpected {arguments.overrides[0]!r}: this command takes flags only; see --help.")
-    flags = arguments.flags
-    if "--help" in flags:
-        print(USAGE)
-        return 0
-    return _measure(flags)
+    flags = read(argv, FLAGS, USAGE, word="--heads")
+    return 0 if flags is None else _measure(flags)
 
 
 def _measure(flags: Flags) -> int:
     settings = read_settings(flags)
     import torch
-    from tqdm import tqdm
 
     from gcp.analysis.benchmark import Shape, Variant, compare, root_heads, select_heads
     from gcp.cli.benchmarks.heads_table import describe, header, table
@@ -92,15 +78,11 @@ def _measure(flags: Flags) -> int:
                 settings["warmup"],
                 settings["seed"],
                 settings["baseline"],
-                watch=lambda turns: tqdm(turns, desc="rounds", leave=False, disable=None),
+                watch=bar(),
             )
         points.append(point)
         print(f"\n{table(point)}", flush=True)
-    if settings["json"] is not None:
-        from gcp.engine.files import write_json
-
-        result = {"settings": settings, "environment": environment, "notes": notes, "points": points}
-        write_json(settings["json"], result)
+    save(settings["json"], {"settings": settings, "environment": environment, "notes": notes, "points": points})
     if settings["plot"] is not None:
         from gcp.analysis.benchmark_plot import plot
 
@@ -125,13 +107,10 @@ def read_settings(flags: Flags) -> dict[str, Any]:
         "side": choice(flags, "--side", ("auto", "channel", "sample")),
         "precision": None if precision == "default" else precision,
         "products": choice(flags, "--products", PRODUCTS),
-        "device": flags.get("--device", ["cpu"])[0],
         "eigensolver": choice(flags, "--eigensolver", SOLVERS),
-        "repeats": numbers(flags, "--repeats", [7], 1)[0],
-        "warmup": numbers(flags, "--warmup", [2], 0)[0],
         "baseline": "--baseline" in flags,
-        "json": target(flags.get("--json", [None])[0]),
         "plot": target(flags.get("--plot", [None])[0], "--plot"),
-        "threads": numbers(flags, "--threads", [1], 1)[0] if "--threads" in flags else None,
+        "threads": optional(flags, "--threads"),
         "seed": numbers(flags, "--seed", [0], 0)[0],
+        **common(flags, repeats=7, warmup=2),
     }

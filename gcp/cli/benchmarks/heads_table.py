@@ -4,6 +4,7 @@ from textwrap import fill
 from typing import Any
 
 from gcp.analysis.features import DESCRIPTION
+from gcp.cli.benchmarks.command import machine
 
 Row = dict[str, Any]
 WIDTH = 120
@@ -23,10 +24,9 @@ RATIOS = {"fwd x": 6, "bwd x": 6, "f+b x": 6, "peak x": 7}
 
 def describe(settings: dict[str, Any], environment: dict[str, Any]) -> dict[str, str]:
     """What the figures mean: machine, features, reference, columns, baseline."""
-    on = "" if environment["device"] == "cpu" else f"{environment['device']}, "
     threads = f"{environment['threads']} thread{'s' if environment['threads'] > 1 else ''}"
     notes = {
-        "machine": f"{on}{environment['processor']}, {threads}, torch {environment['packages']['torch']}",
+        "machine": f"{machine(environment)}, {threads}, torch {environment['packages']['torch']}",
         "features": f"{settings['dtype']}, {DESCRIPTION}",
         "reference": "the exact root (svd_exact) and its gradient on the same features in float64; for heads "
         "with * the head itself in float64. Relative Frobenius norm: an approximation by design "

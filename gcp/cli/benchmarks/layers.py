@@ -1,19 +1,13 @@
 """`python scripts/benchmark_layers.py [--tasks NAME ...] [--dim N ...] ...`."""
 
-from pathlib import Path
 from typing import Any
 
-from gcp.cli.arguments import parse
-from gcp.cli.flags import Flags, find_device, numbers
-from gcp.errors import GCPError, OptionError, UnknownNameError
+from gcp.cli.benchmarks.command import bar, common, heading, read, save, takes
+from gcp.cli.flags import Flags, find_device, numbers, target
+from gcp.errors import UnknownNameError
 
 TASKS = ("apply", "build", "logdet", "spectral")
-MANY = 1000
-FLAGS = {
-    **dict.fromkeys(("--tasks", "--methods", "--dim", "--columns", "--blocks"), (1, MANY)),
-    **dict.fromkeys(("--device", "--json", "--plot", "--repeats", "--warmup", "--threads", "--seed"), (1, 1)),
-    "--help": (0, 0),
-}
+FLAGS = takes(("--tasks", "--methods", "--dim", "--columns", "--blocks"), ("--plot", "--threads", "--seed"))
 
 USAGE = """\
 Time of orthogonal layers, forward and backward, against what else there is.
@@ -44,24 +38,17 @@ Example:
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    arguments = parse(argv, FLAGS)
-    if arguments.overrides:
-        raise GCPError(f"unexpected {arguments.overrides[0]!r}: this command takes flags only; see --help.")
-    if "--help" in arguments.flags:
-        print(USAGE)
-        return 0
-    return _measure(arguments.flags)
+    flags = read(argv, FLAGS, USAGE)
+    return 0 if flags is None else _measure(flags)
 
 
 def _measure(flags: Flags) -> int:
     settings = read_settings(flags)
     import torch
-    from tqdm import tqdm
 
     from gcp.analysis.layer_benchmark import compare
     from gcp.analysis.layer_methods import METHODS, Place, select
     from gcp.engine.environment import describe_environment
-    from gcp.engine.files import write_json
 
     known = {name: None for methods in METHODS.values() for name in methods}
     for name in settings["methods"] or []:
@@ -70,7 +57,7 @@ def _measure(flags: Flags) -> int:
     torch.set_num_threads(settings["threads"])
     device = find_device(settings["device"])
     environment = describe_environment(device)
-    print(heading(settings, environment))
+    print(heading(settings, environment, "methods", COLUMNS))
     points: list[dict[str, Any]] = []
     for task in settings["tasks"]:
         methods = select(task, settings["methods"])
@@ -83,12 +70,11 @@ def _measure(flags: Flags) -> int:
                     settings["blocks"],
                     settings["repeats"],
                     settings["warmup"],
-                    lambda rounds: tqdm(rounds, desc="rounds", leave=False, disable=None),
+                    bar(),
                 )
                 points.append(point)
                 print(f"\n{table(point)}", flush=True)
-    if settings["json"] is not None:
-        write_json(settings["json"], {"settings": settings, "environment": environment, "points": points})
+    save(settings["json"], {"settings": settings, "environment": environment, "points": points})
     if settings["plot"] is not None:
         from gcp.analysis.layer_plot import draw_times
 
@@ -113,34 +99,14 @@ def read_settings(flags: Flags) -> dict[str, Any]:
         "dim": numbers(flags, "--dim", [64, 256, 512, 1024], 1),
         "columns": numbers(flags, "--columns", [32], 1),
         "blocks": numbers(flags, "--blocks", [], 1),
-        "device": flags.get("--device", ["cpu"])[0],
-        "repeats": numbers(flags, "--repeats", [7], 1)[0],
-        "warmup": numbers(flags, "--warmup", [1], 0)[0],
         "threads": numbers(flags, "--threads", [1], 1)[0],
         "seed": numbers(flags, "--seed", [0], 0)[0],
-        "json": _target(flags, "--json"),
-        "plot": _target(flags, "--plot"),
+        "plot": target(flags.get("--plot", [None])[0], "--plot"),
+        **common(flags, repeats=7, warmup=1),
     }
 
 
-def _target(flags: Flags, flag: str) -> str | None:
-    """Refuse a file that cannot be written before minutes are spent on what should go into it."""
-    path = flags[flag][0] if flag in flags else None
-    if path is not None and (Path(path).is_dir() or not Path(path).resolve().parent.is_dir()):
-        raise OptionError(f"{flag} {path}: not a file in a folder that exists.")
-    return path
-
-
-def heading(settings: dict[str, Any], environment: dict[str, Any]) -> str:
-    """Machine and meaning of the columns."""
-    on = "" if environment["device"] == "cpu" else f"{environment['device']}, "
-    clock = "processor time" if settings["threads"] == 1 and not on else "elapsed time"
-    return (
-        f"machine   {on}{environment['processor']}, {environment['threads']} of {environment['cores']} threads, torch "
-        f"{environment['packages']['torch']}\n"
-        f"columns   medians of {settings['repeats']} rounds in which the methods take turns, ms of {clock}; x ours: "
-        f"forward +\n          backward over that of gcp; above 1 gcp is faster"
-    )
+COLUMNS = "x ours: forward +\n          backward over that of gcp; above 1 gcp is faster"
 
 
 def table(point: dict[str, Any]) -> str:

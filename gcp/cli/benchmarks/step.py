@@ -3,21 +3,13 @@
 from dataclasses import asdict
 from typing import Any
 
-from gcp.cli.arguments import parse
+from gcp.cli.benchmarks.command import bar, common, optional, read, save, takes
 from gcp.cli.benchmarks.heads import PRECISIONS, PRODUCTS, SOLVERS
-from gcp.cli.flags import choice, find_device, numbers, target
-from gcp.errors import GCPError
+from gcp.cli.flags import Flags, choice, find_device, numbers
 
-MANY = 1000
-SINGLE = (
-    *("--backbone", "--dim", "--classes", "--image-size", "--last-stride", "--batch", "--amp", "--precision"),
-    *("--products", "--device", "--eigensolver", "--repeats", "--warmup", "--seed", "--json"),
-)
-FLAGS = {
-    "--heads": (1, MANY),
-    **dict.fromkeys(SINGLE, (1, 1)),
-    **dict.fromkeys(("--channels-last", "--compile", "--help"), (0, 0)),
-}
+SIZES = {"dim": 256, "classes": 1000, "image-size": 224, "batch": 64}
+WORDS = ("--backbone", "--last-stride", "--amp", "--precision", "--products", "--eigensolver", "--seed")
+FLAGS = takes(["--heads"], [*(f"--{size}" for size in SIZES), *WORDS], ("--channels-last", "--compile"))
 AMP = ("none", "bf16", "fp16")
 
 USAGE = f"""\
@@ -45,41 +37,31 @@ Examples:
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    if argv and not argv[0].startswith("-"):
-        raise GCPError(f"unexpected {argv[0]!r}: heads are given as --heads {argv[0]}; see --help.")
-    arguments = parse(argv, FLAGS)
-    if arguments.overrides:
-        raise GCPError(f"unexpected {arguments.overrides[0]!r}: this command takes flags only; see --help.")
-    if "--help" in arguments.flags:
-        print(USAGE)
-        return 0
-    return _measure(arguments.flags)
+    flags = read(argv, FLAGS, USAGE, word="--heads")
+    return 0 if flags is None else _measure(flags)
 
 
-def _measure(flags: dict[str, list[str]]) -> int:
-    single = {key: numbers(flags, f"--{key}", [value], 1)[0] for key, value in NUMBERS.items()}
+def _measure(flags: Flags) -> int:
+    sizes = {size: numbers(flags, f"--{size}", [default], 1)[0] for size, default in SIZES.items()}
     precision = choice(flags, "--precision", PRECISIONS)
     products = choice(flags, "--products", PRODUCTS)
     amp, solver = choice(flags, "--amp", AMP), choice(flags, "--eigensolver", SOLVERS)
-    warmup, seed = numbers(flags, "--warmup", [5], 0)[0], numbers(flags, "--seed", [0], 0)[0]
-    path = target(flags.get("--json", [None])[0])
+    seed, settings = numbers(flags, "--seed", [0], 0)[0], common(flags, repeats=20, warmup=5)
     import torch
-    from tqdm import tqdm
 
     from gcp.analysis.benchmark import select_heads
     from gcp.analysis.step import Setting, compare_steps
     from gcp.engine.environment import describe_environment
-    from gcp.engine.files import write_json
     from gcp.kernels import use_eigensolver
 
-    device = find_device(flags.get("--device", ["cpu"])[0])
+    device = find_device(settings["device"])
     setting = Setting(
         backbone=flags.get("--backbone", ["resnet50"])[0],
-        dim=single["dim"],
-        num_classes=single["classes"],
-        image_size=single["image-size"],
-        last_stride=numbers(flags, "--last-stride", [1], 1)[0] if "--last-stride" in flags else None,
-        batch=single["batch"],
+        dim=sizes["dim"],
+        num_classes=sizes["classes"],
+        image_size=sizes["image-size"],
+        last_stride=optional(flags, "--last-stride"),
+        batch=sizes["batch"],
         amp=amp,
         channels_last="--channels-last" in flags,
         compile="--compile" in flags,
@@ -94,19 +76,18 @@ def _measure(flags: dict[str, list[str]]) -> int:
             heads,
             setting,
             device,
-            single["repeats"],
-            warmup,
+            settings["repeats"],
+            settings["warmup"],
             seed,
             options,
-            watch=lambda turns: tqdm(turns, desc="rounds", leave=False, disable=None),
+            watch=bar(),
         )
     print(table(result))
-    if path is not None:
-        write_json(path, {"setting": asdict(setting), "options": options, "environment": environment, **result})
+    about = {"setting": asdict(setting), "options": options, "environment": environment}
+    save(settings["json"], {**about, **result})
     return 0
 
 
-NUMBERS = {"dim": 256, "classes": 1000, "image-size": 224, "batch": 64, "repeats": 20}
 COLUMNS = {"images/s": 10, "step ms": 9, "head ms": 9, "share": 8, "peak MiB": 10, "/average": 10, "/wide_average": 15}
 
 

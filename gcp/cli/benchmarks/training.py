@@ -1,20 +1,16 @@
 """`python scripts/benchmark_training.py [loop] [loader] [monitor] [flags]`."""
 
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gcp.cli.arguments import parse
-from gcp.cli.flags import Flags, choice, find_device, numbers, target
-from gcp.errors import GCPError, UnknownNameError
+from gcp.cli.benchmarks.command import bar, common, optional, read, save, takes
+from gcp.cli.flags import Flags, choice, find_device, numbers
+from gcp.errors import UnknownNameError
 
 TOPICS = ("loop", "loader", "monitor")
-FLAGS = {
-    **dict.fromkeys(("--backbone", "--head", "--dim", "--device", "--amp", "--json"), (1, 1)),
-    **dict.fromkeys(("--images", "--workers", "--batch", "--size", "--repeats", "--warmup", "--threads"), (1, 1)),
-    **dict.fromkeys(("--channels-last", "--help"), (0, 0)),
-}
+MODEL = ("--backbone", "--head", "--dim", "--amp")
+FLAGS = takes(one=(*MODEL, "--images", "--workers", "--batch", "--size", "--threads"), none=["--channels-last"])
 AMP = ("none", "bf16", "fp16")
 
 USAGE = f"""\
@@ -51,13 +47,8 @@ def main(argv: list[str]) -> int:
     for topic in topics:
         if topic not in TOPICS:
             raise UnknownNameError("topic", topic, TOPICS)
-    arguments = parse(words, FLAGS)
-    if arguments.overrides:
-        raise GCPError(f"unexpected {arguments.overrides[0]!r}: this command takes flags only; see --help.")
-    if "--help" in arguments.flags:
-        print(USAGE)
-        return 0
-    return _measure(tuple(dict.fromkeys(topics)) or TOPICS, arguments.flags)
+    flags = read(words, FLAGS, USAGE)
+    return 0 if flags is None else _measure(tuple(dict.fromkeys(topics)) or TOPICS, flags)
 
 
 def read_settings(flags: Flags) -> dict[str, Any]:
@@ -71,17 +62,14 @@ def read_settings(flags: Flags) -> dict[str, Any]:
         "backbone": flags.get("--backbone", ["resnet20_cifar"])[0],
         "head": flags.get("--head", ["svd_pade"])[0],
         "dim": numbers(flags, "--dim", [64], 1)[0],
-        "device": flags.get("--device", ["cpu"])[0],
         "amp": choice(flags, "--amp", AMP),
         "channels_last": "--channels-last" in flags,
         "images": numbers(flags, "--images", [256], 1)[0],
         "workers": numbers(flags, "--workers", [0], 0)[0],
         "batch": numbers(flags, "--batch", [64], 2)[0],
-        "size": numbers(flags, "--size", [1], 1)[0] if "--size" in flags else None,
-        "repeats": numbers(flags, "--repeats", [7], 1)[0],
-        "warmup": numbers(flags, "--warmup", [1], 0)[0],
-        "threads": numbers(flags, "--threads", [1], 1)[0] if "--threads" in flags else None,
-        "json": target(flags.get("--json", [None])[0]),
+        "size": optional(flags, "--size"),
+        "threads": optional(flags, "--threads"),
+        **common(flags, repeats=7, warmup=1),
     }
 
 
@@ -106,23 +94,14 @@ def _measure(topics: tuple[str, ...], flags: Flags) -> int:
         result[topic] = {"threads": torch.get_num_threads(), **measure(settings, device)}
         print(f"\n{table(result[topic])}", flush=True)
     torch.set_num_threads(threads)
-    if settings["json"] is not None:
-        from gcp.engine.files import write_json
-
-        write_json(settings["json"], result)
+    save(settings["json"], result)
     return 0
-
-
-def _bar(topic: str) -> Any:
-    from tqdm import tqdm
-
-    return partial(tqdm, desc=f"{topic}, rounds", leave=False, disable=None)
 
 
 def _loop(settings: dict[str, Any], device: Any) -> dict[str, Any]:
     from gcp.analysis.loop import compare_loops
 
-    return compare_loops(**_model(settings), device=device, watch=_bar("loop"))
+    return compare_loops(**_model(settings), device=device, watch=bar("loop, rounds"))
 
 
 def _monitor(settings: dict[str, Any], device: Any) -> dict[str, Any]:
@@ -130,7 +109,7 @@ def _monitor(settings: dict[str, Any], device: Any) -> dict[str, Any]:
     from gcp.config.sections import Monitor
 
     every = int(Monitor().every.amount)
-    return measure_monitor(every, **_model(settings), device=device, watch=_bar("monitor"))
+    return measure_monitor(every, **_model(settings), device=device, watch=bar("monitor, rounds"))
 
 
 def _model(settings: dict[str, Any]) -> dict[str, Any]:
@@ -152,5 +131,5 @@ def _loader(settings: dict[str, Any], device: Any) -> dict[str, Any]:
             settings["workers"],
             settings["repeats"],
             settings["warmup"],
-            watch=_bar("loader"),
+            watch=bar("loader, rounds"),
         )

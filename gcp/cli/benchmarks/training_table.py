@@ -3,15 +3,15 @@
 from typing import Any
 
 from gcp.analysis.photographs import DESCRIPTION
+from gcp.cli.benchmarks.command import machine
 
 
 def header(environment: dict[str, Any], settings: dict[str, Any]) -> str:
     """Machine and versions."""
     packages = environment["packages"]
-    on = "" if environment["device"] == "cpu" else f"{environment['device']}, "
     versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "torchvision", "timm"))
     return (
-        f"machine    {on}{environment['processor']}, {environment['cores']} cores, {versions}\n"
+        f"machine    {machine(environment)}, {environment['cores']} cores, {versions}\n"
         f"figures    medians of {settings['repeats']} rounds in which the rows take turns, after "
         f"{settings['warmup']} of warm-up, with least and greatest"
     )
