@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from gcp.analysis.picture import save
+from gcp.analysis.drawing.picture import save
 from gcp.engine.rival import Rival
 from gcp.errors import GCPError
 from gcp.heads.average import Average

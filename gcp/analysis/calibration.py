@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gcp.analysis.picture import save
+from gcp.analysis.drawing.picture import save
 
 BINS = 15
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gcp.analysis.curves import VALIDATION
-from gcp.analysis.ticks import whole_numbers
+from gcp.analysis.drawing.labels import whole_counts
+from gcp.analysis.drawing.picture import save
 
 MOST = 12  # curves in one picture: of more widths those that have changed most
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # apart also for colour-blind readers
@@ -36,13 +37,11 @@ def draw_evolution(evolution_csv: str | Path, metrics_csv: str | Path, png: str 
         axes.set_ylabel(label)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    whole_numbers(widths, "y", log=True)
-    whole_numbers(parameters, "y", log=max(counts) > 20 * min(counts))
+    whole_counts(widths, "y", log=True)
+    whole_counts(parameters, "y", log=max(counts) > 20 * min(counts))
     figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     figure.suptitle(Path(evolution_csv).resolve().parent.name, fontsize=11)
-    temporary = Path(png).with_name(f".{Path(png).name}.tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(png)
+    save(figure, png)
 
 
 def course(edits: list[dict], before: str, after: str, end: int) -> tuple[list[int], list[int]]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from gcp.analysis.ticks import whole_numbers
+from gcp.analysis.drawing.labels import whole_counts
+from gcp.analysis.drawing.picture import save
 
 COLOURS = {"fixed": "#888888", "evolved": "#ee6677", "scratch": "#4477aa"}
 MARKERS = "osD^v"
@@ -30,7 +31,7 @@ def draw_evolution_study(rows: Sequence[dict[str, Any]], png: str | Path) -> Non
             own = [row for row in rows if row["start"] == start and (row["optimizer"], row["head"]) == kind]
             _kind(axes, own, marker)
         axes.set(xlabel="parameters", title=start)
-        whole_numbers(axes, "x", log=True)
+        whole_counts(axes, "x", log=True)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("test accuracy, %")
@@ -40,9 +41,7 @@ def draw_evolution_study(rows: Sequence[dict[str, Any]], png: str | Path) -> Non
         for marker, kind in zip(MARKERS, kinds, strict=False)
     ]
     figure.legend(handles=signs, loc="outside lower center", ncols=len(signs), frameon=False)
-    temporary = Path(png).with_name(f".{Path(png).name}.tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(png)
+    save(figure, png)
 
 
 def _kind(axes: Any, rows: Sequence[dict[str, Any]], marker: str) -> None:

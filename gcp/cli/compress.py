@@ -139,8 +139,8 @@ def _compress(arguments: Arguments, split: str, target: str, value: float, metho
 
 
 def _sweep(subject: "Subject", out: Path, target: str, values: list[float], options: dict[str, Any]) -> None:
-    from gcp.analysis.compress_plot import draw_sweep
-    from gcp.analysis.compress_sweep import plain, sweep
+    from gcp.analysis.compression.plot import draw_sweep
+    from gcp.analysis.compression.sweep import plain, sweep
     from gcp.cli.evaluation.files import write_csv
 
     batch = next(iter(subject.images))

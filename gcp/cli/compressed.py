@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from gcp.analysis.compress_cost import costs
-from gcp.analysis.compress_plot import draw_layers
+from gcp.analysis.compression.cost import costs
+from gcp.analysis.compression.plot import draw_layers
 from gcp.cli.evaluation.contestant import Contestant, enter, find_checkpoint
 from gcp.cli.evaluation.sample_images import SampleImages
 from gcp.cli.weights.write import configuration

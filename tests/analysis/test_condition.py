@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from gcp.analysis.benchmarks.features import relu_features
 from gcp.analysis.condition import condition_number, condition_numbers
-from gcp.analysis.features import relu_features
 from gcp.errors import NonFiniteError, ShapeError
 
 

@@ -3,13 +3,13 @@
 import csv
 import io
 import math
-from itertools import pairwise
 
 import mpmath
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from gcp.analysis.fidelity import labels, plot, safety, table
+from gcp.analysis.fidelity import plot, safety, sweep, table
 from gcp.analysis.fidelity.measure import measure, read, shown
 from gcp.analysis.fidelity.methods import Method, eligible, heads_of_rules, methods
 from gcp.analysis.fidelity.oracle import Exact, symmetric, upstream
@@ -282,20 +282,46 @@ def test_figures(rows, tmp_path):
     assert plot.draw([few[0] | {"source": "mine", "error": math.inf}], tmp_path / "ä b")[0].read_bytes() == before
 
 
-def test_overflow_is_marked_above_every_value(rows):
+def painted(rows, value="error"):
+    """The panels of a sweep over condition numbers by the names of their heads, and the words of the legend."""
+    figure = Figure()
+    sweep.sweep(rows, "condition", sweep.VALUES[value])[1](figure)
+    panels = {axes.get_title("left"): axes for axes in figure.axes if axes.get_visible()}
+    return panels, [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_sweep_is_drawn_as_measured(rows):
+    panels, legend = painted(shown(rows))
+    assert list(panels) == list(dict.fromkeys(row["head"] for row in rows)) and legend[:2] == ["float32", "float64"]
+    own = [row for row in shown(rows) if (row["head"], row["precision"]) == ("newton_schulz", "float64")]
+    expected = {row["condition"]: row["error"] for row in own}
+    drawn = [dict(zip(*line.get_data(), strict=True)) for line in panels["newton_schulz"].get_lines()]
+    assert expected in drawn
+
+
+def test_what_is_not_finite_is_a_cross_above_every_value(rows):
     broken = [row | ({"error": math.inf} if row["condition"] == 1e7 else {}) for row in shown(rows)]
-    figure = plot._sweep(broken, "condition", "error")
-    for axes in figure.axes:
-        assert [text.get_text() for text in axes.texts].count("overflow") == 1
+    panels, legend = painted(broken)
+    assert legend[-1] == "above 1e3 or not finite"
+    for axes in panels.values():
         values = [y for line in axes.get_lines() for y in line.get_ydata() if len(line.get_xdata()) == 3]
         marks = [y for line in axes.get_lines() for y in line.get_ydata() if list(line.get_xdata()) == [1e7]]
-        assert marks and min(marks) > max(y for y in values if math.isfinite(y)) and max(marks) < axes.get_ylim()[1]
+        assert marks and max(marks) < axes.get_ylim()[1]
+        assert min(marks) >= max(y for y in values if math.isfinite(y))
+    assert painted([row for row in shown(rows) if row["head"] == "newton_schulz"])[1] == ["float32", "float64"]
 
 
-def test_labels_stay_apart_and_in_order():
-    wanted = [0.1, 0.5, 0.5, 0.52, 0.9, 0.99, 0.99]
-    places = labels.spread(wanted, 0.05)
-    assert all(b - a >= 0.05 - 1e-12 for a, b in pairwise(places))
-    assert places[0] < 0.3 < places[1] and places[-1] <= 1
-    assert labels.spread([0.1, 0.5], 0.05) == [0.1, 0.5], "what has room stays"
-    assert labels.spread([], 0.1) == []
+def test_a_gradient_of_zero_has_no_direction(rows):
+    lost = [row | {"cosine": math.nan} for row in shown(rows) if row["head"] == "newton_schulz"]
+    panels, legend = painted(lost, "cosine")
+    assert legend[-1] == "no direction" and len(panels) == 1
+
+
+def test_bands_are_quartiles_and_may_be_missing(rows):
+    few = [row for row in shown(rows) if row["head"] == "newton_schulz" and row["precision"] == "float32"]
+    wide = [row | {"error_low": 1e-3, "error_high": 1e-1} for row in few]
+    (band,) = painted(wide)[0]["newton_schulz"].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((1e-3, 1e-1))
+    bare = [{key: value for key, value in row.items() if not key.endswith(("_low", "_high"))} for row in few]
+    assert not painted(bare)[0]["newton_schulz"].collections

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from study_folder import EVIL, add_fidelity, build
 
+from gcp.analysis.drawing.palette import COLOURS
 from gcp.analysis.report import write_figures, write_report
 from gcp.analysis.report.answer import answer
-from gcp.analysis.report.palette import COLOURS
 from gcp.analysis.report.study import open_study
 from gcp.errors import DataError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gcp.analysis.loading import CONTESTANTS
+from gcp.analysis.benchmarks.loading import CONTESTANTS
 from gcp.cli.benchmarks.training import main
 from gcp.cli.main import run
 

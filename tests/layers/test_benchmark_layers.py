@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gcp.analysis.layer_methods import METHODS, Place, householder_product, select, sequential
-from gcp.analysis.layer_norms import hardest
+from gcp.analysis.benchmarks.layer_methods import METHODS, Place, householder_product, select, sequential
+from gcp.analysis.benchmarks.layer_norms import hardest
 from gcp.cli.benchmarks.layers import main
 from gcp.cli.main import run
 from gcp.layers import householder_apply

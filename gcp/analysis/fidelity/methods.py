@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gcp.analysis.benchmark import root_heads, select_heads
+from gcp.analysis.benchmarks.heads import root_heads, select_heads
 from gcp.errors import OptionError
 from gcp.gradients import RULES
 from gcp.heads import HEADS, Head, create_head, head_options

@@ -1,24 +1,8 @@
-"""Panels of the figures, and how a method looks in them."""
+"""Panels of the figure of features, of sizes in inches."""
 
 import math
 from typing import Any
 
-COLOURS = {  # apart also for colour-blind readers (Paul Tol's muted and vibrant sets)
-    "svd_exact": "#000000",
-    "svd_original": "#332288",
-    "svd_pade": "#88CCEE",
-    "svd_taylor": "#44AA99",
-    "svd_pi": "#117733",
-    "svd_newton": "#999933",
-    "svd_trunc": "#DDAA33",
-    "svd_topn": "#CC6677",
-    "seb": "#882255",
-    "newton_schulz": "#AA4499",
-    "polar_express": "#0077BB",
-    "mpa_lyapunov": "#EE7733",
-    "mtp_lyapunov": "#009988",
-}
-MARKERS = "osD^vPX<>*phd"
 LEAST = 1e-17  # what is below is drawn here
 DPI = 110
 BELOW, ABOVE, TITLE = 0.5, 0.25, 0.35  # inches: margins of a panel, and the title of the figure
@@ -54,17 +38,6 @@ def decades(axis: Any) -> None:
 
     axis.set_major_locator(LogLocator(numticks=9))
     axis.set_minor_locator(NullLocator())
-
-
-def style(name: tuple[str, str]) -> dict[str, Any]:
-    """Colour, marker and line of a head and its form."""
-    head, form = name
-    place = list(COLOURS).index(head) if head in COLOURS else 0
-    return {
-        "color": COLOURS.get(head, "#777777"),
-        "marker": MARKERS[place % len(MARKERS)],
-        "linestyle": "--" if form == "iterations" else "-",
-    }
 
 
 def drawn(value: float) -> float:

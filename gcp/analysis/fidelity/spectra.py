@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gcp.analysis.features import relu_features
+from gcp.analysis.benchmarks.features import relu_features
 from gcp.analysis.fidelity.spectrum import spectrum_of
 
 CONDITIONS = tuple(10.0**exponent for exponent in range(15))
@@ -133,7 +133,7 @@ def zero_sweep(channels: int, draws: int, seed: int) -> Iterator[Setting]:
 
 
 def relu_sweep(channels: int, draws: int, seed: int) -> Iterator[Setting]:
-    """ReLU features (`gcp.analysis.features`): full rank."""
+    """ReLU features (`gcp.analysis.benchmarks.features`): full rank."""
     yield given(f"relu {channels}", relu_features(draws, channels, _full(channels), torch.float32, seed))
 
 

@@ -4,10 +4,11 @@ from itertools import chain
 from typing import Any
 
 from gcp.analysis import statistics
+from gcp.analysis.drawing.figure import draw
+from gcp.analysis.drawing.labels import legend
+from gcp.analysis.drawing.palette import LIGHT
 from gcp.analysis.report.blocks import Picture
-from gcp.analysis.report.drawing import draw, legend
 from gcp.analysis.report.ladder import Ladder, beyond, window
-from gcp.analysis.report.palette import LIGHT
 from gcp.analysis.report.records import Record, number, numbers
 from gcp.analysis.report.study import Study
 from gcp.analysis.report.wording import listed, percent, signed

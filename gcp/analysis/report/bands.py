@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from gcp.analysis.report.drawing import thinned
 from gcp.analysis.report.records import Record, number
 
 Series = Mapping[float, float]
@@ -43,3 +42,10 @@ def paint(axes: Any, found: Band | None, colour: str, ls: Any = "-", filled: boo
     if filled and found.low != found.high:
         axes.fill_between(found.x, found.low, found.high, color=colour, alpha=0.2, lw=0)
     axes.plot(found.x, found.middle, color=colour, ls=ls, marker="o" if len(found.x) == 1 else None, markersize=3)
+
+
+def thinned(length: int, panels: int) -> list[int]:
+    """Places of a long series that are drawn in one of so many panels, evenly spaced, the last one included."""
+    most = min(40, max(16, 400 // panels))  # keeps the figure below 60 kB
+    step = -(-length // most)
+    return sorted({*range(length - 1, -1, -step)})

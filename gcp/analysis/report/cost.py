@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from gcp.analysis.drawing.figure import draw
+from gcp.analysis.drawing.palette import LIGHT
 from gcp.analysis.report.blocks import Picture
-from gcp.analysis.report.drawing import draw
 from gcp.analysis.report.ladder import Ladder
-from gcp.analysis.report.palette import LIGHT
 from gcp.analysis.report.records import number
 from gcp.analysis.report.study import Study
 from gcp.analysis.report.wording import listed, significant

@@ -1,178 +1,117 @@
 """Error of each backward's gradient against condition number, gap and rank deficit, from fidelity.csv."""
 
+import math
 from collections.abc import Sequence
-from statistics import median
-from typing import Any, NamedTuple
 
-from gcp.analysis.fidelity.measure import natural
+from gcp.analysis.drawing.figure import draw
+from gcp.analysis.fidelity.measure import Row, natural
+from gcp.analysis.fidelity.sweep import CEILING, beyond, sweep
+from gcp.analysis.fidelity.table import AXES
 from gcp.analysis.report.blocks import Block, Picture, Table
-from gcp.analysis.report.drawing import draw, legend, log_axis, panels, panels_height
-from gcp.analysis.report.palette import LIGHT, SERIES
-from gcp.analysis.report.records import Record, distinct, middle, number, numbers
+from gcp.analysis.report.records import Record, middle, number, numbers
 from gcp.analysis.report.study import Study
 from gcp.analysis.report.wording import NOTHING, listed, power, significant, whole
 
-FLOOR, CEILING = 1e-17, 1e3  # errors below the one and above the other are drawn there
-DASHES = ("-", (0, (3, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
-
-
-class Sweep(NamedTuple):
-    """Rows of one `source`: the column that varies, its axis, and what to look for."""
-
-    source: str
-    column: str
-    label: str
-    log: bool
-    see: str
-
-
+WORDS = ("source", "head", "form", "precision", "side")
+NUMBERS = (
+    *("condition", "gap", "rank_deficit", "samples", "channels", "norm_ratio"),
+    *("error", "error_low", "error_high", "cosine", "cosine_low", "cosine_high"),
+)
 DEFICIT = (
     "Beyond zero the covariance is singular: a backward that leaves null eigenvalues out does not feel it, one that "
     "divides by what rounding makes of them does."
 )
-SWEEPS = (
-    Sweep(
-        *("condition", "condition", "condition number", True),
-        "A line that rises with slope one loses a digit for each factor of ten; a flat one far above the others is "
-        "another gradient, on purpose or because iterations were stopped.",
-    ),
-    Sweep(
-        *("gap", "gap", "smallest relative gap between eigenvalues", True),
-        "To the right eigenvalues nearly coincide: there a quotient by their difference explodes, and a closed form "
-        "does not.",
-    ),
-    Sweep("samples", "rank_deficit", "null eigenvalues, from too few samples", False, DEFICIT),
-    Sweep("zero_channels", "rank_deficit", "null eigenvalues, from zero channels", False, DEFICIT),
-)
+SEE = {  # what to look for in the figure of a sweep
+    "condition": "A line that rises with slope one loses a digit for each factor of ten; a flat one far above the "
+    "others is another gradient, on purpose or because iterations were stopped.",
+    "gap": "To the right eigenvalues nearly coincide: there a quotient by their difference explodes, and a closed form "
+    "does not.",
+    "samples": DEFICIT,
+    "zero_channels": DEFICIT,
+}
 
 
 def fidelity(study: Study) -> list[Block]:
     """A figure for each sweep, a table for each condition number, and one for each source of features."""
-    rows = [row for row in study.fidelity if _natural(row)]
-    pictures = [picture for sweep in SWEEPS if (picture := _picture(rows, sweep))]
+    rows = [row for row in map(_row, study.fidelity) if _natural(row)]
+    pictures = [picture for source in SEE if (picture := _picture(rows, source))]
     tables = [_by_condition(rows), _by_source(rows)]
     return [*pictures, *(table for table in tables if table.rows)]
 
 
-def _natural(row: Record) -> bool:
-    """`natural` of a row of the file; one that does not tell its side is taken."""
-    samples, channels = number(row, "samples"), number(row, "channels")
-    if not row.get("side") or samples is None or channels is None:
-        return True
-    return natural({"form": "", **row, "samples": samples, "channels": channels})
+def _row(record: Record) -> Row:
+    """A row of the file with numbers for their text, NaN where there is none."""
+    row: Row = {key: record.get(key, "") for key in WORDS} | {key: _float(record.get(key, "")) for key in NUMBERS}
+    return row | {"head": row["head"] or record.get("rule", "")}
 
 
-def rule_of(record: Record) -> str:
-    """The rule or head that a row is about."""
-    return record.get("head") or record.get("rule") or ""
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
-def _swept(rows: Sequence[Record], sweep: Sweep) -> list[Record]:
+def _natural(row: Row) -> bool:
+    """`natural` of a row; one that does not tell its side is taken."""
+    return not row["side"] or math.isnan(row["samples"] + row["channels"]) or natural(row)
+
+
+def _swept(rows: Sequence[Row], source: str) -> list[Row]:
     """Rows of a sweep at its largest width."""
-    own = [row for row in rows if row.get("source") == sweep.source and number(row, sweep.column) is not None]
+    own = [row for row in rows if row["source"] == source and math.isfinite(row[AXES[source][0]])]
     widest = max(numbers(own, "channels"), default=None)
-    return [row for row in own if widest is None or number(row, "channels") == widest]
+    return [row for row in own if widest is None or row["channels"] == widest]
 
 
-def _picture(rows: Sequence[Record], sweep: Sweep) -> Picture | None:
-    rows = _swept(rows, sweep)
-    if len(set(numbers(rows, sweep.column))) < 2 or not numbers(rows, "error"):
+def _picture(rows: Sequence[Row], source: str) -> Picture | None:
+    rows = _swept(rows, source)
+    column, label = AXES[source]
+    if len({row[column] for row in rows}) < 2 or not numbers(rows, "error"):
         return None
-    rules = list(dict.fromkeys(rule_of(row) for row in rows))
-    precisions = [value for (value,) in distinct(rows, "precision")]
-    forms = [value for (value,) in distinct(rows, "form") if value]
-
-    def fill(figure: Any) -> None:
-        grid = panels(figure, rules)
-        for axes, rule in zip(grid, rules, strict=True):
-            for form, precision in distinct((row for row in rows if rule_of(row) == rule), "form", "precision"):
-                own = _of(rows, rule, form, precision)
-                _line(
-                    axes,
-                    own,
-                    sweep,
-                    SERIES[precisions.index(precision) % 6],
-                    DASHES[forms.index(form) % 4 if form else 0],
-                )
-        if sweep.log:
-            grid[0].set_xscale("log")
-            log_axis(grid[0].xaxis)
-        if sweep.source == "gap":
-            grid[0].invert_xaxis()  # harder to the right, as in the other figures
-        grid[0].set_yscale("log")
-        grid[0].set_ylim(FLOOR / 2, CEILING * 5)
-        log_axis(grid[0].yaxis)
-        figure.supxlabel(sweep.label)
-        figure.supylabel("relative error of the gradient")
-        legend(figure, _keys(precisions, forms))
-
-    worst = {rule: max(numbers((row for row in rows if rule_of(row) == rule), "error"), default=None) for rule in rules}
-    alt = f"Relative error of the gradient by {sweep.label}, a panel for each of {len(rules)} backwards; highest "
-    alt += listed([f"{rule} {power(error)}" for rule, error in worst.items()])
-    name = f"fidelity-{sweep.source.replace('_', '-')}"
-    return Picture(name, alt, _caption(rows, sweep), draw(name, panels_height(rules), fill))
+    heads = list(dict.fromkeys(row["head"] for row in rows))
+    worst = {head: max(numbers((row for row in rows if row["head"] == head), "error"), default=None) for head in heads}
+    alt = f"Relative error of the gradient by {label}, a panel for each of {len(heads)} backwards; highest "
+    alt += listed([f"{head} {power(error)}" for head, error in worst.items()])
+    name = f"fidelity-{source.replace('_', '-')}"
+    return Picture(name, alt, _caption(rows, source), draw(name, *sweep(rows, source)))
 
 
-def _of(rows: Sequence[Record], rule: str, form: str, precision: str) -> list[Record]:
-    wanted = (rule, form, precision)
-    return [row for row in rows if (rule_of(row), row.get("form", ""), row.get("precision", "")) == wanted]
-
-
-def _line(axes: Any, rows: Sequence[Record], sweep: Sweep, colour: str, ls: Any) -> None:
-    """Errors along the sweep, and a cross for each beyond the ceiling."""
-    places: dict[float, list[float]] = {}
-    for row in rows:
-        x, error = number(row, sweep.column), number(row, "error")
-        if x is not None and error is not None:
-            places.setdefault(x, []).append(error)
-    along = sorted(places)
-    axes.plot(along, [min(max(median(places[x]), FLOOR), CEILING) for x in along], color=colour, ls=ls)
-    broken = numbers(filter(_off, rows), sweep.column)
-    axes.plot(broken, [CEILING] * len(broken), ls="", marker="x", markersize=4, color=colour)
-
-
-def _off(row: Record) -> bool:
-    return row.get("error") == "inf" or (number(row, "error") or 0.0) > CEILING
+def _of(rows: Sequence[Row], *line: str) -> list[Row]:
+    return [row for row in rows if (row["head"], row["form"], row["precision"]) == line]
 
 
 def _called(line: tuple[str, str, str]) -> str:
     return " ".join(filter(None, line))
 
 
-def _caption(rows: Sequence[Record], sweep: Sweep) -> str:
+def _caption(rows: Sequence[Row], source: str) -> str:
     worst = {line: max(errors) for line in _lines(rows) if (errors := numbers(_of(rows, *line), "error"))}
     good, bad = min(worst, key=worst.__getitem__), max(worst, key=worst.__getitem__)
     text = f"Over this range the error stays at or below {power(worst[good])} for {_called(good)} and reaches "
     text += f"{power(worst[bad])} for {_called(bad)}."
-    if off := sum(map(_off, rows)):
+    if off := sum(map(beyond, rows)):
         text += (
             f" {whole(off)} of {whole(len(rows))} errors are above {power(CEILING)} or not finite: the crosses on top."
         )
     channels = whole(middle(rows, "channels"))
+    bands = ", bands from quartile to quartile" if numbers(rows, "error_low") else ""
     return (
-        f"{text} {sweep.see} Medians of |G - G_exact| / |G_exact| over several maps of {channels} channels, on the "
-        "side that the head takes by itself."
+        f"{text} {SEE[source]} Medians of |G - G_exact| / |G_exact| over several maps of {channels} channels, on the "
+        f"side that the head takes by itself{bands}."
     )
 
 
-def _keys(precisions: Sequence[str], forms: Sequence[str]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    colours = [Line2D([], [], color=SERIES[i % 6], label=name or "precision") for i, name in enumerate(precisions)]
-    dashes = [Line2D([], [], color=LIGHT["mute"], ls=DASHES[i % 4], label=name) for i, name in enumerate(forms)]
-    return [*colours, *(dashes if len(dashes) > 1 else [])]
-
-
-def _lines(rows: Sequence[Record]) -> list[tuple[str, str, str]]:
-    """Rule, form and precision of the lines of a table, those of a rule together."""
-    rules = list(dict.fromkeys(map(rule_of, rows)))
-    lines = dict.fromkeys((rule_of(row), row.get("form", ""), row.get("precision", "")) for row in rows)
-    return sorted(lines, key=lambda line: (rules.index(line[0]), line[1]))
+def _lines(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """Head, form and precision of the lines of a table, those of a head together."""
+    heads = list(dict.fromkeys(row["head"] for row in rows))
+    lines = dict.fromkeys((row["head"], row["form"], row["precision"]) for row in rows)
+    return sorted(lines, key=lambda line: (heads.index(line[0]), line[1]))
 
 
-def _by_condition(rows: Sequence[Record]) -> Table:
+def _by_condition(rows: Sequence[Row]) -> Table:
     """The sweep over the condition number in figures."""
-    rows = _swept(rows, SWEEPS[0])
+    rows = _swept(rows, "condition")
     conditions = sorted(set(numbers(rows, "condition")))
     while len(conditions) > 8:
         conditions = conditions[::2]
@@ -189,17 +128,16 @@ def _by_condition(rows: Sequence[Record]) -> Table:
     )
 
 
-def _by_source(rows: Sequence[Record]) -> Table:
+def _by_source(rows: Sequence[Row]) -> Table:
     """Features that are not from a sweep, such as those of a trained network."""
-    sweeps = {sweep.source for sweep in SWEEPS}
-    rows = [row for row in rows if row.get("source", "") not in sweeps]
     lines = [
         [
-            *(row.get("source", ""), rule_of(row), row.get("form", ""), row.get("precision", "")),
+            *(row["source"], row["head"], row["form"], row["precision"]),
             *(_error(row), _cosine(number(row, "cosine")), significant(number(row, "norm_ratio"))),
             *(power(number(row, "condition")), power(number(row, "gap")), whole(number(row, "rank_deficit"))),
         ]
         for row in rows
+        if row["source"] not in SEE
     ]
     return Table(
         "Gradients on features as they are: relative error, cosine with the exact gradient, norm over that of the "
@@ -214,5 +152,5 @@ def _cosine(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.4f}"
 
 
-def _error(row: Record) -> str:
-    return "inf" if row.get("error") == "inf" else power(number(row, "error"))
+def _error(row: Row) -> str:
+    return "inf" if row["error"] == math.inf else power(number(row, "error"))

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from html import escape
 from string import Template
 
+from gcp.analysis.drawing.palette import variables
+from gcp.analysis.drawing.svg import inline
 from gcp.analysis.report.blocks import Block, Bullets, Code, Heading, Picture, Table, Text
-from gcp.analysis.report.drawing import inline
-from gcp.analysis.report.palette import variables
 
 PAGE = Template("""\
 <!DOCTYPE html>

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gcp.analysis.report.palette import LIGHT, STANDING
+from gcp.analysis.drawing.labels import shortened
+from gcp.analysis.drawing.palette import LIGHT, STANDING
 from gcp.analysis.report.records import Record
 from gcp.analysis.report.study import Study
-from gcp.analysis.report.wording import shortened
 
 LABEL = 32  # letters of a variant beside its row
 MEANING = {

@@ -1,60 +1,25 @@
 """The covariance of each variant over training: eigenvalues, condition, rank, and what a rule does to the gradient."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from gcp.analysis.report.bands import Band, band, paint, series
+from gcp.analysis.drawing.figure import draw
+from gcp.analysis.drawing.labels import legend, log_axis, whole_numbers
+from gcp.analysis.drawing.palette import LIGHT
+from gcp.analysis.drawing.panels import panels, panels_height
+from gcp.analysis.report.bands import Band, paint
 from gcp.analysis.report.blocks import Picture
-from gcp.analysis.report.drawing import draw, legend, log_axis, panels, panels_height, whole_numbers
-from gcp.analysis.report.palette import LIGHT
-from gcp.analysis.report.records import Record, number
+from gcp.analysis.report.monitored import Monitored, monitored
 from gcp.analysis.report.study import Study
 from gcp.analysis.report.wording import listed, power, significant
 from gcp.engine.monitor.remarks import CARRIED, SHARE
 
-COLUMNS = (
-    *("q0", "q5", "q25", "q50", "q75", "q95", "q100", "condition", "effective_rank", "rank", "samples", "channels"),
-    *("rule_share", "condition_before_norm", "effective_rank_before_norm"),
-)
-
-
-class Monitored(NamedTuple):
-    """A variant and its bands over the seeds, by column; columns without a number are absent."""
-
-    label: str
-    bands: dict[str, Band]
-
-    def last(self, column: str) -> float | None:
-        """The median of the seeds at the last record."""
-        return self.bands[column].middle[-1] if column in self.bands else None
-
 
 def spectra(study: Study) -> list[Picture]:
     """The figures for which some run of the study was monitored."""
-    unit, scale = _time(study)
-    found = [_monitored(study, row, scale) for row in study.rows]
-    found = [each for each in found if each.bands]
+    unit, found = monitored(study)
     makers = (_eigenvalues, _condition, _rank, _share)
     return [picture for maker in makers if found and (picture := maker(found, unit))]
-
-
-def _time(study: Study) -> tuple[str, float | None]:
-    """Unit of the axis and epochs per step: epochs where a run tells how many steps one has, else steps."""
-    for cell in study.in_state("done"):
-        rows = study.curve(cell)
-        epoch, step = (number(rows[-1], key) for key in ("epoch", "step")) if rows else (None, None)
-        if epoch and step:
-            return "epoch", epoch / step
-    return "step", None
-
-
-def _monitored(study: Study, row: Record, scale: float | None) -> Monitored:
-    tables = [study.curve(cell, "spectrum.csv") for cell in study.cells_of(row["variant"])]
-    bands = {}
-    for column in COLUMNS:
-        if found := band([series(table, column, "step", scale or 1.0) for table in tables], len(study.rows)):
-            bands[column] = found
-    return Monitored(row["variant"], bands)
 
 
 def _figure(

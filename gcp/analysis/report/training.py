@@ -2,10 +2,12 @@
 
 from typing import Any, NamedTuple
 
+from gcp.analysis.drawing.figure import draw
+from gcp.analysis.drawing.labels import legend, log_axis, whole_numbers
+from gcp.analysis.drawing.palette import LIGHT
+from gcp.analysis.drawing.panels import panels, panels_height
 from gcp.analysis.report.bands import Band, band, paint, series
 from gcp.analysis.report.blocks import Picture
-from gcp.analysis.report.drawing import draw, legend, log_axis, panels, panels_height, whole_numbers
-from gcp.analysis.report.palette import LIGHT
 from gcp.analysis.report.records import Record
 from gcp.analysis.report.study import Study
 from gcp.analysis.report.wording import listed, percent, significant

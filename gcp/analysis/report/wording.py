@@ -63,11 +63,3 @@ def share(part: int, total: int, noun: str) -> str:
     """`3 of 5 runs`, `all 5 runs`, `none of 5 runs`."""
     amount = "none of" if not part else "all" if part == total else f"{part} of"
     return f"{amount} {total} {noun}{'' if total == 1 else 's'}"
-
-
-def shortened(text: str, most: int) -> str:
-    """At most so many letters, the middle left out: the ends are what tells names apart."""
-    if len(text) <= most:
-        return text
-    tail = (most - 1) // 2
-    return f"{text[: most - 1 - tail]}…{text[-tail:]}"

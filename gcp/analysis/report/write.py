@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from gcp.analysis.drawing.svg import standalone
 from gcp.analysis.report.answer import headline
 from gcp.analysis.report.blocks import Block, Picture
 from gcp.analysis.report.compose import compose
-from gcp.analysis.report.drawing import standalone
 from gcp.analysis.report.html import to_html
 from gcp.analysis.report.markdown import to_markdown
 from gcp.analysis.report.study import open_study

@@ -49,7 +49,7 @@ def _measure(flags: Flags) -> int:
     settings = read_settings(flags)
     import torch
 
-    from gcp.analysis import flow_benchmark as bench
+    from gcp.analysis.benchmarks import glow as bench
     from gcp.engine.environment import describe_environment
 
     torch.set_num_threads(settings["threads"])

@@ -51,7 +51,7 @@ def _measure(flags: Flags) -> int:
     settings = read_settings(flags)
     import torch
 
-    from gcp.analysis.benchmark import Shape, Variant, compare, root_heads, select_heads
+    from gcp.analysis.benchmarks.heads import Shape, Variant, compare, root_heads, select_heads
     from gcp.cli.benchmarks.heads_table import describe, header, table
     from gcp.engine.environment import describe_environment
     from gcp.kernels import use_eigensolver
@@ -84,7 +84,7 @@ def _measure(flags: Flags) -> int:
         print(f"\n{table(point)}", flush=True)
     save(settings["json"], {"settings": settings, "environment": environment, "notes": notes, "points": points})
     if settings["plot"] is not None:
-        from gcp.analysis.benchmark_plot import plot
+        from gcp.analysis.benchmarks.heads_plot import plot
 
         plot(points, notes["machine"], settings["plot"])
     return 0

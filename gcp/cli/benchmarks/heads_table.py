@@ -3,7 +3,7 @@
 from textwrap import fill
 from typing import Any
 
-from gcp.analysis.features import DESCRIPTION
+from gcp.analysis.benchmarks.features import DESCRIPTION
 from gcp.cli.benchmarks.command import machine
 
 Row = dict[str, Any]

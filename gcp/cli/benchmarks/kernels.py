@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     d, batch, side = (numbers(flags, f"--{k}", [v], 2)[0] for k, v in (("dim", 256), ("batch", 128), ("map", 28)))
     import torch
 
-    from gcp.analysis.kernels import compare_kernels, compare_solvers, goals, need_gpu
+    from gcp.analysis.benchmarks.kernels import compare_kernels, compare_solvers, goals, need_gpu
     from gcp.engine.environment import describe_environment
     from gcp.engine.files import write_json
     from gcp.kernels.launch import available

@@ -46,8 +46,8 @@ def _measure(flags: Flags) -> int:
     settings = read_settings(flags)
     import torch
 
-    from gcp.analysis.layer_benchmark import compare
-    from gcp.analysis.layer_methods import METHODS, Place, select
+    from gcp.analysis.benchmarks.layer_methods import METHODS, Place, select
+    from gcp.analysis.benchmarks.layers import compare
     from gcp.engine.environment import describe_environment
 
     known = {name: None for methods in METHODS.values() for name in methods}
@@ -76,7 +76,7 @@ def _measure(flags: Flags) -> int:
                 print(f"\n{table(point)}", flush=True)
     save(settings["json"], {"settings": settings, "environment": environment, "points": points})
     if settings["plot"] is not None:
-        from gcp.analysis.layer_plot import draw_times
+        from gcp.analysis.benchmarks.layers_plot import draw_times
 
         draw_times(points, settings["plot"])
     return 0

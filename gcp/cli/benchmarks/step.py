@@ -49,8 +49,8 @@ def _measure(flags: Flags) -> int:
     seed, settings = numbers(flags, "--seed", [0], 0)[0], common(flags, repeats=20, warmup=5)
     import torch
 
-    from gcp.analysis.benchmark import select_heads
-    from gcp.analysis.step import Setting, compare_steps
+    from gcp.analysis.benchmarks.heads import select_heads
+    from gcp.analysis.benchmarks.step import Setting, compare_steps
     from gcp.engine.environment import describe_environment
     from gcp.kernels import use_eigensolver
 

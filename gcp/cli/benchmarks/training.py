@@ -99,13 +99,13 @@ def _measure(topics: tuple[str, ...], flags: Flags) -> int:
 
 
 def _loop(settings: dict[str, Any], device: Any) -> dict[str, Any]:
-    from gcp.analysis.loop import compare_loops
+    from gcp.analysis.benchmarks.loop import compare_loops
 
     return compare_loops(**_model(settings), device=device, watch=bar("loop, rounds"))
 
 
 def _monitor(settings: dict[str, Any], device: Any) -> dict[str, Any]:
-    from gcp.analysis.monitor_cost import measure_monitor
+    from gcp.analysis.benchmarks.monitor_cost import measure_monitor
     from gcp.config.sections import Monitor
 
     every = int(Monitor().every.amount)
@@ -119,8 +119,8 @@ def _model(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _loader(settings: dict[str, Any], device: Any) -> dict[str, Any]:
-    from gcp.analysis.loading import compare_loaders
-    from gcp.analysis.photographs import write_photographs
+    from gcp.analysis.benchmarks.loading import compare_loaders
+    from gcp.analysis.benchmarks.photographs import write_photographs
 
     with tempfile.TemporaryDirectory(prefix="gcp-benchmark-") as folder:
         write_photographs(Path(folder), settings["images"])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gcp.analysis.photographs import DESCRIPTION
+from gcp.analysis.benchmarks.photographs import DESCRIPTION
 from gcp.cli.benchmarks.command import machine
 
 

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gcp.analysis.memory import peak_bytes
-from gcp.analysis.stopwatch import spread, take_turns, timed
+from gcp.analysis.benchmarks.memory import peak_bytes
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 
 MIB = 2**20
 

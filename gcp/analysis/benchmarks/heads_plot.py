@@ -5,7 +5,7 @@ from typing import Any
 
 
 def plot(points: list[dict[str, Any]], machine: str, path: Path | str) -> None:
-    """Draw `points` of `gcp.analysis.benchmark.compare` into an image file; its ending is the format."""
+    """Draw `points` of `gcp.analysis.benchmarks.heads.compare` into an image file; its ending is the format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

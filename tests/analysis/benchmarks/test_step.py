@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gcp.analysis.step import BASELINES, Setting, WideAverage, build, compare_steps
+from gcp.analysis.benchmarks.step import BASELINES, Setting, WideAverage, build, compare_steps
 from gcp.cli.benchmarks.step import main
 from gcp.cli.main import run
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[3] / "scripts"
 TINY = Setting("resnet8_cifar", dim=4, num_classes=5, image_size=16, batch=2)
 WORDS = ["--backbone", "resnet8_cifar", "--dim", "4", "--classes", "5", "--image-size", "16", "--batch", "2"]
 WORDS += ["--repeats", "1", "--warmup", "0"]

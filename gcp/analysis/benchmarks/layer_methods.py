@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal as torch_orthogonal
 
-from gcp.analysis.layer_norms import NORMED
+from gcp.analysis.benchmarks.layer_norms import NORMED
 from gcp.errors import OptionError
 from gcp.layers import Orthogonal, SVDLinear, householder_apply, orthogonal
 

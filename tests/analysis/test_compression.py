@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from gcp.analysis.compress_cost import costs
-from gcp.analysis.compress_plot import draw_layers, draw_sweep
-from gcp.analysis.compress_sweep import sweep
+from gcp.analysis.compression.cost import costs
+from gcp.analysis.compression.plot import draw_layers, draw_sweep
+from gcp.analysis.compression.sweep import sweep
 from gcp.compress import decompose
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gcp.analysis.stopwatch import spread, take_turns, timed
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 from gcp.data import Loader, create_dataset
 from gcp.engine.feed import Feed
 from gcp.engine.optimizer import create_optimizer

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from gcp.analysis.benchmark import Shape, Variant, compare, published, select_heads
+from gcp.analysis.benchmarks.features import relu_features
+from gcp.analysis.benchmarks.heads import Shape, Variant, compare, published, select_heads
+from gcp.analysis.benchmarks.memory import peak_bytes, saved_bytes
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns
 from gcp.analysis.condition import condition_numbers
-from gcp.analysis.features import relu_features
-from gcp.analysis.memory import peak_bytes, saved_bytes
-from gcp.analysis.stopwatch import spread, take_turns
 from gcp.errors import UnknownNameError
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gcp.analysis.layer_benchmark import clocked
-from gcp.analysis.stopwatch import spread, take_turns
+from gcp.analysis.benchmarks.layers import clocked
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns
 from gcp.flow import Glow
 from gcp.layers import InvertibleConv1x1
 from gcp.layers.invertible import FORMS

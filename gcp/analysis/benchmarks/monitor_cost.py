@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gcp.analysis.stopwatch import spread, take_turns, timed
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 from gcp.data import Loader, create_dataset
 from gcp.engine.monitor import Monitor
 from gcp.engine.monitor.monitor import IMAGES

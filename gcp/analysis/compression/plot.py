@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gcp.analysis.compress_sweep import Point
+from gcp.analysis.compression.sweep import Point
 from gcp.compress import Report, Row
 
 COLOURS = {"output_pca": "#4477aa", "asvd": "#cc6677", "svd": "#228833"}

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gcp.analysis.benchmarks.features import relu_features
+from gcp.analysis.benchmarks.memory import peak_bytes, saved_bytes
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 from gcp.analysis.condition import condition_numbers
-from gcp.analysis.features import relu_features
-from gcp.analysis.memory import peak_bytes, saved_bytes
-from gcp.analysis.stopwatch import spread, take_turns, timed
 from gcp.errors import UnknownNameError
 from gcp.heads import HEADS, Head, create_head, head_options, list_heads
 from gcp.heads.root import CovarianceRoot
@@ -175,7 +175,7 @@ def compare(
 
     Args:
         variants: the heads, each once.
-        shape: of the features (`gcp.analysis.features`).
+        shape: of the features (`gcp.analysis.benchmarks.features`).
         dtype: of the features.
         device: where everything runs.
         repeats: timed rounds; the medians are of these.

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gcp.analysis.compress_cost import costs
+from gcp.analysis.compression.cost import costs
 from gcp.compress import decompose
 from gcp.compress.basis import METHODS
 from gcp.errors import OptionError

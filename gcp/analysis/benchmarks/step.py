@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gcp.analysis.memory import peak_bytes
-from gcp.analysis.stopwatch import spread, take_turns, timed
+from gcp.analysis.benchmarks.memory import peak_bytes
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 from gcp.engine.precision import autocast, create_scaler
 from gcp.heads import HEADS, Head, head_options
 from gcp.models import create_model

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gcp.analysis.layer_methods import OURS
+from gcp.analysis.benchmarks.layer_methods import OURS
 
 COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44", "#aa3377", "#66ccee", "#999933", "#882255", "#bbbbbb")
 

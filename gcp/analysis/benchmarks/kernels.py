@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gcp.analysis.features import relu_features
-from gcp.analysis.memory import peak_bytes
-from gcp.analysis.stopwatch import spread, take_turns, timed
+from gcp.analysis.benchmarks.features import relu_features
+from gcp.analysis.benchmarks.memory import peak_bytes
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 from gcp.errors import DeviceError
 from gcp.gradients import RULES, Rule, create_rule
 from gcp.heads import create_head

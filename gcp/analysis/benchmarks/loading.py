@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from gcp.analysis.stopwatch import spread, take_turns
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns
 from gcp.data import Loader
 from gcp.data.files import FileSet
 from gcp.data.transforms import create_transform

@@ -1,4 +1,4 @@
-"""Colours of the report, each for light and for dark paper.
+"""Colours of figures and pages, each for light and for dark paper.
 
 All but that of lines of a grid have a contrast of at least 4.5 to their paper (WCAG 2.1, level AA for text).
 """

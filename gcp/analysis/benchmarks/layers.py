@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from gcp.analysis.layer_methods import METHODS, OURS, Place, Work
-from gcp.analysis.layer_norms import hardest
-from gcp.analysis.stopwatch import spread, take_turns, timed
+from gcp.analysis.benchmarks.layer_methods import METHODS, OURS, Place, Work
+from gcp.analysis.benchmarks.layer_norms import hardest
+from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 
 PHASES = ("forward", "backward", "both")
 T = Any
@@ -38,7 +38,7 @@ def compare(
     Returns:
         Plain values: `task`, `d`, `columns` and `rows`, each with `method`, `time_ms` (spread of each phase) and
         `ratio`, its median over ours by phase: above 1 ours is faster; of `spectral` also `norm`, see
-        `gcp.analysis.layer_norms.hardest`.
+        `gcp.analysis.benchmarks.layer_norms.hardest`.
     """
     prepared: dict[str, Work] = {name: METHODS[task][name](place) for name in methods}
     for block in (blocks or []) if task != "spectral" else []:

@@ -1,0 +1,1 @@
+"""What a compression costs and saves, over sizes and methods."""
