@@ -42,7 +42,10 @@ class UnknownNameError(GCPError, ValueError):
         listed = ", ".join(names) if len(names) <= 40 else f"{len(names)} names"
         if kind in LISTED and len(names) > 40:
             listed += f", see python train.py --list {LISTED[kind]}"
+        parts = [part.strip() for part in str(got).split(",")]
         hint = f" Did you mean {meant!r}?" if meant else suggest(got, names)
+        if len(parts) > 1 and set(parts) <= set(names):
+            hint = f" Give them apart: {' '.join(parts)}."
         super().__init__(f"unknown {kind} {got!r}.{hint} Known: {listed}.")
 
 

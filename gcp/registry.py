@@ -62,8 +62,8 @@ class Registry(Generic[T]):
 
     def nearest(self, name: object) -> str | None:
         """The known name most like `name`, or None; one of a family with the rest of `name`."""
-        rest = str(name).partition("/")[2]
-        return nearest(str(name), [f"{known[:-1]}{rest}" if rest and _family(known) else known for known in self])
+        rest = str(name).partition("/")[2] or "NAME"
+        return nearest(str(name), [f"{known[:-1]}{rest}" if _family(known) else known for known in self])
 
     def list(self, pattern: str = "*") -> list[Entry[T]]:
         """Entries whose name matches a shell pattern, in the order of registration."""

@@ -113,9 +113,14 @@ def choices(schema: dict[str, Any]) -> list[str]:
 def nearest_key(path: Sequence[str], known: Mapping[str, Sequence[str]]) -> list[str]:
     """The keys that an unknown `path` probably meant, as `section.key`. `known` are the keys by section.
 
-    The same key in another section comes before a similar one in the same section.
+    The same words with other signs between them come first, such as `train-epochs` for `train.epochs`; the same key in
+    another section comes before a similar one in the same section.
     """
     *above, key = path
+    spelt = [f"{section}.{each}" for section, keys in known.items() for each in keys]
+    same = [each for each in spelt if _letters(each) == _letters(".".join(path))]
+    if same:
+        return same
     same = [f"{section}.{key}" for section, keys in known.items() if key in keys]
     if same:
         return same
@@ -124,3 +129,7 @@ def nearest_key(path: Sequence[str], known: Mapping[str, Sequence[str]]) -> list
         return [".".join([*above, close])]
     close = nearest(key, [each for keys in known.values() for each in keys])
     return [f"{section}.{close}" for section, keys in known.items() if close in keys]
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())

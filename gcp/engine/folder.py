@@ -96,7 +96,8 @@ def create_run_folder(parent: str | Path, name: str | None, stem: str, script: s
             except FileExistsError:
                 number += 1
     except OSError as error:
-        raise GCPError(f"cannot make a run folder in {parent}: {error}. Set run.dir=FOLDER.") from error
+        why = f"{parent} is a file" if parent.is_file() else error
+        raise GCPError(f"cannot make a run folder in {parent}: {why}. Set run.dir=FOLDER.") from error
 
 
 def _named(path: Path, script: str) -> RunFolder:

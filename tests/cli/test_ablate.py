@@ -54,13 +54,25 @@ def states(folder):
 
 
 def test_every_fault_at_once_and_nothing_begun(ablate, here):
-    words = ["--heads", "svd_pad", "foo*", "average", "svd_pade", "--seeds", "2,2", "--reference", "averag"]
+    words = [
+        "--heads",
+        "svd_pad",
+        "foo*",
+        "svd_pade,average",
+        "average",
+        "svd_pade",
+        "--seeds",
+        "2,2",
+        "--reference",
+        "averag",
+    ]
     code, _, err = ablate(
         "--config", "small.yaml", *words, "--grid", "head.form=folded,published", "optim.lrr=1", "run.seed=4"
     )
-    assert code == 2 and err.startswith("error: 7 faults in the study:")
+    assert code == 2 and err.startswith("error: 8 faults in the study:")
     for text in [
         "--heads: unknown head 'svd_pad'. Did you mean 'svd_pade'?",
+        "--heads: unknown head 'svd_pade,average'. Give them apart: svd_pade average. Known: ",
         "--heads: no head matches 'foo*'.",
         "--seeds: got '2,2'; allowed: how many, 1 to 1000, such as 5 for 0 to 4, or which, such as 3,7,11",
         "--reference: no variant 'averag'.",

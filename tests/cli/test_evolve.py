@@ -201,6 +201,16 @@ def test_together_with(words, here, zygote, whole):
     ("words", "message"),
     [
         (["evolve.where=[features.layr1]"], "unknown width 'features.layr1'. Did you mean"),
+        (["evolve.where=[hed]"], "Did you mean 'head'? Known: features, "),
+        (
+            [
+                "evolve.policy=budget",
+                "evolve.budget=25 parameters",
+                "evolve.grow_above=0.15",
+                "evolve.shrink_below=0.1",
+            ],
+            "evolve.budget: got 25 parameters; with every width at evolve.min_width=4 the model still costs ",
+        ),
         (
             ["evolve.every=5 steps", "evolve.start=6 steps", "evolve.stop=9 steps"],
             "every 5 steps from step 6 to 9 is never",

@@ -119,6 +119,7 @@ def test_nothing_in_a_file_is_executed(tmp_path, capsys):
     ("words", "message"),
     [
         (["--heads", "svd_pad"], r"unknown head 'svd_pad'. Did you mean 'svd_pade'"),
+        (["--heads", "svd_pade,svd_pi"], r"unknown head 'svd_pade,svd_pi'. Give them apart: svd_pade svd_pi\. Known"),
         (["--heads", "average"], r"average: no matrix root, .*allowed: svd_exact, "),
         (["--heads", "svd_exact", "--forms", "published"], r"svd_exact has no form published"),
         (["--rules", "tailor"], r"unknown rule 'tailor'. Did you mean 'taylor'"),

@@ -46,6 +46,8 @@ def test_a_file_in_the_way(tmp_path):
     for parent, name in ((tmp_path / "file", None), (tmp_path / "file" / "deeper", "a"), (tmp_path, "file")):
         with pytest.raises(GCPError, match=r"cannot make a run folder in .*Set run\.dir=FOLDER"):
             create_run_folder(parent, name, "x")
+    with pytest.raises(GCPError, match=r"make a run folder in \S+file: \S+file is a file\. Set"):
+        create_run_folder(tmp_path / "file", None, "x")
 
 
 # ---------------------------------------------------------------- finding one

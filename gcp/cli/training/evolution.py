@@ -20,6 +20,7 @@ from gcp.engine.state import TrainingState
 from gcp.engine.train import Events
 from gcp.errors import OptionError, counted
 from gcp.evolve import grow, trace
+from gcp.evolve.policy.budget import amount
 from gcp.evolve.policy.cost import Budget, Costs
 from gcp.evolve.policy.decision import Bounds
 from gcp.evolve.policy.policies import Policy, Spectrum, WithinBudget, chosen
@@ -62,7 +63,8 @@ def build_evolution(
     """The evolution of a run whose `model` is at its beginning, None where there is none.
 
     Raises:
-        OptionError: it would never take place, nothing can change, or the optimizer cannot be carried along.
+        OptionError: it would never take place, nothing can change, the budget is out of reach, or the optimizer cannot
+            be carried along.
         UnknownNameError: a place of `evolve.where` that the model does not have.
     """
     evolve, run = config.evolve, config.run
@@ -73,13 +75,20 @@ def build_evolution(
     image = next(iter(images))[:1]
     _rehearse(config)
     dimensions = trace(model, image)
-    chosen(model, dimensions, evolve.where)
+    changing = chosen(model, dimensions, evolve.where)
     bounds = Bounds(evolve.min_width, evolve.max_width, evolve.factor)
     policy: Policy = Spectrum(evolve.where, bounds, evolve.signal, evolve.shrink_below, evolve.grow_above)
     if evolve.budget is not None:
         budget = Budget.parse(evolve.budget)
-        start = Costs(model, dimensions, image, budget.unit)({})
-        policy = WithinBudget(evolve.where, bounds, budget.of(start), budget.unit, group.beat)
+        costs = Costs(model, dimensions, image, budget.unit)
+        bound = budget.of(costs({}))
+        least = costs({name: bounds.lowest(each.width, each.step) for name, each in changing.items()})
+        if bound < least:
+            raise OptionError(
+                f"evolve.budget: got {evolve.budget}; with every width at evolve.min_width={evolve.min_width} the "
+                f"model still costs {amount(least)} {budget.unit}. Set a larger budget or a smaller evolve.min_width."
+            )
+        policy = WithinBudget(evolve.where, bounds, bound, budget.unit, group.beat)
     order = torch.channels_last if run.channels_last else torch.contiguous_format
     return Evolution(policy, calendar, lambda: list(images), evolve.patience, run.seed, order)
 

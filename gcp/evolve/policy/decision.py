@@ -26,6 +26,10 @@ class Bounds:
     most: int | None = None
     factor: float = 1.5
 
+    def lowest(self, before: int, step: int = 1) -> int:
+        """The width that any number of edits may reach from `before`."""
+        return min(before, -(-self.least // step) * step)
+
     def shrunk(self, before: int, wanted: int, step: int = 1) -> int:
         """The width nearest to `wanted` < `before` that one edit may reach; `before` where there is none."""
         lowest = min(before - step, math.ceil(before / self.factor))

@@ -81,7 +81,8 @@ def chosen(model: nn.Module, dimensions: Mapping[str, Dimension], where: Iterabl
     for pattern in where:
         fitting = {name: each for name, each in dimensions.items() if _fits(name, pattern)}
         if not fitting and pattern not in ("features", "head", "classifier"):
-            raise UnknownNameError("width", pattern, dimensions)
+            known = ["features", "head", *(name for name, each in dimensions.items() if each.editable)]
+            raise UnknownNameError("width", pattern, known)
         found |= fitting
     fixed = {name: each.reason or _frozen(model, each) for name, each in found.items()}
     if all(fixed.values()):
