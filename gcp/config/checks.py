@@ -10,12 +10,11 @@ from itertools import pairwise
 from gcp.config.conditioning_checks import conditioning_faults
 from gcp.config.duration import Duration, shorter_than_run
 from gcp.config.evolve_checks import evolve_faults
-from gcp.config.faults import Fault, wrong
+from gcp.config.faults import Fault, show, wrong
 from gcp.config.flow_checks import flow_faults
 from gcp.config.head_checks import head_faults
 from gcp.config.hybrid_checks import hybrid_faults
-from gcp.config.schema import Common, Config, FlowConfig
-from gcp.config.sections import Schedule
+from gcp.config.schema import Common, Config, FlowConfig, sections
 from gcp.errors import GCPError, nearest
 
 PARTS = ("features", "head", "classifier")
@@ -125,14 +124,6 @@ def _precision(config: Common) -> Iterator[Fault]:
 def _schedule(config: Common) -> Iterator[Fault]:
     schedule = config.schedule
     name, stones = schedule.name, [str(milestone) for milestone in schedule.milestones]
-    if stones and name != "multistep":
-        yield wrong(
-            "schedule.milestones",
-            stones,
-            f"[] with schedule.name: {name}",
-            ["schedule.name=multistep"],
-            ("schedule.name",),
-        )
     if not stones and name == "multistep":
         yield wrong(
             "schedule.milestones",
@@ -142,15 +133,6 @@ def _schedule(config: Common) -> Iterator[Fault]:
         )
     if name == "multistep" and not _increasing(schedule.milestones):
         yield wrong("schedule.milestones", stones, "durations that increase")
-    # A resolved configuration states every key, so only a value of its own shows that it was meant.
-    if schedule.every != Schedule().every and name != "step":
-        yield wrong(
-            "schedule.every",
-            str(schedule.every),
-            f"the default with schedule.name: {name}",
-            ["schedule.name=step"],
-            ("schedule.name",),
-        )
 
 
 def _warmup(config: Common) -> Iterator[Fault]:
@@ -177,5 +159,20 @@ def _increasing(durations: Sequence[Duration]) -> bool:
     return all(first.unit != second.unit or first.amount < second.amount for first, second in pairs)
 
 
-COMMON = (_names, _data, _optim, _precision, _schedule, _warmup)
+def _unread(config: Common) -> Iterator[Fault]:
+    """Keys that say something that nothing would do."""
+    for name in sections(type(config)):  # type: ignore[arg-type]
+        section = getattr(config, name)
+        fields = type(section).model_fields
+        shown = section.model_dump(mode="json", include={*section.unread()})
+        for key, instead in section.unread().items():
+            if getattr(section, key) == fields[key].get_default(call_default_factory=True):
+                continue
+            cause = instead.partition("=")[0]
+            value = getattr(section, cause)
+            why = f"the default with {name}.{cause}: {value if isinstance(value, str) else show(value)}"
+            yield wrong(f"{name}.{key}", shown[key], why, [f"{name}.{instead}"], (f"{name}.{cause}",))
+
+
+COMMON = (_unread, _names, _data, _optim, _precision, _schedule, _warmup)
 CHECKS = (_head, _backbone, _model, head_faults, hybrid_faults, conditioning_faults, evolve_faults)

@@ -12,7 +12,7 @@ from gcp.config.validate import key_schemas
 
 def describe(width: int = 100, schema: type[Section] = Config) -> str:
     """The help text of a kind of configuration: one aligned entry per key, section by section, `width` columns wide."""
-    defaults = schema().plain()  # type: ignore[attr-defined]
+    defaults = schema().plain(unread=True)  # type: ignore[attr-defined]
     keys = {
         f"{section}.{key}": (_brief(defaults[section][key]), form)
         for section, forms in key_schemas(schema).items()
@@ -48,7 +48,7 @@ def json_schema(kind: type[Section] = Config) -> dict[str, Any]:
     import gcp.data
 
     schema = _without_titles(kind.model_json_schema())
-    for section, values in kind().plain().items():  # type: ignore[attr-defined]
+    for section, values in kind().plain(unread=True).items():  # type: ignore[attr-defined]
         definition = _section(schema, section)
         definition["properties"] = {key: definition["properties"][key] | {"default": values[key]} for key in values}
     if kind is Config:

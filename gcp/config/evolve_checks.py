@@ -8,14 +8,11 @@ from gcp.config.schema import Config
 from gcp.config.sections import Evolve
 from gcp.errors import OptionError
 
-OF_SPECTRUM = ("signal", "shrink_below", "grow_above")
-
 
 def evolve_faults(config: Config) -> Iterator[Fault]:
     """What is wrong with the section `evolve`; names of dimensions are checked when the model is there."""
     evolve = config.evolve
     if evolve.every is None:
-        yield from _unused(evolve, tuple(Evolve.model_fields), "evolve.every: null", "evolve.every=DURATION", "every")
         return
     yield from _times(config, evolve.every)
     yield from _places(config)
@@ -23,21 +20,11 @@ def evolve_faults(config: Config) -> Iterator[Fault]:
         allowed = f"a whole number >= evolve.min_width, {evolve.min_width}, or null"
         yield wrong("evolve.max_width", evolve.max_width, allowed, needs=("evolve.min_width",))
     if evolve.policy == "spectrum":
-        yield from _unused(evolve, ("budget",), "evolve.policy: spectrum", "evolve.policy=budget", "policy")
         if evolve.shrink_below >= evolve.grow_above:
             allowed = f"a number < evolve.grow_above, {evolve.grow_above:g}, else a width shrinks and grows in turn"
             yield wrong("evolve.shrink_below", evolve.shrink_below, allowed, needs=("evolve.grow_above",))
     else:
-        yield from _unused(evolve, OF_SPECTRUM, "evolve.policy: budget", "evolve.policy=spectrum", "policy")
         yield from _budget(evolve)
-
-
-def _unused(evolve: Evolve, keys: tuple[str, ...], why: str, instead: str, needs: str) -> Iterator[Fault]:
-    """Keys that say something that nothing would do."""
-    for key in keys:
-        if (value := getattr(evolve, key)) != Evolve.model_fields[key].default:
-            shown = str(value) if isinstance(value, Duration) else value
-            yield wrong(f"evolve.{key}", shown, f"the default with {why}", [instead], (f"evolve.{needs}",))
 
 
 def _times(config: Config, every: Duration) -> Iterator[Fault]:

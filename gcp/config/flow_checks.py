@@ -4,22 +4,13 @@ from collections.abc import Iterator
 
 from gcp.config.faults import Fault, wrong
 from gcp.config.schema import FlowConfig
-from gcp.config.sections import Flow
 
 
 def flow_faults(config: FlowConfig) -> Iterator[Fault]:
-    """A spectrum without effect, and levels that the sides of the images do not allow."""
+    """Levels that the sides of the images do not allow."""
     import gcp.data
 
     flow, data = config.flow, config.data
-    if flow.spectrum != Flow().spectrum and flow.form != "svd":
-        yield wrong(
-            "flow.spectrum",
-            flow.spectrum,
-            f"the default with flow.form: {flow.form}",
-            ["flow.form=svd"],
-            ("flow.form",),
-        )
     if data.name not in gcp.data.DATASETS:
         return
     side = data.image_size if data.image_size != "auto" else gcp.data.DATASETS[data.name].obj.image_size

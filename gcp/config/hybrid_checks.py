@@ -6,7 +6,6 @@ from gcp.config.duration import Duration, shorter_than_run
 from gcp.config.faults import Fault, wrong
 from gcp.config.head_checks import arguments, unfit
 from gcp.config.schema import Config
-from gcp.config.sections import Hybrid
 from gcp.errors import nearest
 
 DECAYS = ("multistep", "step")  # schedules of which one decay is the last
@@ -16,21 +15,12 @@ def hybrid_faults(config: Config) -> Iterator[Fault]:
     """What is wrong with the section `hybrid` beside the other head's own options."""
     hybrid = config.hybrid
     if hybrid.to is None:
-        yield from _idle(hybrid)
+        for key in hybrid.options:
+            text = f"an option of a head, but there is no switch: hybrid.to is null; remove it with hybrid.{key}=null"
+            yield Fault(f"hybrid.{key}", text, ("hybrid.to",))
         return
     yield from _other_head(config, hybrid.to)
     yield from _moment(config)
-
-
-def _idle(hybrid: Hybrid) -> Iterator[Fault]:
-    """Keys that say something of a switch that does not happen; a head that was forgotten costs a whole run."""
-    for key, default in Hybrid().model_dump().items():
-        if (value := getattr(hybrid, key)) != default:
-            shown = str(value) if isinstance(value, Duration) else value
-            yield wrong(f"hybrid.{key}", shown, "the default with hybrid.to: null", ["hybrid.to=HEAD"], ("hybrid.to",))
-    for key in hybrid.options:
-        text = f"an option of a head, but there is no switch: hybrid.to is null; remove it with hybrid.{key}=null"
-        yield Fault(f"hybrid.{key}", text, ("hybrid.to",))
 
 
 def _other_head(config: Config, to: str) -> Iterator[Fault]:

@@ -68,7 +68,7 @@ def stage_configs(config: Config) -> tuple[Config, ...]:
 
 
 def dump(config: Common) -> str:
-    """YAML text with every key, inheritance and overrides resolved, that loads to an equal configuration."""
+    """YAML text with every key that is read, inheritance and overrides resolved; it loads to an equal configuration."""
     return yaml_file.write(config.plain())
 
 

@@ -50,8 +50,11 @@ class Common(Protocol):
     @property
     def checkpoint(self) -> Checkpoint: ...
 
-    def plain(self) -> dict[str, Any]:
-        """Plain Python values by section, which `gcp.config.from_dict` reads back."""
+    def plain(self, unread: bool = False) -> dict[str, Any]:
+        """Plain Python values by section, which `gcp.config.from_dict` reads back.
+
+        `unread`: those keys too that nothing reads beside the others.
+        """
         ...
 
 
@@ -81,14 +84,15 @@ class Config(Section):
         f"sections that stand over the rest of the file, such as {STAGES}; []: one stage",
     )
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self, unread: bool = False) -> dict[str, Any]:
         """Plain Python values by section, durations as text, and `stages` where there are any;
-        `gcp.config.from_dict` reads it back.
+        `gcp.config.from_dict` reads it back. `unread`: those keys too that nothing reads beside the others.
         """
-        values = self.model_dump(mode="json", exclude={"stages"})
+        values = _plain(self, unread)
         for name in ("head", "hybrid"):
             section = getattr(self, name)
-            values[name] = {key: values[name][key] for key in type(section).model_fields} | section.options
+            read = {key: values[name][key] for key in type(section).model_fields if key in values[name]}
+            values[name] = read | section.options
         return values | ({"stages": [dict(stage) for stage in self.stages]} if self.stages else {})
 
 
@@ -123,9 +127,11 @@ class FlowConfig(Section):
     evaluate: Evaluate = Field(default_factory=Evaluate)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
 
-    def plain(self) -> dict[str, Any]:
-        """Plain Python values by section, durations as text; `gcp.config.from_dict` reads it back."""
-        return self.model_dump(mode="json", exclude={name: set(keys) for name, keys in self.IDLE.items()})
+    def plain(self, unread: bool = False) -> dict[str, Any]:
+        """Plain Python values by section, durations as text; `gcp.config.from_dict` reads it back. `unread`: those keys
+        too that nothing reads beside the others.
+        """
+        return _plain(self, unread)
 
 
 TRAINED_BY: dict[type[Any], str] = {Config: "train.py", FlowConfig: "scripts/train_glow.py"}
@@ -137,6 +143,15 @@ def sections(schema: type[Section]) -> dict[str, type[Section]]:
         name: field.annotation
         for name, field in schema.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+
+
+def _plain(config: Any, unread: bool) -> dict[str, Any]:
+    out = {name: () if unread else getattr(config, name).unread() for name in sections(type(config))}
+    idle = getattr(config, "IDLE", {})
+    return {
+        name: getattr(config, name).model_dump(mode="json", exclude={*names, *idle.get(name, ())})
+        for name, names in out.items()
     }
 
 

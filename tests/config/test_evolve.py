@@ -69,4 +69,4 @@ def test_all_faults_at_once(faults):
         "evolve: {every: 20, policy: budget, max_width: 2, grow_above: 0.5, where: [head]}\nmodel: {freeze: [head]}"
     )
     keys = [fault.split(":")[0] for fault in found]
-    assert keys == [f"evolve.{key}" for key in ("every", "where", "max_width", "grow_above", "budget")]
+    assert keys == [f"evolve.{key}" for key in ("grow_above", "every", "where", "max_width", "budget")]

@@ -177,7 +177,7 @@ from gcp.errors import ConfigError
         ),
         (
             "schedule.milestones=[3]",
-            "schedule.milestones: got ['3 epochs'] (list); allowed: [] with schedule.name: cosine; "
+            "schedule.milestones: got ['3 epochs'] (list); allowed: the default with schedule.name: cosine; "
             "did you mean schedule.name=multistep?",
         ),
         (

@@ -10,6 +10,13 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
+    def unread(self) -> dict[str, str]:
+        """Keys that nothing reads beside the values of others, each with what would have it read: {"budget":
+        "policy=budget"}. A configuration that is written leaves them out, so that it can be read where their defaults
+        have changed.
+        """
+        return {}
+
 
 class Options(Section):
     """A section beside whose keys the own options of a head may stand; null removes an inherited one."""

@@ -8,6 +8,8 @@ from gcp.config.duration import Duration
 from gcp.config.sections.base import Section
 from gcp.config.values import Below1, Count, Interval, Names, Span, Text
 
+OF_SPECTRUM = ("signal", "shrink_below", "grow_above")
+
 
 class Evolve(Section):
     """Layers that grow and shrink during the run."""
@@ -58,3 +60,11 @@ class Evolve(Section):
         description="training images, the same in the whole run, that widths are decided on; three of four refit, "
         "every fourth measures the error",
     )
+
+    def unread(self) -> dict[str, str]:
+        """All of them where widths stay, else those of the other policy."""
+        if self.every is None:
+            return {key: "every=DURATION" for key in type(self).model_fields if key != "every"}
+        return (
+            {"budget": "policy=budget"} if self.policy == "spectrum" else dict.fromkeys(OF_SPECTRUM, "policy=spectrum")
+        )

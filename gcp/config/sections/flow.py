@@ -33,3 +33,7 @@ class Flow(Section):
         default=(0.5, 0.7, 0.85, 1.0), description="deviations of the numbers that samples are drawn from"
     )
     draw: Interval = Field(default=Duration(10, "percent"), description="how often samples.png is drawn")
+
+    def unread(self) -> dict[str, str]:
+        """The spectrum of matrices that are not their singular value decomposition."""
+        return {} if self.form == "svd" else {"spectrum": "form=svd"}

@@ -62,3 +62,7 @@ class Hybrid(Options):
     side: Side = "auto"
     form: Form = "folded"
     precision: Precision = None
+
+    def unread(self) -> dict[str, str]:
+        """All of them where there is no switch: a head that was forgotten costs a whole run."""
+        return {} if self.to is not None else {key: "to=HEAD" for key in type(self).model_fields if key != "to"}

@@ -59,3 +59,8 @@ class Schedule(Section):
     min_lr: Factor = Field(
         default=0.0, description="the schedule never goes below this learning rate after the warm-up"
     )
+
+    def unread(self) -> dict[str, str]:
+        """What another course reads."""
+        courses = {"milestones": "multistep", "every": "step"}
+        return {key: f"name={course}" for key, course in courses.items() if course != self.name}
