@@ -8,6 +8,7 @@ from gcp.sqrtm import covariance_sqrt, matrix_sqrt
 
 if TYPE_CHECKING:
     from gcp.models import create_model
+    from gcp.trained import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "create_head",
     "create_model",
     "list_heads",
+    "load",
     "matrix_sqrt",
     "spectral_weight",
 ]
@@ -26,9 +28,13 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """`create_model` loads the model libraries on first use; the heads alone need torch only."""
+    """`create_model` and `load` import the model libraries on first use; the heads alone need torch only."""
     if name == "create_model":
         from gcp.models import create_model
 
         return create_model
+    if name == "load":
+        from gcp.trained import load
+
+        return load
     raise AttributeError(f"module 'gcp' has no attribute {name!r}")

@@ -45,7 +45,15 @@ def test_a_head_needs_torch_only():
 def test_public_names():
     import gcp
 
-    for name in ("covariance_sqrt", "create_head", "create_model", "list_heads", "matrix_sqrt", "spectral_weight"):
+    for name in (
+        "covariance_sqrt",
+        "create_head",
+        "create_model",
+        "list_heads",
+        "load",
+        "matrix_sqrt",
+        "spectral_weight",
+    ):
         assert name in gcp.__all__ and callable(getattr(gcp, name))
     with pytest.raises(AttributeError, match="module 'gcp' has no attribute 'create_haed'"):
         _ = gcp.create_haed

@@ -25,7 +25,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FORBIDDEN = {("engine", "config")}  # the engine takes plain arguments
-ABOVE = {"__init__", "timm"}  # they stand on everything
+ABOVE = {"__init__", "timm", "trained"}  # they stand on everything
 
 
 def imported_layers(tree, module, is_package):
