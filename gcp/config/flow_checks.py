@@ -11,6 +11,8 @@ def flow_faults(config: FlowConfig) -> Iterator[Fault]:
     import gcp.data
 
     flow, data = config.flow, config.data
+    if data.in_chans not in (1, 3):
+        yield wrong("data.in_chans", data.in_chans, "1 (grey) or 3 (colour), a flow draws its images")
     if data.name not in gcp.data.DATASETS:
         return
     side = data.image_size if data.image_size != "auto" else gcp.data.DATASETS[data.name].obj.image_size

@@ -57,7 +57,10 @@ def _for_another(values: Mapping[str, Any], schema: type[Section]) -> Fault | No
         found = [name for name in values if name in theirs - ours]
         if found and not any(name in ours - theirs for name in values):
             what = "a section" if len(found) == 1 else "sections"
-            return Fault(", ".join(found), f"{what} for {script}; these settings are not for {TRAINED_BY[schema]}")
+            return Fault(
+                ", ".join(found),
+                f"{what} for {script}; these settings are not for {TRAINED_BY[schema]}: type python {script} instead",
+            )
     return None
 
 

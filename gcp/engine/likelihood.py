@@ -51,14 +51,18 @@ class Bits:
         return f"{loss:.4f} bits per dimension"
 
 
-@torch.no_grad()
 def evaluate_bits(
     log_density: Callable[[Tensor], Tensor], loader: Loader, device: torch.device, bits: Bits, group: Group = ALONE
 ) -> dict:
-    """Mean bits per dimension of a split, each image exactly once: the same for any number of processes.
+    """`image_bits` of a split in numbers: see `summary`."""
+    return summary(image_bits(log_density, loader, device, bits, group))
 
-    Returns:
-        `loss`, the mean; `error`, its standard error over the images; `count`, the images.
+
+@torch.no_grad()
+def image_bits(
+    log_density: Callable[[Tensor], Tensor], loader: Loader, device: torch.device, bits: Bits, group: Group = ALONE
+) -> Tensor:
+    """Bits per dimension of each image of a split (N,), float64, on the CPU: the same for any number of processes.
 
     Raises:
         NonFiniteError: a density that is not finite.
@@ -71,5 +75,12 @@ def evaluate_bits(
     found = group.sum(found).cpu()
     if bad := int((~torch.isfinite(found)).sum()):
         raise NonFiniteError(f"evaluation: {bad} of {len(found)} images have a density that is not finite")
+    return found
+
+
+def summary(found: Tensor) -> dict:
+    """Of the bits per dimension of images (N,): `loss`, the mean; `error`, its standard error over the images, None
+    of a single one; `count`, N.
+    """
     error = found.std().item() / len(found) ** 0.5 if len(found) > 1 else None
     return {"loss": fsum(found.tolist()) / len(found), "error": error, "count": len(found)}

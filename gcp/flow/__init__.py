@@ -2,6 +2,7 @@
 
 from gcp.flow.actnorm import ActNorm
 from gcp.flow.coupling import COUPLINGS, Coupling
+from gcp.flow.create import create_flow
 from gcp.flow.density import bits_per_dimension, normal_log_density
 from gcp.flow.gaussian import Gaussian
 from gcp.flow.glow import Glow
@@ -19,6 +20,7 @@ __all__ = [
     "Split",
     "Step",
     "bits_per_dimension",
+    "create_flow",
     "normal_log_density",
     "squeeze",
     "unsqueeze",

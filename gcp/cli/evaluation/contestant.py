@@ -1,6 +1,7 @@
 """A model to be scored, wherever it comes from: a run of ours, a file of others, or a model of timm."""
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from gcp.cli.training.hybrid import build_pooling
 from gcp.cli.training.same_data import check_classes
 from gcp.cli.weights.write import configuration
 from gcp.config import Config, from_dict
+from gcp.config.sections import Data
 from gcp.data import DATASETS, AnyLoader, ImageSet, Splits, StreamSet, create_loader
 from gcp.data.share import Share
 from gcp.data.transforms import TRANSFORMS, PerImage, Transform
@@ -85,8 +87,7 @@ class Contestant:
     def file_transform(self) -> Transform:
         """From image files to what this model takes; the data set need not be there."""
         data, source = self.config.data, DATASETS[self.config.data.name].obj
-        name = data.transform if data.transform in TRANSFORMS else source.default
-        transform = TRANSFORMS[name].obj(self.image_size, data.in_chans)
+        transform = for_files(data, self.image_size)
         if isinstance(self.model, Rival):
             return self.model.transform(transform, self.image_size)
         if source.needs_root is False and isinstance(transform, PerImage):
@@ -111,6 +112,12 @@ class Contestant:
         return collect(
             self.model, self.loader(images, group), self.device, run.amp, run.channels_last, group, crops
         )  # fmt: skip
+
+
+def for_files(data: Data, image_size: int) -> Transform:
+    """From image files to what a model of this configuration takes, its own normalisation aside."""
+    name = data.transform if data.transform in TRANSFORMS else DATASETS[data.name].obj.default
+    return TRANSFORMS[name].obj(image_size, data.in_chans)
 
 
 def find_checkpoint(given: str) -> Path:
@@ -203,8 +210,13 @@ def _of_ours(path: Path) -> dict[str, Any] | None:
     if path.suffix == ".safetensors" or not (isinstance(content, dict) and "format" in content):
         return None
     saved = checkpoint.load(path)
-    if "config" not in saved:
+    if not isinstance(saved.get("config"), dict):
         raise CheckpointError(f"{path} does not say of which model it is: it has no configuration")
+    if "flow" in saved["config"]:
+        raise CheckpointError(
+            f"{path} is of a flow, which has no classes. Type\n  "
+            f"python scripts/evaluate_glow.py --checkpoint {shlex.quote(str(path))}"
+        )
     return saved if "classes" in saved else None
 
 

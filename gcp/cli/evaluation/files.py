@@ -28,14 +28,14 @@ def check_file(flag: str, path: str | None) -> None:
         raise GCPError(f"cannot write {path}: {flag} needs a file in a folder that exists")
 
 
-def check_folder(path: str | None) -> None:
-    """Make the folder of --report; raise GCPError where that cannot be."""
+def check_folder(path: str | None, flag: str = "--report") -> None:
+    """Make the folder of a flag; raise GCPError where that cannot be."""
     if path is None:
         return
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GCPError(f"cannot make the folder {path} of --report: {error.strerror or error}") from error
+        raise GCPError(f"cannot make the folder {path} of {flag}: {error.strerror or error}") from error
 
 
 def write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -51,10 +51,15 @@ def write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def write_scores(path: str | None, result: "Evaluation") -> None:
     """The scores as JSON, where a path is given."""
+    if path is not None:
+        write_values(path, result.as_dict())
+
+
+def write_values(path: str | Path, values: dict[str, Any]) -> None:
+    """Plain values as JSON, written whole or not at all."""
     from gcp.engine.files import write_json
 
-    if path is not None:
-        _write(lambda: write_json(path, result.as_dict()), path)
+    _write(lambda: write_json(path, values), path)
 
 
 def write_evaluation(folder: str | None, result: "Evaluation", comparison: "Comparison | None") -> None:

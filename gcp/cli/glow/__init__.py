@@ -1,1 +1,1 @@
-"""`scripts/train_glow.py`: from a configuration to a trained flow, its score and its pictures."""
+"""Flows: from a configuration to a trained flow, its score and its pictures; what a trained one makes of images."""

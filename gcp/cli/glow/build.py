@@ -14,7 +14,7 @@ from gcp.engine.feed import Feed
 from gcp.engine.likelihood import Bits
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
-from gcp.flow import Glow
+from gcp.flow import Glow, create_flow
 from gcp.models.groups import part_groups
 
 
@@ -38,21 +38,10 @@ def build_model(config: FlowConfig, splits: Splits, device: torch.device, begins
     """The seeded flow on its device, the same in every process; where a run `begins`, its actnorms are set by the
     first batch of the run, the whole of it in every process.
     """
-    flow = config.flow
-    options = {"spectrum": flow.spectrum} if flow.form == "svd" else {}
     images = splits.train
     shape = tuple(images[0][0].shape)  # type: ignore[index]
     rng.seed_all(config.run.seed)
-    model = Glow(
-        shape,  # type: ignore[arg-type]
-        levels=flow.levels,
-        steps=flow.steps,
-        width=flow.width,
-        form=flow.form,
-        coupling=flow.coupling,
-        dropout=flow.dropout,
-        **options,
-    ).to(device)
+    model = create_flow(shape, config.flow.model_dump()).to(device)  # type: ignore[arg-type]
     if begins:
         loader = create_loader(images, config.train.batch_size, train=True, seed=config.run.seed, workers=0)
         model.initialise(Feed(device, loader.normalize)(*next(iter(loader.epoch(0))))[0])

@@ -76,18 +76,21 @@ class GlowRun(Run[FlowConfig]):
         return replace(super()._events(journal, stop), step=step)
 
     def _draw_samples(self) -> None:
-        from gcp.cli.glow.pictures import draw_samples
+        from gcp.cli.glow.pictures import draw_samples, going_on
 
-        with self._evaluated() as flow:
+        with self._evaluated() as flow, going_on(self.folder.path / "samples.png"):
             draw_samples(flow, self.bits.levels, self.config.flow.temperatures, self.config.run.seed, self.folder.path)
 
     def format_result(self, result: dict) -> str:
-        held_out, inversion = result["baseline"]["test"], result["inversion"]
-        told = ", ".join(f"{margin:.4f} ({name})" for name, margin in result["margin"].items())
+        inversion, compared = result["inversion"], ""
+        if result["baseline"] is not None:
+            told = ", ".join(f"{margin:.4f} ({name})" for name, margin in result["margin"].items())
+            compared = (
+                f"{'Gaussian':<20}{result['baseline']['test']:>10.4f}\n"
+                f"margin     Gaussian minus flow, bits per dimension: {told}\n"
+            )
         return (
-            f"{format_result(result, metrics=SHOWN)}\n"
-            f"{'Gaussian':<20}{held_out:>10.4f}\n"
-            f"margin     Gaussian minus flow, bits per dimension: {told}\n"
+            f"{format_result(result, metrics=SHOWN)}\n{compared}"
             f"inverse    largest error {inversion['largest']:.1e} on {counted(inversion['images'], 'test image')}\n"
             f"pictures   {self.folder.path}"
         )

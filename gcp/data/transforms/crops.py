@@ -75,6 +75,17 @@ def square(image_size: int, in_chans: int) -> PerImage:
     return _mirrored([v2.Resize((image_size, image_size))], in_chans)
 
 
+@TRANSFORMS.register(
+    "resize", summary="no augmentation: squeezed to the size; an image of that size stays pixel for pixel"
+)
+def resize(image_size: int, in_chans: int) -> PerImage:
+    """Resize of both sides, in training as well."""
+    from torchvision.transforms import v2
+
+    steps = [v2.Resize((image_size, image_size))]
+    return compose(steps, steps, in_chans)
+
+
 def _mirrored(plain: Steps, in_chans: int) -> PerImage:
     from torchvision.transforms import v2
 

@@ -51,7 +51,7 @@ def test_an_image_follows_its_seed_alone(name, random_state):
     assert torch.equal(transform([images[2]], seeds(3))[0], together[2])
     assert torch.equal(transform(images[::-1], seeds(4, 3, 2, 1)).flip(0), together)
     many = transform([images[0]] * 12, seeds(*range(12)))
-    assert len(many.flatten(1).unique(dim=0)) > 1
+    assert (len(many.flatten(1).unique(dim=0)) > 1) == (name != "resize")  # which does not augment
 
 
 @pytest.mark.parametrize("name", EVERY)

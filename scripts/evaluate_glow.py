@@ -1,0 +1,11 @@
+"""Score a trained flow; `python scripts/evaluate_glow.py --help` shows how."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a checkout that is not installed
+
+from gcp.cli.evaluate_glow import entry
+
+if __name__ == "__main__":
+    raise SystemExit(entry())
