@@ -230,8 +230,8 @@ def test_names_that_the_terminal_cannot_show(tree, tmp_path):
 def test_a_signal_ends_all_processes(tree, tmp_path, number):
     root = tree("folder", classes=2, per_class=4)["root"]
     (folder, _) = (root / "train").iterdir()
-    Image.new("RGB", (800, 800)).save(tmp_path / "large.jpg")  # all of them take two processes a second or more
-    for copy in range(800):
+    Image.new("RGB", (800, 800)).save(tmp_path / "large.jpg")  # all of them take two processes ten seconds
+    for copy in range(8000):
         os.link(tmp_path / "large.jpg", folder / f"more{copy}.jpg")
     words = [sys.executable, SCRIPT, "folder", root, "--verify"]
     pipe = subprocess.PIPE
