@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from gcp.cli.evaluation.contestant import enter
+from gcp.cli.evaluation.entrance import enter
 from gcp.data.decode import decode, from_pillow
 from gcp.data.transforms import Transform
 from gcp.engine.distributed import ALONE

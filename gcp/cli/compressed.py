@@ -8,7 +8,8 @@ from torch import nn
 
 from gcp.analysis.compression.cost import costs
 from gcp.analysis.compression.plot import draw_layers
-from gcp.cli.evaluation.contestant import Contestant, enter, find_checkpoint
+from gcp.cli.evaluation.contestant import Contestant
+from gcp.cli.evaluation.entrance import enter, find_checkpoint
 from gcp.cli.evaluation.sample_images import SampleImages
 from gcp.cli.weights.write import configuration
 from gcp.compress import Report, factors_of

@@ -96,7 +96,7 @@ def _check(arguments: Arguments, split: str) -> None:
 
 
 def _act(arguments: Arguments, split: str, group: "Group") -> None:
-    from gcp.cli.evaluation.contestant import enter, enter_timm
+    from gcp.cli.evaluation.entrance import enter, enter_timm
     from gcp.engine import distributed
 
     given, timm, overrides = arguments.value("--checkpoint"), arguments.value("--timm"), arguments.overrides

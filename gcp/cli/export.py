@@ -88,7 +88,7 @@ def _export(
     bound: float,
     batch: int | None,
 ) -> int:
-    from gcp.cli.evaluation.contestant import enter
+    from gcp.cli.evaluation.entrance import enter
     from gcp.engine.distributed import ALONE
     from gcp.models import Classifier
     from gcp.models.program import substitute, write_program

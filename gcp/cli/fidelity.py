@@ -185,7 +185,7 @@ def _captured(options: dict[str, Any], overrides: list[str]) -> tuple[str, Any]:
     from itertools import islice
 
     from gcp.analysis.fidelity.captured import capture
-    from gcp.cli.evaluation.contestant import enter
+    from gcp.cli.evaluation.entrance import enter
     from gcp.cli.train import check_overrides
     from gcp.engine.distributed import ALONE
     from gcp.engine.feed import Feed

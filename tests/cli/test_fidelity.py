@@ -70,7 +70,7 @@ def test_features_of_a_run(uninterrupted, tmp_path, monkeypatch, capsys):
 def test_captured_features_are_those_that_the_head_pools(uninterrupted):
     """The head's own pooling of the captured map gives the logits of the model."""
     from gcp.analysis.fidelity.captured import capture
-    from gcp.cli.evaluation.contestant import enter
+    from gcp.cli.evaluation.entrance import enter
     from gcp.engine.distributed import ALONE
     from gcp.engine.feed import Feed
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from gcp.analysis.calibration import BINS, Calibration, calibration
 from gcp.analysis.comparison import Comparison, compare
-from gcp.cli.evaluation.contestant import Contestant, enter
+from gcp.cli.evaluation.contestant import Contestant
+from gcp.cli.evaluation.entrance import enter
 from gcp.data import ImageSet, Splits, StreamSet
 from gcp.engine.distributed import Group
 from gcp.engine.evaluate import Scores
