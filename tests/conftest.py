@@ -1,5 +1,6 @@
 """Small trees of real images in the layouts of published data sets."""
 
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent))  # for `trees`, a folder of plain modules
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as scripts start what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl-C
 
 
 @pytest.fixture

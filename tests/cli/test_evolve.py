@@ -177,7 +177,7 @@ def test_a_stage_goes_on_with_the_widths_of_the_one_before(here, zygote):
             *("evolve.signal=weights", "monitor.spectrum=true"),
         ],
         [
-            *("evolve.policy=budget", "evolve.budget=50 % parameters", "evolve.grow_above=0.15"),
+            *("evolve.policy=budget", "evolve.budget=99.6 % parameters", "evolve.grow_above=0.15"),
             *("evolve.shrink_below=0.1", "model.freeze=[features.layer2]"),
             *("optim.name=adamw", "optim.lr=0.001", "train.ema=null"),
         ],
@@ -209,7 +209,7 @@ def test_together_with(words, here, zygote, whole):
                 "evolve.grow_above=0.15",
                 "evolve.shrink_below=0.1",
             ],
-            "evolve.budget: got 25 parameters; with every width at evolve.min_width=4 the model still costs ",
+            "got 25 parameters; with every width that may change at evolve.min_width=4 the model still costs ",
         ),
         (
             ["evolve.every=5 steps", "evolve.start=6 steps", "evolve.stop=9 steps"],
@@ -224,6 +224,18 @@ def test_refusals_leave_no_run(words, message, here, zygote):
     answer = zygote.train(here, "--config", "small.yaml", "run.name=x", *words)
     assert answer.code == 2 and message in answer.err and "Traceback" not in answer.err, answer.err
     assert not (here / "runs/x").exists()
+
+
+def test_another_policy_for_a_run_that_is_there(here, zygote, whole):
+    """Of what only the other policy reads, no more is told than what is different."""
+    words = ["evolve.policy=budget", "evolve.budget=50 % parameters", "evolve.grow_above=0.15"]
+    answer = zygote.train(here, "--config", "small.yaml", "run.name=whole", "resume=auto", *words)
+    assert answer.code == 2
+    assert [line.strip() for line in answer.err.splitlines()[1:]] == [
+        "evolve.policy: got 'budget'; the run has 'spectrum'",
+        "evolve.grow_above: got 0.15; the run has 0.12",
+        "evolve.budget: got '50 % parameters'; the run has None",
+    ]
 
 
 def test_its_widths_for_another_run(here, zygote, whole):
