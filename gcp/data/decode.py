@@ -36,14 +36,24 @@ def decode_bytes(data: bytes, name: str, in_chans: int) -> Tensor:
 
     try:
         with Image.open(BytesIO(data)) as picture:
-            picture.load()
-            return from_pillow(picture, name, in_chans)
+            return decode_pillow(picture, name, in_chans)
     except DataError:
         raise
     except UnidentifiedImageError:
         found = f"no known format, it begins with {data[:12]!r}" if data else "the file is empty"
         error = UnidentifiedImageError(found)
         raise _unreadable(name, error) from error
+    except Exception as error:  # decoders of broken files raise nearly anything
+        raise _unreadable(name, error) from error
+
+
+def decode_pillow(picture: "Image", name: str, in_chans: int) -> Tensor:
+    """The pixels of a Pillow image that may not be read yet. Raises DataError with `name` and cause."""
+    try:
+        picture.load()
+        return from_pillow(picture, name, in_chans)
+    except DataError:
+        raise
     except Exception as error:  # decoders of broken files raise nearly anything
         raise _unreadable(name, error) from error
 

@@ -49,7 +49,7 @@ def test_a_quarter(compress, evaluate, here):
     assert all(bool(row["rank"]) != bool(row["reason"]) for row in rows)
     assert (out / "layers.png").stat().st_size > 5000
     # the same scores from the file
-    assert evaluate("--checkpoint", str(out / "best.pt"), "--json", "scores.json").code == 0
+    assert evaluate("--checkpoint", str(out), "--json", "scores.json").code == 0
     scores = json.loads((here / "scores.json").read_text())
     assert scores["top1"] == small["top1"] and scores["loss"] == pytest.approx(small["loss"], rel=1e-5)
     original = json.loads((here / "runs/x/result.json").read_text())["test"]["best"]
@@ -111,6 +111,17 @@ def test_fine_tuning_resumes(compress, here, train, evaluate, refused):
     answer = train(f"resume={folder}", "train.epochs=2")
     assert answer.code == 0 and "continuing" in answer.out
     assert evaluate("--checkpoint", str(folder)).code == 0
+
+
+def test_fine_tuning_changes_no_widths(compress, here, monkeypatch):
+    path = here / "runs" / "x" / "best.pt"
+    saved = torch.load(path, weights_only=True)
+    saved["config"]["evolve"] = {"every": "1 epochs"}
+    torch.save(saved, path)
+    begun = []
+    monkeypatch.setattr("gcp.cli.training.launch.start", lambda config: begun.append(config) or 1)
+    assert compress("--checkpoint", str(path), "--params", "0.5", "--finetune", "1", *QUICK).code == 1
+    assert begun[0].evolve.every is None and begun[0].train.epochs == 1
 
 
 def test_sweep(compress, here):

@@ -1,6 +1,7 @@
 """A trained model in Python: the same probabilities as from the command."""
 
 import csv
+import random
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import gcp
-from gcp.errors import CheckpointError, DataError, GCPError
+from gcp.errors import CheckpointError, DataError, GCPError, OptionError
 
 
 @pytest.fixture
@@ -63,3 +64,52 @@ def test_what_is_not_there(run, here):
         gcp.load("x")
     with pytest.raises(GCPError, match=r"Did you mean runs/x\?"):
         gcp.load("xx")
+
+
+@pytest.fixture
+def lazy(here):
+    """A Pillow image whose file is cut: its header is whole, so that it opens."""
+    file = here / "cut.png"
+    Image.new("RGB", (50, 50)).save(file)
+    file.write_bytes(file.read_bytes()[:60])
+    return Image.open(file)
+
+
+def test_what_is_no_image(run, here, lazy):
+    trained = gcp.load(run, device="cpu")
+    deep = Image.fromarray(np.zeros((8, 8), np.uint16))
+    for given, message in (
+        (np.zeros((8, 8, 3), np.uint8), r"image number 1 is of type ndarray; .*Image\.fromarray"),
+        ([Image.new("L", (8, 8)), torch.zeros(3, 8, 8)], r"image number 2 is of type Tensor; .* to the model itself"),
+        ((name for name in ["a.png"]), r"of type generator; allowed: paths and Pillow images, one or a list of them"),
+        (None, r"of type NoneType; allowed"),
+        ([deep], r"the image number 1 has mode 'I;16'; allowed are 8 bits"),
+        (lazy, r"cannot read the image .*cut\.png: "),
+        (Image.new("RGB", (0, 4)), r"cannot read the image number 1: "),
+    ):
+        with pytest.raises(DataError, match=message):
+            trained.probabilities(given)
+
+
+def test_a_gpu_that_is_not_there(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(OptionError, match=r"cuda was asked for, but no GPU is available"):
+        gcp.load(run, device="cuda")
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+def test_loading_leaves_the_program_as_it_was(run, mode):
+    before = torch.get_deterministic_debug_mode()
+    try:
+        torch.set_deterministic_debug_mode(mode)
+        states = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
+        gcp.load(run, device="cpu")
+        assert torch.get_deterministic_debug_mode() == mode
+        assert torch.equal(torch.get_rng_state(), states[0])
+        assert np.array_equal(np.random.get_state()[1], states[1]) and random.getstate() == states[2]
+        with pytest.raises(GCPError):
+            gcp.load("xx", device="cpu")
+        assert torch.get_deterministic_debug_mode() == mode
+    finally:
+        torch.set_deterministic_debug_mode(before)

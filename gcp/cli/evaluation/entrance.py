@@ -28,7 +28,8 @@ SAME = ("name", "root", "per_class", "val_fraction", "split_seed", "partial")  #
 
 
 def find_checkpoint(given: str) -> Path:
-    """The file itself, or the best (else the last) checkpoint of a run folder or of its last stage.
+    """The file itself, or the best (else the last) checkpoint of a run folder or of its last stage; of another folder
+    its best.pt.
 
     Raises:
         CheckpointError: nothing there.
@@ -36,6 +37,8 @@ def find_checkpoint(given: str) -> Path:
     """
     if Path(given).is_file() or given.endswith(FILES):
         return Path(given)
+    if Path(given, "best.pt").is_file() and not Path(given, "config.yaml").is_file():  # a compressed model, say
+        return Path(given, "best.pt")
     folder = find_run_folder(given)
     for place in (folder, *reversed(folder.stages())):
         for path in (place.best, place.last):

@@ -85,8 +85,9 @@ def build_evolution(
         least = costs({name: bounds.lowest(each.width, each.step) for name, each in changing.items()})
         if bound < least:
             raise OptionError(
-                f"evolve.budget: got {evolve.budget}; with every width at evolve.min_width={evolve.min_width} the "
-                f"model still costs {amount(least)} {budget.unit}. Set a larger budget or a smaller evolve.min_width."
+                f"evolve.budget: got {evolve.budget}; with every width that may change at evolve.min_width="
+                f"{evolve.min_width} the model still costs {amount(least)} {budget.unit}. Set a larger budget, a "
+                "smaller evolve.min_width or a wider evolve.where."
             )
         policy = WithinBudget(evolve.where, bounds, bound, budget.unit, group.beat)
     order = torch.channels_last if run.channels_last else torch.contiguous_format

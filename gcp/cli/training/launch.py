@@ -80,8 +80,10 @@ def start_or_resume(
 
 
 def flat(config: Common) -> dict[str, object]:
-    """Plain values by `section.key`."""
-    sections = config.plain()
+    """Plain values by `section.key`, also of keys that are not read: beside another value they may be in the other of
+    two configurations that are compared.
+    """
+    sections = config.plain(unread=True)
     stages = {"stages": sections.pop("stages", None)}
     return stages | {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gcp.config import Config, yaml_file
-from gcp.errors import CheckpointError
+from gcp.errors import CheckpointError, nearest
 from gcp.models.checkpoints import is_there
 from gcp.models.names import OURS
 
@@ -16,10 +16,23 @@ def check_pretrained(config: Config) -> None:
     recipe, backbone = recipe_of(Path(file).parent.name), config.model.backbone
     train = f"Train it: python train.py --config {recipe} data.root=ROOT. Or give" if recipe else "Give"
     plain = "" if backbone in OURS else f", or model.pretrained=true for the plain ImageNet weights of {backbone}"
+    run = run_near(Path(file), Path(config.run.dir))
+    hint = f" Did you mean model.pretrained={run}?" if run else ""
     raise CheckpointError(
         f"no checkpoint at {file}, which model.pretrained names. {train} model.pretrained=FILE for weights that you "
-        f"have{plain}."
+        f"have{plain}.{hint}"
     )
+
+
+def run_near(file: Path, parent: Path) -> Path | None:
+    """The run under `parent` or beside the given one that is named as the given run or nearly so; None: there is none.
+
+    file: a run, its name, or a checkpoint in it.
+    """
+    given = file.parent if file.name in ("best.pt", "last.pt") else file
+    runs = {path.parent.name: path.parent for folder in (given.parent, parent) for path in folder.glob("*/config.yaml")}
+    near = nearest(given.name, runs)
+    return runs[near] if near else None
 
 
 def recipe_of(run: str, configs: str | Path = "configs") -> Path | None:

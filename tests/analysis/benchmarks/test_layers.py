@@ -15,7 +15,7 @@ from gcp.cli.benchmarks.layers import main
 from gcp.cli.main import run
 from gcp.layers import householder_apply
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_layers.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmark_layers.py"
 TINY = ["--dim", "8", "16", "--columns", "3", "--repeats", "1", "--warmup", "0"]
 
 
