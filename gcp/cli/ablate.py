@@ -31,7 +31,8 @@ Compare settings by a grid of runs: every combination of the values, with every 
                        same images in the same order
   --reference LABEL    variant that the others are compared with (the first)
   --name NAME          of the study (from the recipe or the file); --out FOLDER  for it ({OUT})
-  --jobs N             runs at once (one per GPU, else one per core, which share the cores)
+  --jobs N             runs at once (one per GPU, else as many as fit into the cores, which they share: one thread
+                       each, or as many as a study has that was begun with --jobs)
   --skip-invalid       leave out combinations that are not possible, such as head.form=published of average
   --retry-failed       run those again that have failed
 

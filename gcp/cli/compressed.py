@@ -138,9 +138,9 @@ def write(
 
 
 def config_of(subject: Subject, model: nn.Module) -> dict[str, Any]:
-    """The configuration that builds the compressed model, as plain values."""
+    """The configuration that builds the compressed model, as plain values, without what changed it on the way."""
     values = subject.contestant.config.plain()
-    values = {key: value for key, value in values.items() if key not in ("stages", "hybrid")}
+    values = {key: value for key, value in values.items() if key not in ("stages", "hybrid", "evolve")}
     plain = configuration(subject.model, values)
     return {**plain, "model": {**plain["model"], "factors": factors_of(model)}}
 

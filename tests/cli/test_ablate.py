@@ -218,6 +218,20 @@ def test_killed_and_continued_is_the_same_table(grid, here):
     assert again.code == 0 and "4 of 4 done" in again.out and "0 to run" in again.out
 
 
+def test_runs_at_once_fit_into_the_cores(ablate, here, monkeypatch):
+    """Also where a study that was begun with fewer runs, each with more threads, is continued without --jobs."""
+    monkeypatch.setattr("gcp.cli.ablation.run._cores", lambda: 4)
+    monkeypatch.setattr("gcp.cli.ablation.run.run_cells", lambda cells, places, progress: 1)
+    for words, at_once in (
+        ([*TWO, "run.device=cpu", "run.threads=null", "--jobs", "2"], 2),
+        (["resume=x"], 2),
+        (["resume=x", "--jobs", "3"], 3),
+        ([*TWO[:-1], "y", "run.device=cpu", "run.threads=null"], 4),
+        ([*TWO[:-1], "z", "run.device=cpu", "run.threads=8"], 1),
+    ):
+        assert f"4 to run, {at_once} at once" in ablate(*words)[1]
+
+
 def test_a_failed_cell_stops_nobody(grid, here):
     words = [*SHORT, "--grid", "optim.lr=1e30,0.05", "--seeds", "3,", "--name", "x"]
     answer = grid(*words)

@@ -44,6 +44,24 @@ def test_a_missing_file_of_no_recipe(file, recipes, small, refused):
     assert "ImageNet" not in text, "nobody publishes weights of resnet8_cifar"
 
 
+@pytest.mark.parametrize(
+    ("file", "meant"),
+    [
+        ("evo", "runs/evo"),
+        ("runs/evi", "runs/evo"),
+        ("else/evo/best.pt", "runs/evo"),
+        ("else/evolvd", "else/evolved"),
+        ("resnet50.pth", None),
+    ],
+)
+def test_the_run_that_is_meant_is_named(file, meant, small, refused, here):
+    for run in ("runs/evo", "else/evolved"):
+        (here / run).mkdir(parents=True)
+        (here / run / "config.yaml").write_text("")
+    text = refused(small(f"model.pretrained={file}"))
+    assert text.endswith(f"you have. Did you mean model.pretrained={meant}?" if meant else "that you have.")
+
+
 def test_fine_tuning_on_fewer_classes_keeps_all_but_the_classifier(small, image_folder, here, caplog):
     """Ten classes, then two: the reduction is that of the first run, and one line says what is new."""
     import torch

@@ -86,7 +86,8 @@ def _make(folder: Path) -> None:
 
 
 def _go(study: Study, folder: Path, cells: list[Cell], jobs: int | None, retry: bool) -> int:
-    places = _places(load(cells[0].folder.config).run.device, jobs)[: len(cells)]
+    run = load(cells[0].folder.config).run
+    places = _places(run.device, jobs, run.threads or 1)[: len(cells)]
     reference = cells[0].variant.label if study.reference is None else study.reference
     study = replace(study, jobs=len(places), reference=reference)
     write_text(folder / "study.yaml", yaml_file.write(study.plain()))
@@ -119,14 +120,18 @@ def _device(study: Study, chosen: Sequence[Variant]) -> str:
     return load(study.config, [*study.overrides, *chosen[0].words]).run.device
 
 
-def _places(device: str, jobs: int | None) -> list[str | None]:
-    """For each run at once the GPU that it is to have, None for what this process sees: all GPUs, or all cores."""
+def _places(device: str, jobs: int | None, threads: int) -> list[str | None]:
+    """For each run at once the GPU that it is to have, None for what this process sees: all GPUs, or all cores.
+
+    Without `jobs` as many runs as the cores can take with `threads` each: more threads than cores cost a multiple of
+    the time.
+    """
     if device.startswith("cuda:"):  # one of those that this process sees
         return [None] * (jobs or 1)
     gpus = [] if device == "cpu" else _gpus()
     if gpus:
         return [gpus[number % len(gpus)] for number in range(jobs or len(gpus))]
-    return [None] * (jobs or _cores())
+    return [None] * (jobs or max(1, _cores() // threads))
 
 
 def _threads(device: str, jobs: int | None) -> int | None:
