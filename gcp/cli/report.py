@@ -5,6 +5,7 @@ from pathlib import Path
 from gcp.cli.arguments import parse
 from gcp.errors import GCPError
 
+STUDIES = "runs/studies"  # where ablate.py puts them
 FLAGS = {"--out": (1, 1), "--figures": (1, 1), "--help": (0, 0)}
 
 USAGE = """\
@@ -13,7 +14,7 @@ The report of a study: the answer in sentences, the table, and figures that say 
   python scripts/report.py FOLDER [--out FOLDER]
   python scripts/report.py FOLDER --figures FOLDER
 
-  FOLDER             of a study, such as runs/studies/heads; a grid that is half done will do
+  FOLDER             of a study, such as runs/studies/heads, or its name there; a grid that is half done will do
 
   --out FOLDER       for report.md, report.html and figures/; default: that of the study
   --figures FOLDER   the figures alone, as SVG, nothing else is written
@@ -42,11 +43,14 @@ def main(argv: list[str]) -> int:
         _check_target(Path(target).expanduser())
     from gcp.analysis.report import write_figures, write_report
 
+    folder = first[0]
+    if not Path(folder).exists() and Path(STUDIES, folder).is_dir():
+        folder = str(Path(STUDIES, folder))
     if figures:
-        for path in write_figures(first[0], figures):
+        for path in write_figures(folder, figures):
             print(path)
         return 0
-    page = write_report(first[0], out)
+    page = write_report(folder, out)
     print(f"report      {page}\nmarkdown    {page.with_name('report.md')}\nfigures     {page.with_name('figures')}")
     return 0
 

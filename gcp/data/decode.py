@@ -72,7 +72,6 @@ def from_pillow(picture: "Image", name: str, in_chans: int) -> Tensor:
 
 
 def _unreadable(name: str | Path, error: Exception) -> DataError:
-    return DataError(
-        f"cannot read the image {name}: {type(error).__name__}: {error}. Replace the file, or remove it; a run that "
-        "began with it can be resumed only where it was replaced."
-    )
+    missing = isinstance(error, FileNotFoundError | IsADirectoryError)
+    mend = "Give the path of an image" if missing else "Replace the file, or remove it"
+    return DataError(f"cannot read the image {name}: {type(error).__name__}: {error}. {mend}.")

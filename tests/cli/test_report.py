@@ -40,6 +40,13 @@ def test_elsewhere(report):
     assert sorted(path.name for path in Path("s").iterdir()) == before
 
 
+def test_a_study_by_its_name(report):
+    Path("runs/studies").mkdir(parents=True)
+    Path("s").rename("runs/studies/mine")
+    code, out, _ = report("mine")
+    assert code == 0 and "runs/studies/mine/report.html" in out
+
+
 def test_figures_alone(report):
     code, out, _ = report("s", "--figures", "f")
     assert code == 0 and sorted(out.splitlines()) == sorted(map(str, Path("f").iterdir()))

@@ -97,7 +97,7 @@ def test_faults_name_the_file_and_the_cause(tmp_path):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError, match=f"^cannot read the image {re.escape(str(tmp_path / name))}: {cause}"):
             decode(tmp_path / name, 3)
-    with pytest.raises(DataError, match=r"cannot read the image .*gone\.jpg: FileNotFoundError: .*Replace the file"):
+    with pytest.raises(DataError, match=r"cannot read the image .*gone\.jpg: FileNotFoundError: .*Give the path"):
         decode(tmp_path / "gone.jpg", 3)
     with pytest.raises(DataError, match=r"cannot read the image .*: IsADirectoryError"):
         decode(tmp_path, 3)
