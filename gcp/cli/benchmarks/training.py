@@ -2,11 +2,14 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gcp.cli.benchmarks.command import bar, common, optional, read, save, takes
 from gcp.cli.flags import Flags, choice, find_device, numbers
 from gcp.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from gcp.analysis.benchmarks.workload import Workload
 
 TOPICS = ("loop", "loader", "monitor")
 MODEL = ("--backbone", "--head", "--dim", "--amp")
@@ -101,21 +104,22 @@ def _measure(topics: tuple[str, ...], flags: Flags) -> int:
 def _loop(settings: dict[str, Any], device: Any) -> dict[str, Any]:
     from gcp.analysis.benchmarks.loop import compare_loops
 
-    return compare_loops(**_model(settings), device=device, watch=bar("loop, rounds"))
+    return compare_loops(_workload(settings, device), settings["repeats"], settings["warmup"], bar("loop, rounds"))
 
 
 def _monitor(settings: dict[str, Any], device: Any) -> dict[str, Any]:
     from gcp.analysis.benchmarks.monitor_cost import measure_monitor
     from gcp.config.sections import Monitor
 
-    every = int(Monitor().every.amount)
-    return measure_monitor(every, **_model(settings), device=device, watch=bar("monitor, rounds"))
+    every, workload = int(Monitor().every.amount), _workload(settings, device)
+    return measure_monitor(every, workload, settings["repeats"], settings["warmup"], bar("monitor, rounds"))
 
 
-def _model(settings: dict[str, Any]) -> dict[str, Any]:
-    names = ("backbone", "head", "dim", "amp", "channels_last", "repeats", "warmup")
-    sizes = {"batch_size": settings["batch"], "image_size": settings["size"] or 32}
-    return {name: settings[name] for name in names} | sizes
+def _workload(settings: dict[str, Any], device: Any) -> "Workload":
+    from gcp.analysis.benchmarks.workload import Workload
+
+    same = {name: settings[name] for name in ("backbone", "head", "dim", "amp", "channels_last")}
+    return Workload(batch_size=settings["batch"], image_size=settings["size"] or 32, device=device, **same)
 
 
 def _loader(settings: dict[str, Any], device: Any) -> dict[str, Any]:
