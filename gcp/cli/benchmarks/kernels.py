@@ -3,16 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from gcp.cli.arguments import parse
-from gcp.cli.flags import choice, find_device, numbers, target
-from gcp.errors import GCPError
+from gcp.cli.benchmarks.command import common, read, save, takes
+from gcp.cli.flags import choice, find_device, numbers
 
 PARTS = ("all", "solvers", "kernels", "goals")
-FLAGS = {
-    **dict.fromkeys(("--sizes", "--batches"), (1, 20)),
-    **dict.fromkeys(("--device", "--only", "--dim", "--batch", "--map", "--repeats", "--warmup", "--json"), (1, 1)),
-    "--help": (0, 0),
-}
+FLAGS = takes(("--sizes", "--batches"), ("--only", "--dim", "--batch", "--map"))
 
 USAGE = f"""\
 The GPU path by numbers: the eigensolvers against each other, each kernel against its torch twin, and the goals.
@@ -30,15 +25,11 @@ The GPU path by numbers: the eigensolvers against each other, each kernel agains
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    arguments = parse(argv, FLAGS)
-    if arguments.overrides:
-        raise GCPError(f"unexpected {arguments.overrides[0]!r}: this command takes flags only; see --help.")
-    flags = arguments.flags
-    if "--help" in flags:
-        print(USAGE)
+    flags = read(argv, FLAGS, USAGE)
+    if flags is None:
         return 0
-    only, path = choice(flags, "--only", PARTS), target(flags.get("--json", [None])[0])
-    repeats, warmup = numbers(flags, "--repeats", [20], 1)[0], numbers(flags, "--warmup", [3], 0)[0]
+    only, settings = choice(flags, "--only", PARTS), common(flags, repeats=20, warmup=3)
+    repeats, warmup = settings["repeats"], settings["warmup"]
     sizes = numbers(flags, "--sizes", [32, 49, 64, 128, 196, 256], 1)
     batches = numbers(flags, "--batches", [10, 64, 128, 256], 1)
     d, batch, side = (numbers(flags, f"--{k}", [v], 2)[0] for k, v in (("dim", 256), ("batch", 128), ("map", 28)))
@@ -46,7 +37,6 @@ def main(argv: list[str]) -> int:
 
     from gcp.analysis.benchmarks.kernels import compare_kernels, compare_solvers, goals, need_gpu
     from gcp.engine.environment import describe_environment
-    from gcp.engine.files import write_json
     from gcp.kernels.launch import available
 
     device = find_device(flags.get("--device", ["cuda"])[0])
@@ -63,8 +53,7 @@ def main(argv: list[str]) -> int:
         result["twins"] = show(compare_kernels(d, batch, device, repeats, warmup), kernel_line)
     if only in ("all", "goals"):
         result["goals"] = show(goals(side, d, batch, device, repeats, warmup), goal_line)
-    if path is not None:
-        write_json(path, result)
+    save(settings["json"], result)
     return 0
 
 
