@@ -17,6 +17,7 @@ from gcp.engine.state import Progress
 
 REFRESH = 0.5  # seconds between two updates of the bar
 WAIT_LIMIT = 10.0  # percent of an epoch that the device may wait for images before the log says what to do
+WAIT_LEAST = 1.0  # seconds, below which nobody would do anything about it
 
 
 class RunLog:
@@ -106,7 +107,7 @@ class RunLog:
                 self._scalar(f"epoch/{key}", value, row["step"])
         self._board.flush()
         self.say(line(row, self._further, self._objective.table))
-        if [past["epoch"] for past in self._history if past.get("data_wait", 0.0) > WAIT_LIMIT] == [row["epoch"]]:
+        if [past["epoch"] for past in self._history if _waited(past)] == [row["epoch"]]:
             self.say(
                 f"the device waited for images during {row['data_wait']:.0f} % of epoch {row['epoch']}: {self.advice}"
             )
@@ -154,3 +155,9 @@ class Silence:
 
     def close(self) -> None:
         """Nothing."""
+
+
+def _waited(row: dict) -> bool:
+    """Whether the device waited for images in an epoch more than it should."""
+    share = row.get("data_wait", 0.0)
+    return share > WAIT_LIMIT and share / 100 * row["seconds"] > WAIT_LEAST

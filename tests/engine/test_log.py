@@ -147,9 +147,12 @@ def test_a_point_is_the_mean_since_the_last_one_of_its_epoch(tmp_path, interval)
     assert dict(got["step/data_wait"]) == pytest.approx(dict.fromkeys(expected, 25.0))
 
 
-def journal_of(folder, waits, begin=0):
+def journal_of(folder, waits, begin=0, seconds=20.0):
     """Lines that a journal says at the end of epochs with these shares of waiting, after `begin` of them."""
-    rows = [{"epoch": n, "step": 4 * n} | ({} if w is None else {"data_wait": w}) for n, w in enumerate(waits, 1)]
+    rows = [
+        {"epoch": n, "step": 4 * n, "seconds": seconds} | ({} if w is None else {"data_wait": w})
+        for n, w in enumerate(waits, 1)
+    ]
     progress = Progress(step=4 * begin, epoch=begin, history=rows[:begin])
     journal = RunLog(folder, len(rows), 4 * len(rows), progress, advice="do this.")
     said = []
@@ -166,6 +169,11 @@ def test_the_advice_on_waiting_comes_once(tmp_path):
     assert journal_of(tmp_path, [3.0, 34.4, 50.0]) == expected
     assert journal_of(tmp_path, [3.0, 34.4, 50.0], begin=1) == expected
     assert journal_of(tmp_path, [3.0, 34.4, 50.0], begin=2) == []  # said before the run was resumed
+
+
+def test_no_advice_on_fractions_of_a_second(tmp_path):
+    assert journal_of(tmp_path, [90.0, 90.0], seconds=1.0) == []
+    assert len(journal_of(tmp_path, [90.0, 90.0], seconds=1.2)) == 1
 
 
 def test_a_run_that_began_without_the_column_goes_on(tmp_path):
