@@ -19,8 +19,12 @@ def nearest(got: str, allowed: Iterable[str]) -> str | None:
 
 
 def suggest(got: str, allowed: Iterable[str]) -> str:
-    """` Did you mean 'X'?` for the nearest name, or an empty string."""
-    name = nearest(got, allowed)
+    """` Did you mean 'X'?` for the nearest name, ` Give them apart: X Y.` for names with commas, or an empty string."""
+    allowed = {str(name) for name in allowed}
+    parts = [part.strip() for part in str(got).split(",")]
+    if len(parts) > 1 and allowed & set(parts):
+        return f" Give them apart: {' '.join(parts)}."
+    name = nearest(got, sorted(allowed))
     return f" Did you mean {name!r}?" if name else ""
 
 
@@ -42,10 +46,7 @@ class UnknownNameError(GCPError, ValueError):
         listed = ", ".join(names) if len(names) <= 40 else f"{len(names)} names"
         if kind in LISTED and len(names) > 40:
             listed += f", see python train.py --list {LISTED[kind]}"
-        parts = [part.strip() for part in str(got).split(",")]
         hint = f" Did you mean {meant!r}?" if meant else suggest(got, names)
-        if len(parts) > 1 and set(parts) <= set(names):
-            hint = f" Give them apart: {' '.join(parts)}."
         super().__init__(f"unknown {kind} {got!r}.{hint} Known: {listed}.")
 
 

@@ -155,6 +155,5 @@ def expand_heads(patterns: Sequence[str]) -> tuple[list[str], list[str]]:
         found += [name for name in matching if name not in found]
         if not matching:
             what = "no head matches" if set(pattern) & set("*?[") else "unknown head"
-            hint = f" Give them apart: {' '.join(pattern.split(','))}." if "," in pattern else suggest(pattern, every)
-            faults.append(f"--heads: {what} {pattern!r}.{hint} Known: {', '.join(every)}.")
+            faults.append(f"--heads: {what} {pattern!r}.{suggest(pattern, every)} Known: {', '.join(every)}.")
     return found, faults
