@@ -8,7 +8,7 @@ from gcp.sqrtm import covariance_sqrt, matrix_sqrt
 
 if TYPE_CHECKING:
     from gcp.models import create_model
-    from gcp.trained import load
+    from gcp.runs.trained import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
 
         return create_model
     if name == "load":
-        from gcp.trained import load
+        from gcp.runs.trained import load
 
         return load
     raise AttributeError(f"module 'gcp' has no attribute {name!r}")

@@ -4,6 +4,7 @@ The entry scripts print such an error without a traceback and exit with code 2; 
 a defect of this library and keeps its traceback.
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -81,3 +82,17 @@ class CheckpointError(GCPError, ValueError):
 
 class DeviceError(GCPError, RuntimeError):
     """What a GPU was asked for and cannot do."""
+
+
+# the machine, not this program, refuses: no space, quota, read-only, no permission
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def user_message(error: BaseException) -> str | None:
+    """What to tell the user of an error that is not a defect of this program; None of one that is."""
+    if isinstance(error, GCPError) or (isinstance(error, OSError) and error.errno in REFUSALS):
+        return str(error)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; not imported here to keep --help quick
+        reason = str(error).split(". ")[0]
+        return f"{reason}. Lower train.batch_size (and raise train.accumulate) or data.image_size."
+    return None

@@ -19,13 +19,17 @@ LAYERS = [
     {"models", "flow"},
     {"data"},
     {"config"},
+    {"drawing", "measure"},
     {"engine"},
+    {"runs"},
+    {"evaluation"},
+    {"studies"},
     {"analysis"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FORBIDDEN = {("engine", "config")}  # the engine takes plain arguments
-ABOVE = {"__init__", "timm", "trained"}  # they stand on everything
+ABOVE = {"__init__", "timm"}  # they stand on everything
 
 
 def imported_layers(tree, module, is_package):

@@ -9,7 +9,7 @@ from gcp.cli.arguments import Arguments, parse
 from gcp.errors import ConfigError, GCPError
 
 if TYPE_CHECKING:
-    from gcp.cli.ablation.study import Study
+    from gcp.studies.study import Study
 
 FLAGS = {
     **dict.fromkeys(("--config", "--study", "--seeds", "--reference", "--name", "--out", "--jobs"), (1, 1)),
@@ -53,8 +53,8 @@ def main(argv: list[str]) -> int:
     if "--help" in arguments.flags:
         print(USAGE)
         return 0
-    from gcp.cli.ablation.run import resume_study, run_study
     from gcp.cli.flags import numbers
+    from gcp.studies.run import resume_study, run_study
 
     jobs = numbers(arguments.flags, "--jobs", [0], 1)[0] or None
     retry = "--retry-failed" in arguments.flags
@@ -101,8 +101,8 @@ def _without_grid(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def _study(arguments: Arguments, axes: list[str]) -> "tuple[Study, list[str]]":
     """What was asked for, and what is wrong with it beside its configurations."""
-    from gcp.cli.ablation.study import HEAD, Study, expand_heads, parse_axis, parse_seeds
-    from gcp.cli.ablation.study_file import load_study
+    from gcp.studies.study import HEAD, Study, expand_heads, parse_axis, parse_seeds
+    from gcp.studies.study_file import load_study
 
     flags = arguments.flags
     if ("--config" in flags) == ("--study" in flags):

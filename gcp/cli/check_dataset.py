@@ -9,7 +9,7 @@ from gcp.cli.arguments import parse
 from gcp.errors import GCPError, OptionError, counted
 
 if TYPE_CHECKING:
-    from gcp.cli.datasets.inspection import Inspection
+    from gcp.data.checks.inspection import Inspection
 
 T = TypeVar("T")
 FLAGS = {"--verify": (0, 0), "--partial": (0, 0), "--sheet": (0, 1), "--json": (1, 1)}
@@ -63,8 +63,8 @@ def _tolerate(stream: Any) -> None:
 
 
 def _check(name: str, root: str | None, flags: dict[str, list[str]]) -> int:
-    from gcp.cli.datasets.inspection import inspect
-    from gcp.cli.datasets.report import head, tail
+    from gcp.data.checks.inspection import inspect
+    from gcp.data.checks.report import head, tail
 
     sheet = _sheet_file(name, flags)
     target = _target("--json", flags["--json"][0]) if "--json" in flags else None
@@ -150,7 +150,7 @@ def _draw(found: "Inspection", path: str) -> str | None:
     if "train" not in found.labels:
         print("  sheet       not drawn: a stream has to be read for that")
         return None
-    from gcp.analysis.contact_sheet import draw_sheet
+    from gcp.evaluation.contact_sheet import draw_sheet
 
     names = found.classes
     width, height = draw_sheet(watch(found.examples(), len(names), "contact sheet"), names, path)

@@ -11,7 +11,7 @@ from gcp.cli.train import check_overrides
 from gcp.errors import GCPError, OptionError, UnknownNameError
 
 if TYPE_CHECKING:
-    from gcp.cli.compressed import Subject
+    from gcp.runs.compression.subject import Subject
 
 METHODS = ("output_pca", "asvd", "svd")
 TARGETS = ("rank", "ratio", "energy", "params", "error")
@@ -107,7 +107,7 @@ def read_values(target: str, words: list[str], flag: str) -> list[float]:
 
 
 def _compress(arguments: Arguments, split: str, target: str, value: float, method: str, values: list[float]) -> int:
-    from gcp.cli import compressed
+    from gcp.runs.compression import subject as compressed
 
     flags = arguments.flags
     (images,), (batch,) = numbers(flags, "--images", [512], 1), numbers(flags, "--batch", [32], 1)
@@ -139,9 +139,9 @@ def _compress(arguments: Arguments, split: str, target: str, value: float, metho
 
 
 def _sweep(subject: "Subject", out: Path, target: str, values: list[float], options: dict[str, Any]) -> None:
-    from gcp.analysis.compression.plot import draw_sweep
-    from gcp.analysis.compression.sweep import plain, sweep
-    from gcp.cli.evaluation.files import write_csv
+    from gcp.evaluation.files import write_csv
+    from gcp.runs.compression.plot import draw_sweep
+    from gcp.runs.compression.sweep import plain, sweep
 
     batch = next(iter(subject.images))
     points = sweep(subject.model, target, sorted(set(values)), subject.images, subject.top1, batch, METHODS, options)

@@ -99,7 +99,7 @@ def _open(given: str, flags: dict[str, list[str]]) -> "tuple[Checkpoint, Summary
 
 
 def _inspect(given: str, flags: dict[str, list[str]]) -> int:
-    from gcp.cli.weights.describe import describe
+    from gcp.runs.weights.describe import describe
 
     print(describe(*_open(given, flags)))
     return 0
@@ -120,11 +120,11 @@ def _number(flags: dict[str, list[str]], flag: str, default: int) -> int:
 
 
 def _convert(given: str, out: Path, flags: dict[str, list[str]]) -> int:
-    from gcp.cli.weights.describe import describe
-    from gcp.cli.weights.write import replace_file, write_own
     from gcp.compress import merge
     from gcp.models.convert import build_model, export, left_over
     from gcp.models.layouts import LAYOUTS
+    from gcp.runs.weights.describe import describe
+    from gcp.runs.weights.write import replace_file, write_own
 
     to = _choice(flags, "--to", [OWN, *(name for name in LAYOUTS if LAYOUTS[name].obj.packs)])
     order = _choice(flags, "--order", ORDERS)
@@ -169,7 +169,7 @@ def _convert(given: str, out: Path, flags: dict[str, list[str]]) -> int:
 
 def _look_at_images(model: "Classifier", flags: dict[str, list[str]], asked: bool) -> tuple[str, tuple[str, ...]]:
     """The order that labelled images tell of a model, upper where nobody `asked`, and their classes."""
-    from gcp.cli.weights.order_test import check_classes, choose_order, labelled
+    from gcp.runs.weights.triangle_order import check_classes, choose_order, labelled
 
     images, classes = labelled(flags["--data"], _number(flags, "--image-size", 224), model.features.in_chans)
     check_classes(classes, model)

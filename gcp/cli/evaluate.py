@@ -10,8 +10,8 @@ from gcp.cli.train import check_overrides
 from gcp.errors import GCPError, UnknownNameError
 
 if TYPE_CHECKING:
-    from gcp.cli.evaluation.contestant import Contestant
     from gcp.engine.distributed import Group
+    from gcp.runs.scored_model import Contestant
 
 FLAGS = {
     **dict.fromkeys(("--checkpoint", "--timm", "--order", "--compare", "--report", "--json"), (1, 1)),
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
         arguments.flags["--checkpoint"] = [given]
     split = arguments.take("split") or "test"
     _check(arguments, split)
-    from gcp.cli.training.processes import joined
+    from gcp.runs.processes import joined
 
     with joined() as group:
         _act(arguments, split, group)
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
 
 def _check(arguments: Arguments, split: str) -> None:
     """Refuse what can be refused before anything is read."""
-    from gcp.cli.evaluation.files import check_file, check_folder
+    from gcp.evaluation.files import check_file, check_folder
 
     flags = arguments.flags
     if not {"--checkpoint", "--timm"} & flags.keys():
@@ -96,8 +96,8 @@ def _check(arguments: Arguments, split: str) -> None:
 
 
 def _act(arguments: Arguments, split: str, group: "Group") -> None:
-    from gcp.cli.evaluation.entrance import enter, enter_timm
     from gcp.engine import distributed
+    from gcp.runs.open_model import enter, enter_timm
 
     given, timm, overrides = arguments.value("--checkpoint"), arguments.value("--timm"), arguments.overrides
     scored = not {"--predict", "--cam"} & arguments.flags.keys()
@@ -107,11 +107,11 @@ def _act(arguments: Arguments, split: str, group: "Group") -> None:
         contestant = enter(str(given), overrides, group, arguments.value("--order"), scored=scored)
     distributed.start(group, contestant.device)
     if "--predict" in arguments.flags:
-        from gcp.cli.evaluation.predict import predict
+        from gcp.evaluation.predict import predict
 
         predict(contestant, *arguments.flags["--predict"], group=group)
     if "--cam" in arguments.flags:
-        from gcp.cli.evaluation.cam import draw
+        from gcp.evaluation.cam import draw
 
         draw(contestant, arguments.flags["--cam"], arguments.value("--report"), group)
     if scored:
@@ -119,9 +119,9 @@ def _act(arguments: Arguments, split: str, group: "Group") -> None:
 
 
 def _score(contestant: "Contestant", arguments: Arguments, split: str, group: "Group") -> None:
-    from gcp.cli.evaluation.files import write_evaluation, write_scores
-    from gcp.cli.evaluation.scoring import describe_comparison, describe_scores, versus
-    from gcp.cli.evaluation.scoring import score as score_contestant
+    from gcp.evaluation.files import write_evaluation, write_scores
+    from gcp.evaluation.scoring import describe_comparison, describe_scores, versus
+    from gcp.evaluation.scoring import score as score_contestant
 
     first = score_contestant(contestant, split, group)
     print(describe_scores(first))

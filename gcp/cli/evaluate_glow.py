@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from gcp.cli import help
 from gcp.cli.arguments import Arguments, parse
 from gcp.cli.evaluate import SPLITS
-from gcp.cli.glow.kind import FLOWS
 from gcp.cli.main import run
 from gcp.cli.train import check_overrides
 from gcp.errors import GCPError, OptionError, UnknownNameError
+from gcp.runs.flow.kind import FLOWS
 
 if TYPE_CHECKING:
     from gcp.engine.distributed import Group
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     _check(arguments, split)
     if split is None and not {"--predict", "--samples"} & arguments.flags.keys():
         split = "test"
-    from gcp.cli.training.processes import joined
+    from gcp.runs.processes import joined
 
     with joined() as group:
         _act(arguments, split, group)
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
 
 def _check(arguments: Arguments, split: str | None) -> None:
     """Refuse what can be refused before anything is read."""
-    from gcp.cli.evaluation.files import check_file, check_folder
+    from gcp.evaluation.files import check_file, check_folder
 
     flags = arguments.flags
     if "--checkpoint" not in flags:
@@ -117,10 +117,10 @@ def _temperatures(arguments: Arguments) -> list[float]:
 
 
 def _act(arguments: Arguments, split: str | None, group: "Group") -> None:
-    from gcp.cli.evaluation.files import write_values
-    from gcp.cli.glow.scoring import about, describe, draw, score_folder, score_split
-    from gcp.cli.glow.trained import enter
     from gcp.engine import distributed
+    from gcp.evaluation.files import write_values
+    from gcp.evaluation.flow import about, describe, draw, score_folder, score_split
+    from gcp.runs.flow.trained import enter
 
     flags = arguments.flags
     trained = enter(flags["--checkpoint"][0], arguments.overrides, group)

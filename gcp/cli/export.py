@@ -10,8 +10,8 @@ from gcp.errors import GCPError, OptionError, suggest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gcp.cli.evaluation.contestant import Contestant
     from gcp.models.program import Difference
+    from gcp.runs.scored_model import Contestant
 
 FLAGS = {
     **dict.fromkeys(("--bound", "--batch", "--images", "--order"), (1, 1)),
@@ -88,10 +88,10 @@ def _export(
     bound: float,
     batch: int | None,
 ) -> int:
-    from gcp.cli.evaluation.entrance import enter
     from gcp.engine.distributed import ALONE
     from gcp.models import Classifier
     from gcp.models.program import substitute, write_program
+    from gcp.runs.open_model import enter
 
     contestant = enter(given, [*overrides, "run.device=cpu"], ALONE, order, scored=False)
     model = contestant.model
@@ -123,8 +123,8 @@ def _images(contestant: "Contestant", folder: str | None, count: int) -> "tuple[
     """Normalised images on the CPU, and what they are."""
     import torch
 
-    from gcp.cli.evaluation.unlabelled import file_set, images_in
     from gcp.data import StreamSet
+    from gcp.evaluation.unlabelled import file_set, images_in
 
     if folder is not None:
         files = images_in(folder)

@@ -11,8 +11,8 @@ from gcp.cli.flags import Flags, numbers
 from gcp.errors import GCPError, OptionError, UnknownNameError, counted
 
 if TYPE_CHECKING:
-    from gcp.analysis.fidelity.measure import Row
-    from gcp.analysis.fidelity.spectra import Setting
+    from gcp.studies.fidelity.measure import Row
+    from gcp.studies.fidelity.spectra import Setting
 
 MANY = 1000
 SWEEPS = ("condition", "gap", "samples", "zero_channels", "relu")
@@ -137,12 +137,12 @@ def _measure(options: dict[str, Any], overrides: list[str]) -> int:
     import torch
     from tqdm import tqdm
 
-    from gcp.analysis.fidelity.files import write
-    from gcp.analysis.fidelity.measure import measure
-    from gcp.analysis.fidelity.methods import heads_of_rules, methods
-    from gcp.analysis.fidelity.safety import safe_ranges, table
-    from gcp.analysis.fidelity.spectra import settings
-    from gcp.analysis.fidelity.table import tables
+    from gcp.studies.fidelity.files import write
+    from gcp.studies.fidelity.measure import measure
+    from gcp.studies.fidelity.methods import heads_of_rules, methods
+    from gcp.studies.fidelity.safety import safe_ranges, table
+    from gcp.studies.fidelity.spectra import settings
+    from gcp.studies.fidelity.table import tables
 
     heads = heads_of_rules(options["rules"]) if options["rules"] else options["heads"]
     chosen = methods(heads, options["forms"])
@@ -165,13 +165,13 @@ def _measure(options: dict[str, Any], overrides: list[str]) -> int:
 
 def _given(options: dict[str, Any], overrides: list[str]) -> list["Setting"]:
     """The features of a model or of a file, with a line about their spectra."""
-    from gcp.analysis.fidelity.files import describe
-    from gcp.analysis.fidelity.spectra import given
+    from gcp.studies.fidelity.files import describe
+    from gcp.studies.fidelity.spectra import given
 
     if options["checkpoint"] is not None:
         name, maps = _captured(options, overrides)
     elif options["features"] is not None:
-        from gcp.analysis.fidelity.captured import read_features
+        from gcp.studies.fidelity.captured import read_features
 
         name, maps = f"features {Path(options['features']).name}", read_features(options["features"])
     else:
@@ -184,11 +184,11 @@ def _given(options: dict[str, Any], overrides: list[str]) -> list["Setting"]:
 def _captured(options: dict[str, Any], overrides: list[str]) -> tuple[str, Any]:
     from itertools import islice
 
-    from gcp.analysis.fidelity.captured import capture
-    from gcp.cli.evaluation.entrance import enter
     from gcp.cli.train import check_overrides
     from gcp.engine.distributed import ALONE
     from gcp.engine.feed import Feed
+    from gcp.runs.open_model import enter
+    from gcp.studies.fidelity.captured import capture
 
     check_overrides(overrides, ALLOWED, "a measurement")
     contestant = enter(options["checkpoint"], [BATCH, *overrides, "evaluate.crops=one"], ALONE)

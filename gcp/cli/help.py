@@ -2,8 +2,8 @@
 
 from gcp.cli.arguments import Arguments
 from gcp.cli.listing import KINDS, listing
-from gcp.cli.training.kind import CLASSIFIER, Kind
 from gcp.errors import GCPError
+from gcp.runs.kind import CLASSIFIER, Kind
 
 FLAGS = {"--list": (0, 2), "--help": (0, 0)}
 LIST = f"--list {'|'.join(KINDS)} [pattern]"

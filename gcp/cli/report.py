@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         raise GCPError("--out writes a whole report and --figures its figures alone: give one of them.")
     for target in filter(None, (out, figures)):
         _check_target(Path(target).expanduser())
-    from gcp.analysis.report import write_figures, write_report
+    from gcp.studies.report import write_figures, write_report
 
     folder = first[0]
     if not Path(folder).exists() and Path(STUDIES, folder).is_dir():

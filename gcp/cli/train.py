@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from gcp.cli import help
 from gcp.cli.arguments import Arguments, parse
 from gcp.cli.main import run
-from gcp.cli.training.kind import CLASSIFIER, Kind
 from gcp.errors import ConfigError, GCPError
+from gcp.runs.kind import CLASSIFIER, Kind
 
 if TYPE_CHECKING:
     from gcp.engine.distributed import Group
@@ -62,7 +62,7 @@ def command(argv: list[str], usage: str, resumable: tuple[str, ...], kind: Kind)
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from gcp.cli.training.processes import joined
+    from gcp.runs.processes import joined
 
     with joined() as group:
         run = arguments.take("resume")
@@ -84,7 +84,7 @@ def _start(arguments: Arguments, continues: bool, group: "Group", resumable: tup
     from gcp.config import load
 
     config = load(path, arguments.overrides, kind.schema)
-    from gcp.cli.training import launch
+    from gcp.runs import launch
 
     if continues:
         return launch.start_or_resume(config, lambda key: within(key, resumable), group, kind)
@@ -100,7 +100,7 @@ def _resume(run: str, arguments: Arguments, group: "Group", resumable: tuple[str
 
     folder = find_run_folder(run).whole()
     config = load(folder.config, arguments.overrides, kind.schema)
-    from gcp.cli.training.launch import resume
+    from gcp.runs.launch import resume
 
     return resume(config, folder, group, kind)
 

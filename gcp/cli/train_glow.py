@@ -1,9 +1,9 @@
 """`python scripts/train_glow.py --config FILE [key=value ...]`: a normalising flow, trained as by train.py."""
 
 from gcp.cli import help
-from gcp.cli.glow.kind import FLOWS
 from gcp.cli.main import run
 from gcp.cli.train import RESUMABLE, command
+from gcp.runs.flow.kind import FLOWS
 
 USAGE = f"""\
 Train a normalising flow (Glow), a density of images.

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from gcp.analysis.benchmarks.features import relu_features
-from gcp.analysis.condition import condition_number, condition_numbers
+from gcp.engine.condition import condition_number, condition_numbers
 from gcp.errors import NonFiniteError, ShapeError
+from gcp.studies.fidelity.features import relu_features
 
 
 def maps(eigenvalues, channels, side, dtype=torch.float64, shift=0.0):

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from gcp.analysis.evolution import course, draw_evolution
+from gcp.drawing.evolution import course, draw_evolution
 
 EDITS = """\
 step,epoch,dimension,before,after,error,parameters_before,parameters,why

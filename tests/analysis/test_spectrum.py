@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gcp.analysis.spectrum import draw_spectrum
 from gcp.engine.monitor import SpectrumTable
+from gcp.engine.monitor.plot import draw_spectrum
 from gcp.engine.monitor.table import COLUMNS
 
 EMPTY = dict.fromkeys(COLUMNS)

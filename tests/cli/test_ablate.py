@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 import gcp.cli.ablate
-from gcp.cli.ablation import pool
-from gcp.cli.ablation.cells import cells_of, check
-from gcp.cli.ablation.grid import references, variants
-from gcp.cli.ablation.record import write_failure
-from gcp.cli.ablation.study import Study, parse_axis, parse_seeds
-from gcp.cli.ablation.tables import write_tables
 from gcp.cli.main import run
+from gcp.studies import pool
+from gcp.studies.cells import cells_of, check
+from gcp.studies.grid import references, variants
+from gcp.studies.record import write_failure
+from gcp.studies.study import Study, parse_axis, parse_seeds
+from gcp.studies.tables import write_tables
 
 # as a test can wait for: 6 steps on 40 images
 SHORT = ["--config", "small.yaml", "train.epochs=2", "model.dropout=0", "train.ema=null"]
@@ -206,10 +206,10 @@ def test_killed_and_continued_is_the_same_table(grid, here):
     """The study itself, then every cell, then the study once more; at the end two of four were never begun anew."""
     whole = grid(*TWO[:-1], "whole")
     assert whole.code == 0, whole.err
-    assert grid(*TWO, moment="gcp.cli.ablation.tables:write_tables:2:before").code == -9
+    assert grid(*TWO, moment="gcp.studies.tables:write_tables:2:before").code == -9
     killed = grid(*TWO, moment="gcp.engine.train:update:4:after")
     assert killed.code == 1 and "SIGKILL" in killed.out
-    assert grid("resume=runs/studies/x", moment="gcp.cli.ablation.progress:read:6:before").code == -9
+    assert grid("resume=runs/studies/x", moment="gcp.studies.progress:read:6:before").code == -9
     last = grid("resume=runs/studies/x")
     assert last.code == 0, last
     assert both(here / "runs/studies/x") == both(here / "runs/studies/whole")
@@ -220,8 +220,8 @@ def test_killed_and_continued_is_the_same_table(grid, here):
 
 def test_runs_at_once_fit_into_the_cores(ablate, here, monkeypatch):
     """Also where a study that was begun with fewer runs, each with more threads, is continued without --jobs."""
-    monkeypatch.setattr("gcp.cli.ablation.run._cores", lambda: 4)
-    monkeypatch.setattr("gcp.cli.ablation.run.run_cells", lambda cells, places, progress: 1)
+    monkeypatch.setattr("gcp.studies.run._cores", lambda: 4)
+    monkeypatch.setattr("gcp.studies.run.run_cells", lambda cells, places, progress: 1)
     for words, at_once in (
         ([*TWO, "run.device=cpu", "run.threads=null", "--jobs", "2"], 2),
         (["resume=x"], 2),
@@ -265,7 +265,7 @@ def test_seeds_and_heads_can_be_added_but_nothing_changed(grid, ablate, here):
 def test_in_processes_of_their_own(here, capsys, monkeypatch):
     """As it is used: the forkserver, a cell that is an ordinary run with its configuration and its log, the report."""
     assert pool.METHOD == "forkserver"
-    monkeypatch.setattr(pool, "PRELOAD", ["gcp.cli.training.launch"])  # the others take seconds, for images of files
+    monkeypatch.setattr(pool, "PRELOAD", ["gcp.runs.launch"])  # the others take seconds, for images of files
     words = [*SHORT, "--heads", "average", "--seeds", "1", "--name", "a x", "train.epochs=1"]
     code = run(gcp.cli.ablate.main, words)
     assert code == 0, capsys.readouterr()

@@ -16,9 +16,9 @@ from PIL import Image
 from trees.pictures import picture
 
 import gcp.cli.check_dataset
-from gcp.analysis.contact_sheet import GAP, HEIGHT, WIDTH, grid
 from gcp.cli.main import run
 from gcp.data import DATASETS
+from gcp.evaluation.contact_sheet import GAP, HEIGHT, WIDTH, grid
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_dataset.py"
 SETS = ("imagenet", "cub", "nabirds", "cars", "aircraft", "dogs", "flowers", "folder")

@@ -13,11 +13,11 @@ import gcp.cli.compress
 import gcp.cli.convert
 import gcp.cli.train
 from gcp.cli.main import run
-from gcp.cli.weights.write import configuration
 from gcp.compress import decompose, factors_of
 from gcp.models.checkpoints import open_checkpoint
 from gcp.models.convert import build_model
 from gcp.models.summary import summarise
+from gcp.runs.weights.write import configuration
 
 QUICK = ("--images", "24", "--batch", "8", "--repeats", "1")
 
@@ -119,7 +119,7 @@ def test_fine_tuning_changes_no_widths(compress, here, monkeypatch):
     saved["config"]["evolve"] = {"every": "1 epochs"}
     torch.save(saved, path)
     begun = []
-    monkeypatch.setattr("gcp.cli.training.launch.start", lambda config: begun.append(config) or 1)
+    monkeypatch.setattr("gcp.runs.launch.start", lambda config: begun.append(config) or 1)
     assert compress("--checkpoint", str(path), "--params", "0.5", "--finetune", "1", *QUICK).code == 1
     assert begun[0].evolve.every is None and begun[0].train.epochs == 1
 

@@ -35,8 +35,8 @@ def runs(tmp_path_factory):
     (place / "flow.yaml").write_text(SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr("gcp.analysis.curves.draw_curves", lambda *_: None)
-        patch.setattr("gcp.cli.glow.pictures.draw_strips", lambda *_: None)
+        patch.setattr("gcp.drawing.curves.draw_curves", lambda *_: None)
+        patch.setattr("gcp.runs.flow.pictures.draw_strips", lambda *_: None)
         assert run(gcp.cli.train_glow.main, ["--config", "flow.yaml"]) == 0
     return place / "runs"
 
@@ -139,7 +139,7 @@ def test_images_of_a_folder(glow, place):
 
 def test_samples_are_those_of_the_flow_and_of_the_seed(glow, place, monkeypatch):
     drawn = []
-    monkeypatch.setattr("gcp.cli.glow.pictures.draw_strips", lambda rows, path, title: drawn.append((rows, path)))
+    monkeypatch.setattr("gcp.runs.flow.pictures.draw_strips", lambda rows, path, title: drawn.append((rows, path)))
     for words in ([], ["run.seed=1"]):
         code, out, _ = glow("--samples", "13", "--temperature", "0.5", "1", "0.5", "--out", "o", *words)
         assert code == 0 and "13 at each temperature of 0.5, 1" in out and "split" not in out
@@ -205,7 +205,7 @@ def test_a_picture_that_cannot_be_written_is_a_fault(glow, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gcp.cli.glow.pictures.draw_strips", full)
+    monkeypatch.setattr("gcp.runs.flow.pictures.draw_strips", full)
     code, _, err = glow("--samples", "3", "--out", "o")
     assert code == 2 and "cannot write into o: [Errno 28]" in err
 

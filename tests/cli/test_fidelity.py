@@ -25,7 +25,7 @@ def rows_of(folder):
 
 
 def test_sweep_into_a_folder(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gcp.analysis.fidelity.files.draw", lambda rows, folder: [])
+    monkeypatch.setattr("gcp.studies.fidelity.files.draw", lambda rows, folder: [])
     folder = tmp_path / "of a study" / "ä"
     words = ["--rules", "exact", "--sweeps", "zero_channels", "--dim", "3", "4", *TINY[2:], "--out", str(folder)]
     assert run(main, words) == 0
@@ -69,10 +69,10 @@ def test_features_of_a_run(uninterrupted, tmp_path, monkeypatch, capsys):
 
 def test_captured_features_are_those_that_the_head_pools(uninterrupted):
     """The head's own pooling of the captured map gives the logits of the model."""
-    from gcp.analysis.fidelity.captured import capture
-    from gcp.cli.evaluation.entrance import enter
     from gcp.engine.distributed import ALONE
     from gcp.engine.feed import Feed
+    from gcp.runs.open_model import enter
+    from gcp.studies.fidelity.captured import capture
 
     contestant = enter(str(uninterrupted), ["evaluate.batch_size=5"], ALONE)
     loader = contestant.loader(contestant.splits().test, ALONE)
@@ -144,7 +144,7 @@ def test_nothing_in_a_file_is_executed(tmp_path, capsys):
 )
 def test_faults_are_said_before_anything_is_measured(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gcp.analysis.fidelity.measure.measure", None)
+    monkeypatch.setattr("gcp.studies.fidelity.measure.measure", None)
     assert run(main, words) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "Traceback" not in error

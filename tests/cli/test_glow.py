@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import gcp.cli.train_glow
-from gcp.cli.glow.build import build_splits
 from gcp.cli.main import run
 from gcp.config import Config, FlowConfig, dump, load
 from gcp.data.dequantise import levels_of
+from gcp.runs.flow.build import build_splits
 
 COMMAND = "gcp.cli.train_glow"
 
@@ -40,7 +40,7 @@ def place(here):
 @pytest.fixture
 def glow(place, capsys, monkeypatch):
     """Call the command in this process, without the curves."""
-    monkeypatch.setattr("gcp.analysis.curves.draw_curves", lambda *_: None)
+    monkeypatch.setattr("gcp.drawing.curves.draw_curves", lambda *_: None)
 
     def call(*words):
         code = run(gcp.cli.train_glow.main, list(words))
@@ -85,7 +85,7 @@ def test_a_picture_that_cannot_be_written_costs_nothing_else(glow, place, monkey
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gcp.cli.glow.pictures.draw_strips", full)
+    monkeypatch.setattr("gcp.runs.flow.pictures.draw_strips", full)
     code, out, _ = glow("--config", "flow.yaml", "train.epochs=1", "run.name=full")
     assert code == 0 and "Gaussian minus flow" in out and (place / "runs/full/result.json").is_file()
     assert "reconstructions.png: [Errno 28]" in caplog.text
@@ -95,7 +95,7 @@ MOMENTS = {
     "before the first checkpoint": "gcp.engine.train:update:1:after",
     "in the middle of an epoch": "gcp.engine.train:update:4:after",
     "with a checkpoint half written": "torch:save:2:before",
-    "between the last checkpoint and the result": "gcp.cli.glow.run:score_run:1:before",
+    "between the last checkpoint and the result": "gcp.runs.flow.run:score_run:1:before",
 }
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gcp.cli.training.pretrained import recipe_of
 from gcp.config import load
 from gcp.config.load import stage_configs
+from gcp.runs.pretrained import recipe_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -37,7 +37,7 @@ def in_memory(monkeypatch):
     kept = {}
     monkeypatch.setattr(checkpoint, "save", lambda path, state, *_: kept.__setitem__(Path(path), state))
     monkeypatch.setattr(checkpoint, "load", lambda path: kept[Path(path)])
-    monkeypatch.setattr("gcp.analysis.curves.draw_curves", lambda *_: None)
+    monkeypatch.setattr("gcp.drawing.curves.draw_curves", lambda *_: None)
     return kept
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gcp.cli.ablation.cells import check
-from gcp.cli.ablation.study_file import load_study
+from gcp.studies.cells import check
+from gcp.studies.study_file import load_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = {path.stem: path for path in sorted((CONFIGS / "studies").glob("*.yaml"))}

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from gcp.analysis.benchmarks.layers import clocked
-from gcp.analysis.benchmarks.stopwatch import spread, take_turns
 from gcp.flow import Glow
 from gcp.layers import InvertibleConv1x1
 from gcp.layers.invertible import FORMS
+from gcp.measure.stopwatch import spread, take_turns
 
 PHASES = ("forward", "inverse", "both", "kept")
 OURS = "svd"

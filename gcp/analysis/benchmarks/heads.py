@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gcp.analysis.benchmarks.features import relu_features
-from gcp.analysis.benchmarks.memory import peak_bytes, saved_bytes
-from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
-from gcp.analysis.condition import condition_numbers
-from gcp.errors import UnknownNameError
-from gcp.heads import HEADS, Head, create_head, head_options, list_heads
+from gcp.engine.condition import condition_numbers
+from gcp.heads import HEADS, Head, create_head, head_options
 from gcp.heads.root import CovarianceRoot
+from gcp.measure.memory import peak_bytes, saved_bytes
+from gcp.measure.stopwatch import spread, take_turns, timed
 from gcp.ops.covariance import covariance
+from gcp.studies.fidelity.features import relu_features
 
 MIB = 2**20
 EXACT = "svd_exact"
@@ -52,26 +51,6 @@ class Shape:
     batch: int
     dim: int
     map: int
-
-
-def select_heads(patterns: Iterable[str]) -> list[str]:
-    """Heads that match any of the shell patterns, each once, in the order of the patterns.
-
-    Raises:
-        UnknownNameError: a pattern that matches nothing, with the nearest name.
-    """
-    names: dict[str, None] = {}
-    for pattern in patterns:
-        found = list_heads(pattern)
-        if not found:
-            raise UnknownNameError("head", pattern, HEADS)
-        names.update((str(entry), None) for entry in found)
-    return list(names)
-
-
-def root_heads() -> list[str]:
-    """Heads whose output is the matrix root of the covariance: those that one reference serves."""
-    return [str(entry) for entry in list_heads() if isinstance(entry.obj.build(2), CovarianceRoot)]
 
 
 def published(head: str, precision: str | None = None) -> Variant:
@@ -175,7 +154,7 @@ def compare(
 
     Args:
         variants: the heads, each once.
-        shape: of the features (`gcp.analysis.benchmarks.features`).
+        shape: of the features (`gcp.studies.fidelity.features`).
         dtype: of the features.
         device: where everything runs.
         repeats: timed rounds; the medians are of these.

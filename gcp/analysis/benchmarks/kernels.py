@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gcp.analysis.benchmarks.features import relu_features
-from gcp.analysis.benchmarks.memory import peak_bytes
-from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 from gcp.errors import DeviceError
 from gcp.gradients import RULES, Rule, create_rule
 from gcp.heads import create_head
 from gcp.kernels import eigh, pack, spectral_core, without_kernels
 from gcp.kernels import spread as unpack
 from gcp.kernels.route import ROUTES, has_route
+from gcp.measure.memory import peak_bytes
+from gcp.measure.stopwatch import spread, take_turns, timed
 from gcp.ops.covariance import centre, covariance, gram
+from gcp.studies.fidelity.features import relu_features
 
 MIB = 2**20
 Row = dict[str, Any]

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from gcp.analysis.benchmarks.stopwatch import spread, take_turns
 from gcp.data import Loader
 from gcp.data.files import FileSet
 from gcp.data.transforms import create_transform
 from gcp.data.transforms.base import IMAGENET
+from gcp.measure.stopwatch import spread, take_turns
 
 OURS = "gcp"
 # What each row is, with the same transform but for the defaults of timm.

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 from gcp.analysis.benchmarks.workload import Workload
 from gcp.data import Loader
 from gcp.engine.feed import Feed
@@ -20,6 +19,7 @@ from gcp.engine.precision import autocast
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 from gcp.engine.train import Events, fit
+from gcp.measure.stopwatch import spread, take_turns, timed
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 from gcp.analysis.benchmarks.workload import Workload
 from gcp.engine.monitor import Monitor
 from gcp.engine.monitor.monitor import IMAGES
 from gcp.engine.step import backward, gradient_norm, update, windows
+from gcp.measure.stopwatch import spread, take_turns, timed
 
 
 def measure_monitor(

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gcp.analysis.benchmarks.memory import peak_bytes
-from gcp.analysis.benchmarks.stopwatch import spread, take_turns, timed
 from gcp.engine.precision import autocast, create_scaler
 from gcp.heads import HEADS, Head, head_options
+from gcp.measure.memory import peak_bytes
+from gcp.measure.stopwatch import spread, take_turns, timed
 from gcp.models import create_model
 from gcp.models.classifier import Classifier
 from gcp.ops.triangle import triangle_size

@@ -3,8 +3,8 @@
 from textwrap import fill
 from typing import Any
 
-from gcp.analysis.benchmarks.features import DESCRIPTION
 from gcp.cli.benchmarks.command import machine
+from gcp.studies.fidelity.features import DESCRIPTION
 
 Row = dict[str, Any]
 WIDTH = 120

@@ -49,10 +49,10 @@ def _measure(flags: Flags) -> int:
     seed, settings = numbers(flags, "--seed", [0], 0)[0], common(flags, repeats=20, warmup=5)
     import torch
 
-    from gcp.analysis.benchmarks.heads import select_heads
     from gcp.analysis.benchmarks.step import Setting, compare_steps
     from gcp.engine.environment import describe_environment
     from gcp.kernels import use_eigensolver
+    from gcp.studies.heads import select_heads
 
     device = find_device(settings["device"])
     setting = Setting(

@@ -6,10 +6,10 @@ from statistics import median
 from typing import Any
 
 from gcp.analysis.evolution_study import draw_evolution_study
-from gcp.analysis.statistics import compare_paired, mean_and_deviation
 from gcp.cli.evolution.cells import Cell
 from gcp.engine.files import write_text
 from gcp.engine.metrics import write_metrics
+from gcp.studies.statistics import compare_paired, mean_and_deviation
 
 HEADS = ("variant", "runs", "test %", "parameters", "seconds", "less fixed", "less scratch")
 

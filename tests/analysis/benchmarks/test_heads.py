@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from gcp.analysis.benchmarks.features import relu_features
-from gcp.analysis.benchmarks.heads import Shape, Variant, compare, published, select_heads
-from gcp.analysis.benchmarks.memory import peak_bytes, saved_bytes
-from gcp.analysis.benchmarks.stopwatch import spread, take_turns
-from gcp.analysis.condition import condition_numbers
+from gcp.analysis.benchmarks.heads import Shape, Variant, compare, published
+from gcp.engine.condition import condition_numbers
 from gcp.errors import UnknownNameError
+from gcp.measure.memory import peak_bytes, saved_bytes
+from gcp.measure.stopwatch import spread, take_turns
+from gcp.studies.fidelity.features import relu_features
+from gcp.studies.heads import select_heads
 
 CPU = torch.device("cpu")
 

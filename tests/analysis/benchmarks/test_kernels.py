@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from gcp.analysis.benchmarks.kernels import compare_kernels, compare_solvers, goals, spectrum
-from gcp.analysis.benchmarks.stopwatch import timed
 from gcp.cli.benchmarks.kernels import goal_line, kernel_line, main, solver_line
 from gcp.cli.main import run
 from gcp.gradients import RULES
+from gcp.measure.stopwatch import timed
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,115 @@
+r"""Where on an image a model sees a class: class activation maps for heads of first and of second order.
+
+    cam(p) = sum_c  d logit / d x_c(p)  x_c(p),      x: the map where the head takes it
+
+HiResCAM (Draelos and Carin 2020, arXiv:2011.08891) by the package `grad-cam`, then positive parts only, scaled to
+[0, 1]. For the mean over positions the gradient is the same everywhere, and this is Grad-CAM (Selvaraju et al., ICCV
+2017).
+
+Grad-CAM itself means nothing for a covariance: it replaces the gradient by its mean over the positions, which is zero,
+because a covariance does not change with the mean of the features. For these heads x is centred, and the map is an
+exact account of the logit: a covariance is of degree 2 in x and its root of degree 1, so that with a linear classifier
+sum_p cam(p) is 2 (logit - bias) or (logit - bias), by Euler's theorem. A `bilinear` head is normalised: its map sums to
+zero, and shows what would raise the logit at the cost of what.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from gcp.drawing.picture import save
+from gcp.engine.rival import Rival
+from gcp.errors import GCPError
+from gcp.heads.average import Average
+from gcp.heads.bilinear import Bilinear
+from gcp.heads.compact_bilinear import CompactBilinear
+from gcp.models import Classifier
+
+UNCENTRED = (Average, Bilinear, CompactBilinear)
+INCHES = 2.6  # of a panel
+
+
+class Centre(nn.Module):
+    """x (B, C, h, w) minus its mean over positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean((2, 3), keepdim=True)
+
+
+class Divided(nn.Module):
+    """The same logits, with `map` at the place where the pooling takes its features."""
+
+    def __init__(self, model: Classifier | Rival):
+        super().__init__()
+        self.model = model
+        centred = isinstance(model, Classifier) and not isinstance(model.head, UNCENTRED)
+        self.map = Centre() if centred else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if isinstance(self.model, Classifier):
+            x = self.map(self.model.head.reduction(self.model.features(images)))
+            return self.model.logits(self.model.head.pool(x))
+        size = (images.shape[2], images.shape[3])
+        features = self.model.body.forward_features(images)
+        x = self.map(self.model.to_map(features, size))
+        return self.model.body.forward_head(self.model.from_map(x, features, size))
+
+
+def attention(model: Classifier | Rival, images: Tensor, classes: list[int]) -> np.ndarray:
+    """Maps (B, H, W) float32 from 0 to 1, each for its class, at the size of the images.
+
+    Args:
+        model: in evaluation mode.
+        images: (B, C, H, W) as the model takes them, on its device.
+        classes: B of them.
+
+    Raises:
+        GCPError: the package is missing, or no gradient reaches the map.
+    """
+    try:
+        from pytorch_grad_cam import HiResCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    except ImportError as error:
+        raise GCPError("class activation maps need the package grad-cam: pip install grad-cam") from error
+    divided = Divided(model)
+    # A frozen model has a graph only if the images have one.
+    with HiResCAM(model=divided, target_layers=[divided.map]) as cam:
+        maps = cam(images.clone().requires_grad_(), [ClassifierOutputTarget(number) for number in classes])
+        reached = any(bool(gradient.any()) for gradient in cam.activations_and_grads.gradients)
+    model.zero_grad(set_to_none=True)
+    if not reached:
+        raise GCPError(
+            "no gradient reaches the feature map: the model classifies by a token of its own (a class token), for "
+            "which there is no such map"
+        )
+    return maps
+
+
+def draw_attention(images: list[np.ndarray], maps: list[np.ndarray], titles: list[str], path: str | Path) -> None:
+    """Write a PNG with each image, and beside it the image under its map.
+
+    Args:
+        images: (H, W, 3) float, 0 to 1.
+        maps: (B, H, W), 0 to 1.
+        titles: one for each image.
+        path: of the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(2, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(2 * columns * INCHES, rows * (INCHES + 0.35)), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    every: list[Any] = list(figure.subplots(rows, 2 * columns, squeeze=False).flat)
+    for axes in every:
+        axes.set_axis_off()
+    for number, (image, cam, title) in enumerate(zip(images, maps, titles, strict=True)):
+        plain, under = every[2 * number : 2 * number + 2]
+        plain.imshow(image)
+        plain.set_title(title, fontsize=8, loc="left", parse_math=False)
+        under.imshow(image)
+        under.imshow(cam, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+    save(figure, path)

@@ -1,0 +1,233 @@
+"""From a configuration to objects: the one place where the two meet."""
+
+import re
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+
+from gcp.runs.hybrid import build_pooling
+from gcp.config import Common, Config
+from gcp.config.sections import Data
+from gcp.data import DATASETS, AnyLoader, ImageSet, Splits, StreamSet, create_dataset, create_loader
+from gcp.data.share import Share
+from gcp.engine import rng
+from gcp.engine.batch_norm import synchronise
+from gcp.engine.conditioning import Conditioning
+from gcp.engine.crops import with_crops
+from gcp.engine.distributed import ALONE, Group
+from gcp.engine.ema import EMA
+from gcp.engine.optimizer import create_optimizer
+from gcp.engine.precision import create_scaler
+from gcp.engine.state import TrainingState
+from gcp.engine.step import Recipe
+from gcp.errors import OptionError
+from gcp.heads.reduction import trained_weight
+from gcp.models import Classifier, create_model, default_image_size
+from gcp.models.freeze import freeze
+from gcp.models.groups import parameter_groups
+from gcp.ops.covariance import check_samples
+
+
+def build_device(config: Common, group: Group = ALONE) -> torch.device:
+    """The device of a process, after setting threads and deterministic kernels for it: each process of a machine has
+    the GPU of its local rank.
+
+    Raises:
+        OptionError: a GPU that is not there.
+    """
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    rng.deterministic(config.run.deterministic)
+    name = config.run.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and group.world > 1:
+        if device.index is not None:
+            raise OptionError(f"run.device: {name} is one GPU for {group.world} processes. Set run.device=cuda.")
+        device = torch.device("cuda", group.local_rank)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} GPUs are" if torch.cuda.is_available() else "no GPU is"
+        few = f", too few for local rank {group.local_rank}" if torch.cuda.is_available() and group.world > 1 else ""
+        raise OptionError(f"run.device: {name} was asked for, but {found} available{few}. Set run.device=cpu or auto.")
+    return device
+
+
+def image_size(config: Config) -> int:
+    """The side of the images: as configured, or what data set and backbone ask for."""
+    size = config.data.image_size
+    if size != "auto":
+        return size
+    return default_image_size(config.model.backbone, DATASETS[config.data.name].obj.image_size)
+
+
+def check_map(model: Classifier, size: int) -> None:
+    """Raise ShapeError where images of `size` leave the head a map that it cannot pool."""
+    height, width = model.features.map_size(size)
+    if model.head.least_samples > 1:
+        check_samples(height, width)
+
+
+def build_splits(config: Config) -> Splits:
+    """The data set's three splits at the image size that data set and backbone ask for."""
+    return splits_of(config.data, image_size(config))
+
+
+def splits_of(data: Data, size: int) -> Splits:
+    """The three splits of the data set, images of `size` pixels a side."""
+    return create_dataset(
+        data.name,
+        root=data.root,
+        image_size=size,
+        in_chans=data.in_chans,
+        per_class=data.per_class,
+        val_fraction=data.val_fraction,
+        split_seed=data.split_seed,
+        transform=data.transform,
+        partial=data.partial,
+    )
+
+
+def build_train_loader(config: Common, splits: Splits, device: torch.device, group: Group = ALONE) -> AnyLoader:
+    """Shuffled, augmented batches of the training split."""
+    return create_loader(
+        splits.train,
+        config.train.batch_size,
+        train=True,
+        seed=config.run.seed,
+        workers=config.data.workers,
+        drop_last=config.train.drop_last,
+        pin_memory=device.type == "cuda",
+        share=Share(group.rank, group.world, neighbour=config.train.mixup > 0 or config.train.cutmix > 0),
+    )
+
+
+def build_score_loader(
+    config: Config, splits: Splits, split: str, device: torch.device, group: Group = ALONE, crops: str = "one"
+) -> AnyLoader:
+    """Every image of a split once, in its natural order, without augmentation, with the views of `crops`."""
+    return score_loader(config, with_crops(getattr(splits, split), crops, image_size(config)), device, group)
+
+
+def score_loader(
+    config: Common, images: ImageSet | StreamSet, device: torch.device, group: Group = ALONE
+) -> AnyLoader:  # fmt: skip
+    """Every image once, in its natural order, without augmentation."""
+    return create_loader(
+        images,
+        config.evaluate.batch_size,
+        train=False,
+        workers=config.data.workers,
+        pin_memory=device.type == "cuda",
+        share=Share(group.rank, group.world),
+    )
+
+
+def build_model(
+    config: Config,
+    num_classes: int,
+    device: torch.device,
+    weights: bool = True,
+    switched: object = None,
+    group: Group = ALONE,
+) -> Classifier:
+    """The seeded model on its device, frozen parts frozen, the same in every process. `weights=False`: without
+    `model.pretrained`, for a model whose weights come from a checkpoint, with the head that the `switched` of the
+    checkpoint tells.
+    """
+    model, head, pooling = config.model, config.head, build_pooling(config, switched)
+    rng.seed_all(config.run.seed)
+    with group.main_first() if weights and model.pretrained else nullcontext():  # it may be a download
+        classifier = create_model(
+            model.backbone,
+            head=pooling.name,
+            num_classes=num_classes,
+            dim=head.dim,
+            pretrained=model.pretrained if weights else False,
+            last_stride=model.last_stride,
+            in_chans=config.data.in_chans,
+            hidden=model.hidden,
+            dropout=model.dropout,
+            factors=model.factors,
+            widths=model.widths,
+            classifier_norm=model.classifier_norm,
+            reduction=head.reduction,
+            spectral_norm=head.spectral_norm,
+            **pooling.options,
+        )
+    if group.world > 1 and config.run.sync_batch_norm:
+        synchronise(classifier, device)
+    freeze(classifier, model.freeze)
+    memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
+    return classifier.to(device).to(memory_format=memory_format)
+
+
+def images_per_step(config: Common) -> int:
+    """The images of one optimizer step."""
+    return config.train.batch_size * config.train.accumulate
+
+
+def base_learning_rate(config: Common) -> float:
+    """`optim.lr`, scaled by the images of one optimizer step as `optim.lr_scaling` says."""
+    ratio = images_per_step(config) / config.optim.lr_batch
+    scale = {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[config.optim.lr_scaling]
+    return config.optim.lr * scale
+
+
+def build_state(config: Config, model: Classifier, device: torch.device, group: Group = ALONE) -> TrainingState:
+    """Optimizer, loss scale and average around a classifier."""
+    optim = config.optim
+    groups = parameter_groups(
+        model,
+        base_learning_rate(config),
+        optim.weight_decay,
+        features_lr_factor=optim.features_lr_factor,
+        head_lr_factor=optim.head_lr_factor,
+        head_weight_decay=optim.head_weight_decay,
+        classifier_lr_factor=optim.classifier_lr_factor,
+        classifier_weight_decay=optim.classifier_weight_decay,
+    )
+    state = training_state(config, model, groups, device)
+    if optim.nog or optim.olr:
+        Conditioning(state.optimizer, lambda: trained_weight(model.head.reduction), optim.nog, optim.olr, group)
+    return state
+
+
+def training_state(config: Common, model: nn.Module, groups: list[dict], device: torch.device) -> TrainingState:
+    """Optimizer, loss scale and average around a model and its parameter groups. Reseeds, so that dropout does not
+    depend on how many random numbers the initialisation of a model took.
+    """
+    optim = config.optim
+    optimizer = create_optimizer(
+        groups,
+        optim.name,
+        base_learning_rate(config),
+        momentum=optim.momentum,
+        weight_decay=optim.weight_decay,
+        nesterov=optim.nesterov,
+    )
+    ema = EMA(model, config.train.ema) if config.train.ema is not None else None
+    rng.seed_all(config.run.seed)
+    return TrainingState(model, optimizer, create_scaler(device, config.run.amp), ema)
+
+
+def build_recipe(config: Config) -> Recipe:
+    """How an optimizer step is made."""
+    train = config.train
+    return Recipe(
+        accumulate=train.accumulate,
+        label_smoothing=train.label_smoothing,
+        mixup=train.mixup,
+        cutmix=train.cutmix,
+        clip=config.optim.clip,
+        amp=config.run.amp,
+        channels_last=config.run.channels_last,
+        seed=config.run.seed,
+    )
+
+
+def run_stem(config: Config) -> str:
+    """`<data>-<backbone>-<head>`, the name of a run folder up to its number."""
+    stem = f"{config.data.name}-{config.model.backbone}-{config.head.name}"
+    return re.sub(r"[^\w.+=,-]", "_", stem)

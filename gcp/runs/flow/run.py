@@ -1,0 +1,117 @@
+"""The training run of a flow."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from gcp.runs.flow import build as flows
+from gcp.runs.flow.baseline import baseline, margins
+from gcp.runs.flow.introduction import introduction
+from gcp.runs import build
+from gcp.runs.result import format_result, score_run
+from gcp.runs.run import Run
+from gcp.runs.signals import StopSignal
+from gcp.runs.timing import common_timing
+from gcp.config import FlowConfig
+from gcp.data import AnyLoader
+from gcp.engine import checkpoint
+from gcp.engine.distributed import ALONE, Group
+from gcp.engine.folder import RunFolder
+from gcp.engine.likelihood import evaluate_bits
+from gcp.engine.log import RunLog, Silence
+from gcp.engine.state import Progress
+from gcp.engine.step import Recipe
+from gcp.engine.train import Events
+from gcp.errors import counted
+from gcp.flow import Glow
+
+SHOWN = (("loss", "bits/dim"),)
+
+
+class GlowRun(Run[FlowConfig]):
+    """The run of a flow; arguments as of `Run`."""
+
+    def __init__(self, config: FlowConfig, folder: RunFolder, group: Group = ALONE):
+        super().__init__(config, folder, group=group)
+        self.splits = flows.build_splits(config)
+        self.loader = build.build_train_loader(config, self.splits, self.device, group)
+        self.timing = common_timing(config, self.loader)
+        model = flows.build_model(config, self.splits, self.device, begins=not checkpoint.candidates(folder.path))
+        self.bits = flows.build_bits(config, model)
+        self.state = flows.build_state(config, model, self.device)
+
+    def introduction(self) -> str:
+        return introduction(self.config, self.folder.path, self.splits, self.state, self.timing, self.bits, self.group)
+
+    def recipe(self) -> Recipe:
+        return flows.build_recipe(self.config, self.bits)
+
+    def validate(self, loader: AnyLoader) -> dict:
+        with self._evaluated() as flow:
+            return evaluate_bits(flow.log_prob, loader, self.device, self.bits, self.group)
+
+    @contextmanager
+    def _evaluated(self) -> Iterator[Glow]:
+        """The flow whose scores count, in eval mode and without gradients."""
+        flow: Any = self.state.evaluated
+        training = flow.training
+        flow.eval()
+        try:
+            with torch.no_grad():
+                yield flow
+        finally:
+            flow.train(training)
+
+    def _events(self, journal: RunLog | Silence, stop: StopSignal) -> Events:
+        every = self.timing.steps(self.config.flow.draw)
+
+        def step(progress: Progress, rates: dict[str, float], sums: torch.Tensor) -> None:
+            journal.step(progress, rates, sums)
+            if self.group.main and progress.step % every == 0:
+                self._draw_samples()
+
+        return replace(super()._events(journal, stop), step=step)
+
+    def _draw_samples(self) -> None:
+        from gcp.runs.flow.pictures import draw_samples, going_on
+
+        with self._evaluated() as flow, going_on(self.folder.path / "samples.png"):
+            draw_samples(flow, self.bits.levels, self.config.flow.temperatures, self.config.run.seed, self.folder.path)
+
+    def format_result(self, result: dict) -> str:
+        inversion, compared = result["inversion"], ""
+        if result["baseline"] is not None:
+            told = ", ".join(f"{margin:.4f} ({name})" for name, margin in result["margin"].items())
+            compared = (
+                f"{'Gaussian':<20}{result['baseline']['test']:>10.4f}\n"
+                f"margin     Gaussian minus flow, bits per dimension: {told}\n"
+            )
+        return (
+            f"{format_result(result, metrics=SHOWN)}\n{compared}"
+            f"inverse    largest error {inversion['largest']:.1e} on {counted(inversion['images'], 'test image')}\n"
+            f"pictures   {self.folder.path}"
+        )
+
+    def score_test(self) -> dict:
+        test = self._score_loader("test")
+        result = score_run(
+            self.state, self.folder, self.splits.rule, lambda: self.validate(test), columns={"loss": "val_bits"}
+        )
+        return result | self.group.broadcast(self._compared(result) if self.group.main else {})
+
+    def _compared(self, result: dict) -> dict:
+        """What is beside the scores: unit, baseline, margin, and the error of the inverse; the pictures are drawn."""
+        from gcp.runs.flow.pictures import draw_pictures
+
+        found = baseline(self.config, self.splits, self.device, self.bits)
+        with self._evaluated() as flow:
+            inversion = draw_pictures(flow, self.splits, self.config, self.bits.levels, self.folder.path)
+        return {
+            "unit": f"loss: bits per dimension of {self.bits.levels} grey levels, uniform noise",
+            "baseline": found,
+            "margin": margins(result["test"], found),
+            "inversion": inversion,
+        }

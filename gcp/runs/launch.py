@@ -1,0 +1,104 @@
+"""From a command to a run: its folder is made or found, locked, and the run in it is started or continued.
+
+What a fault leaves. Data, model or stages that cannot be built leave no folder of a new run, and a run that is resumed
+as it was. A fault in training leaves everything up to the newest checkpoint, from which `resume` goes on; in a run of
+several stages that is the stage that failed, and the stages after it have no folder.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gcp.runs import build, processes
+from gcp.runs.kind import CLASSIFIER, Kind
+from gcp.runs.run import Run
+from gcp.runs.stages import StagedRun
+from gcp.config import Common, dump, from_dict, load
+from gcp.engine import distributed
+from gcp.engine.distributed import ALONE, Group
+from gcp.engine.files import write_text
+from gcp.engine.folder import RunFolder, create_run_folder
+from gcp.errors import ConfigError, GCPError
+
+
+def start(config: Common, group: Group = ALONE, kind: Kind = CLASSIFIER) -> int:
+    """Make the run folder and train. Returns the exit code."""
+    kind.check(config)
+    _begin(config, group)
+    folder = RunFolder(group.broadcast(str(_make(config, kind).path) if group.main else ""))
+    name = f"run.name={json.dumps(folder.path.name)}"
+    config = from_dict(config.plain(), [name], "the configuration", kind.schema)
+    if group.main:
+        write_text(folder.config, dump(config))  # first of all: from here on the run can be resumed
+        folder.lock()
+    try:
+        try:
+            run = _build(config, folder, group, kind)
+        except GCPError:
+            if group.main:
+                folder.discard()
+            raise
+        return run.run()
+    finally:
+        folder.unlock()
+
+
+def resume(config: Common, folder: RunFolder, group: Group = ALONE, kind: Kind = CLASSIFIER) -> int:
+    """Continue a run from its newest whole checkpoint, or from the beginning where it has none."""
+    _begin(config, group)
+    if group.main:
+        folder.lock()
+    try:
+        return _build(config, folder, group, kind).go_on()
+    finally:
+        folder.unlock()
+
+
+def start_or_resume(
+    config: Common, may_change: Callable[[str], bool], group: Group = ALONE, kind: Kind = CLASSIFIER
+) -> int:  # fmt: skip
+    """Continue the run of that name, or start it where there is none yet. `may_change`: of a key, whether a run that is
+    resumed takes it from `config`.
+
+    Raises:
+        ConfigError: the run was begun with other settings.
+        GCPError: no name.
+    """
+    if config.run.name is None:
+        raise GCPError("resume=auto continues a run by its name: add run.name=NAME")
+    _begin(config, group)
+    folder = RunFolder(Path(config.run.dir, config.run.name))
+    if not group.broadcast(folder.config.is_file()):
+        return start(config, group, kind)
+    before, now = flat(load(folder.config, [], kind.schema)), flat(config)
+    changed = [key for key in before | now if before.get(key) != now.get(key) and not may_change(key)]
+    if changed:
+        faults = [f"{key}: got {now.get(key)!r}; the run has {before.get(key)!r}" for key in changed]
+        raise ConfigError(faults, f"the settings, with which {folder.path} cannot be continued")
+    return resume(config, folder, group, kind)
+
+
+def flat(config: Common) -> dict[str, object]:
+    """Plain values by `section.key`, also of keys that are not read: beside another value they may be in the other of
+    two configurations that are compared.
+    """
+    sections = config.plain(unread=True)
+    stages = {"stages": sections.pop("stages", None)}
+    return stages | {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
+
+
+def _begin(config: Common, group: Group) -> None:
+    if group.watchdog:
+        group.watchdog.patience = 60 * config.run.hang_minutes
+    distributed.start(group, build.build_device(config, group))
+
+
+def _make(config: Common, kind: Kind) -> RunFolder:
+    return create_run_folder(config.run.dir, config.run.name, kind.stem(config), kind.script)
+
+
+def _build(config: Common, folder: RunFolder, group: Group, kind: Kind) -> Run[Any] | StagedRun:
+    if config.run.rank_logs and not group.main:
+        processes.log_to(Path(folder.path, f"rank-{group.rank}.log"))
+    return kind.build(config, folder, group)

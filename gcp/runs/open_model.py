@@ -1,0 +1,193 @@
+"""How a model comes to be scored: from a run of ours, a file of others, or weights of timm by their name."""
+
+import logging
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gcp.runs.scored_model import Contestant
+from gcp.runs import build
+from gcp.runs.hybrid import build_pooling
+from gcp.runs.weights.write import configuration
+from gcp.config import Config, from_dict
+from gcp.engine import checkpoint
+from gcp.engine.distributed import Group
+from gcp.engine.folder import find_run_folder
+from gcp.engine.rival import Rival, create_rival
+from gcp.engine.state import load_weights
+from gcp.errors import CheckpointError, GCPError
+from gcp.models.checkpoints import open_checkpoint
+from gcp.models.checkpoints.archive import Unreadable, contents
+from gcp.models.checkpoints.checkpoint import FILES, is_timm_weights
+from gcp.models.convert import build_model
+from gcp.models.summary import summarise
+
+log = logging.getLogger("gcp")
+SAME = ("name", "root", "per_class", "val_fraction", "split_seed", "partial")  # of the section data: which images
+
+
+def find_checkpoint(given: str) -> Path:
+    """The file itself, or the best (else the last) checkpoint of a run folder or of its last stage; of another folder
+    its best.pt.
+
+    Raises:
+        CheckpointError: nothing there.
+        GCPError: no such run.
+    """
+    if Path(given).is_file() or given.endswith(FILES):
+        return Path(given)
+    if Path(given, "best.pt").is_file() and not Path(given, "config.yaml").is_file():  # a compressed model, say
+        return Path(given, "best.pt")
+    folder = find_run_folder(given)
+    for place in (folder, *reversed(folder.stages())):
+        for path in (place.best, place.last):
+            if path.is_file():
+                return path
+    raise CheckpointError(f"{folder.path} has no checkpoint yet")
+
+
+def enter(
+    given: str,
+    overrides: list[str],
+    group: Group,
+    order: str | None = None,
+    data: Config | None = None,
+    scored: bool = True,
+) -> Contestant:
+    """Build the model of a file, of a run, or of weights of timm by their name.
+
+    Args:
+        given: the file, the run folder or its name, or the name.
+        overrides: key=value of data.*, evaluate.*, run.*.
+        group: the processes that score.
+        order: of the triangle in a file of others, upper or lower.
+        data: a configuration whose images are to be taken.
+        scored: whether a data set is needed. If not, and the file tells none, photographs at the size that the
+            backbone was made for are assumed.
+
+    Raises:
+        CheckpointError: missing, damaged, or not told enough.
+        ConfigError: overrides that do not fit.
+    """
+    if not Path(given).exists() and not _is_run(given) and is_timm_weights(given):
+        with group.main_first():  # a download
+            rival = create_rival(given)
+        return _rival(given, rival, overrides, group, data, scored)
+    path = find_checkpoint(given)
+    saved = _of_ours(path)
+    if saved is None:
+        return _foreign(path, overrides, group, order, data, scored)
+    if order is not None:
+        raise GCPError(f"--order is for files of others; {path} is of this library, whose order is upper.")
+    config = from_dict(_with_data(saved["config"], data), overrides, source=f"the configuration in {path}")
+    device = build.build_device(config, group)
+    switched = saved.get("switched")
+    model = build.build_model(config, len(saved["classes"]), device, weights=False, switched=switched)
+    averaged = saved.get("ema") is not None
+    load_weights(model, saved["ema"] if averaged else saved["model"], str(path))
+    head = build_pooling(config, switched).name
+    return Contestant(str(path), model.eval(), config, device, head, tuple(saved["classes"]), averaged)
+
+
+def enter_timm(
+    name: str,
+    file: str | None,
+    overrides: list[str],
+    group: Group,
+    scored: bool = True,
+) -> Contestant:
+    """A model of timm with its own weights, or with those in a file; further arguments and errors as for `enter`."""
+    with group.main_first():
+        rival = create_rival(name, file)
+    return _rival(file or name, rival, overrides, group, None, scored)
+
+
+def _is_run(given: str) -> bool:
+    try:
+        find_run_folder(given)
+    except GCPError:
+        return False
+    return True
+
+
+def _of_ours(path: Path) -> dict[str, Any] | None:
+    """The contents of a checkpoint that a run wrote, None for a file of another kind."""
+    try:
+        content = contents(path, False) if path.is_file() else {"format": 0}
+    except Unreadable:
+        content = {"format": 0}  # what is wrong is said by the one who reads it
+    if path.suffix == ".safetensors" or not (isinstance(content, dict) and "format" in content):
+        return None
+    saved = checkpoint.load(path)
+    if not isinstance(saved.get("config"), dict):
+        raise CheckpointError(f"{path} does not say of which model it is: it has no configuration")
+    if "flow" in saved["config"]:
+        raise CheckpointError(
+            f"{path} is of a flow, which has no classes. Type\n  "
+            f"python scripts/evaluate_glow.py --checkpoint {shlex.quote(str(path))}"
+        )
+    return saved if "classes" in saved else None
+
+
+def _foreign(
+    path: Path, overrides: list[str], group: Group, order: str | None, data: Config | None, scored: bool
+) -> Contestant:
+    found = open_checkpoint(path)
+    summary = summarise(found)
+    if summary.backbone is None or summary.num_classes is None:
+        raise CheckpointError(
+            f"{path} does not tell its model: layout {summary.layout}, backbone {summary.backbone or 'unknown'}, "
+            f"classes {summary.num_classes or 'unknown'}. Of a timm model add --timm NAME; else convert it first: "
+            f"python scripts/convert_checkpoint.py {path} OUT --backbone NAME"
+        )
+    if summary.order == "unknown" and order is None:
+        log.warning("the order of the triangle is taken as upper, unchecked: files of 2018 need --order lower")
+    model = build_model(found, summary, order or "upper")
+    told = found.about.get("config")
+    base = configuration(model, told if summary.layout == "own" and isinstance(told, dict) else {})
+    if summary.layout != "own" or told is None:
+        base = _photographs(base, model.features.native_size[0], str(path), overrides, data is None and scored)
+    config = from_dict(_with_data(base, data), overrides, source=f"the configuration of {path}")
+    device = build.build_device(config, group)
+    names = found.about.get("classes")
+    classes = tuple(map(str, names)) if isinstance(names, Sequence) and not isinstance(names, str) else None
+    return Contestant(str(path), model.to(device), config, device, str(summary.head), classes, found.averaged)
+
+
+def _rival(
+    given: str, rival: Rival, overrides: list[str], group: Group, data: Config | None, scored: bool
+) -> Contestant:
+    base = {
+        "model": {"backbone": rival.name},
+        "head": {"name": "average", "dim": None},
+        "data": {"in_chans": rival.in_chans},
+    }
+    base = _photographs(base, rival.image_size, given, overrides, data is None and scored, always=True)
+    config = from_dict(_with_data(base, data), overrides, source=f"the configuration of {given}")
+    device = build.build_device(config, group)
+    return Contestant(given, rival.to(device), config, device, "its own head")
+
+
+def _photographs(
+    base: dict[str, Any], size: int, given: str, overrides: list[str], needed: bool, always: bool = False
+) -> dict[str, Any]:
+    """A configuration without a data set, made for photographs unless the command line names one.
+
+    `always`: the size counts for a named data set too.
+    Raises GCPError where a data set is `needed` and none is named.
+    """
+    named = any(word.startswith("data.name=") for word in overrides)
+    if needed and not named:
+        raise GCPError(f"{given} does not tell its images; add data.name=NAME data.root=FOLDER (--list datasets)")
+    images: dict[str, Any] = {} if named else {"name": "folder", "root": "."}
+    if always or not named:
+        images["image_size"] = size
+    return {**base, "data": {**base["data"], **images}}
+
+
+def _with_data(values: dict[str, Any], data: Config | None) -> dict[str, Any]:
+    if data is None:
+        return values
+    images = {key: data.plain()["data"][key] for key in SAME}
+    return {**values, "data": {**values.get("data", {}), **images}}

@@ -1,0 +1,101 @@
+"""One command in several processes: one voice, one end.
+
+Rank 0 speaks for all. When a process fails, the first to say so is heard, with its rank, and all the others end within
+seconds and in silence; what they would add is that they lost a partner.
+"""
+
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from torch.distributed import DistBackendError, DistError
+
+from gcp.engine.distributed import Group, connect, from_environment, leave
+from gcp.engine.watchdog import FAILED, Watchdog
+from gcp.errors import GCPError, user_message
+
+PARTNER = 3.0  # seconds that a process leaves to another one whose failure may be the cause of its own
+
+
+@contextmanager
+def joined() -> Iterator[Group]:
+    """The processes of this command, and their common end."""
+    group = from_environment()
+    store = connect(group)
+    if store is None:
+        yield group
+        return
+    watchdog = Watchdog(store, group.rank, group.world)
+    watchdog.start()
+    if not group.main:
+        _be_silent()
+    try:
+        yield replace(group, store=store, watchdog=watchdog)
+        watchdog.stop()  # before the first of them ends, and perhaps the store with it
+        leave()
+    except BaseException as error:
+        _fail(watchdog, group, error)
+
+
+def _first(watchdog: Watchdog) -> bool:
+    try:
+        return watchdog.claim()
+    except (RuntimeError, DistError):  # the store has ended with the process that held it
+        return False
+
+
+def log_to(path: Path) -> None:
+    """Let a process that is not rank 0 write its log and its output into a file."""
+    file = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (open until the process ends)
+    sys.stdout = file
+    logging.basicConfig(level=logging.INFO, stream=file, format="%(asctime)s %(message)s", force=True)
+    logging.disable(logging.NOTSET)
+
+
+def _be_silent() -> None:
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+
+
+def _fail(watchdog: Watchdog, group: Group, error: BaseException) -> NoReturn:
+    """End this process, with what there is to say of `error` where it is the first of the run to fail.
+
+    At once: to take the interpreter apart, with an exchange that has lost its partners, may abort it, and then the exit
+    code would no longer tell a user's fault from a defect.
+    """
+    if not isinstance(error, GCPError | KeyboardInterrupt):
+        # Perhaps the exchange failed because a partner did, who needs a moment to say why.
+        watchdog.expect_end(PARTNER)
+    watchdog.dismiss()
+    if not _first(watchdog):
+        time.sleep(PARTNER)
+        os._exit(FAILED)
+    sys.stdout.flush()
+    code = _tell(f"rank {group.rank} of {group.world}", error)
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _tell(who: str, error: BaseException) -> int:
+    """Write the message or the traceback of an error to stderr. Returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    text = str(error).partition("\n")[0]
+    message = user_message(error)
+    if "closed by peer" in text or "reset by peer" in text or isinstance(error, DistBackendError):
+        message = f"another process has ended without a word, killed perhaps ({text})"
+    if message is not None:
+        print(f"error: {who}: {message}", file=sys.stderr)
+        return 2
+    print(f"{who} failed:", file=sys.stderr)
+    traceback.print_exception(error)
+    return 1

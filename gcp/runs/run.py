@@ -1,0 +1,240 @@
+"""A training run from its configuration to its result, whatever is trained; but for the making of its folder."""
+
+import json
+import logging
+import shlex
+import sys
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from gcp.runs import build
+from gcp.runs.cost import cost
+from gcp.runs.same_data import check_classes, check_images
+from gcp.runs.signals import StopSignal
+from gcp.runs.timing import Timing
+from gcp.config import TRAINED_BY, Common, dump
+from gcp.data import AnyLoader, Splits
+from gcp.engine import checkpoint
+from gcp.engine.distributed import ALONE, Group
+from gcp.engine.environment import describe_environment
+from gcp.engine.files import write_json, write_text
+from gcp.engine.folder import RunFolder
+from gcp.engine.log import RunLog, Silence
+from gcp.engine.state import TrainingState
+from gcp.engine.step import Recipe
+from gcp.engine.train import Events, fit
+from gcp.engine.writer import Writer
+from gcp.errors import ConfigError, DataError
+
+log = logging.getLogger("gcp")
+
+C = TypeVar("C", bound=Common)
+
+
+def resume_command(folder: RunFolder, script: str = "train.py") -> str:
+    """What to type to go on with a run."""
+    return f"python {script} resume={shlex.quote(str(folder.whole().path))}"
+
+
+class Run(Generic[C]):
+    """Everything of one run; `run` trains to the end and scores the test split.
+
+    A subclass builds `splits`, `loader`, `timing` and `state`, and defines what is abstract here.
+
+    Args:
+        config: of the run, without stages.
+        folder: of the run; need not be there yet.
+        stage: its number where it is a stage of a longer run.
+        group: the processes of the run, each of which has a Run; rank 0 writes.
+    """
+
+    splits: Splits
+    loader: AnyLoader
+    timing: Timing
+    state: TrainingState
+
+    def __init__(self, config: C, folder: RunFolder, stage: int | None = None, group: Group = ALONE):
+        self.config, self.folder, self.stage, self.group, self.stop_code = config, folder, stage, group, 0
+        self.writer = Writer()
+        self.device = build.build_device(config, group)
+
+    def introduction(self) -> str:
+        """What the run says of itself before its first step."""
+        raise NotImplementedError
+
+    def recipe(self) -> Recipe:
+        """How a step is made."""
+        raise NotImplementedError
+
+    def validate(self, loader: AnyLoader) -> dict:
+        """Scores of the weights that count on the validation images."""
+        raise NotImplementedError
+
+    def score_test(self) -> dict:
+        """Contents of `result.json`, but for the cost."""
+        raise NotImplementedError
+
+    def format_result(self, result: dict) -> str:
+        """The result for the eye."""
+        raise NotImplementedError
+
+    def further_columns(self) -> list[str]:
+        """Columns that the printed table has beside the usual ones."""
+        return []
+
+    def result(self) -> dict | None:
+        """The result of the finished run; None where steps are left, or where it is that of fewer epochs."""
+        step = self.state.progress.step
+        if step < self.timing.total or not self.folder.result.is_file():
+            return None
+        result = json.loads(self.folder.result.read_text())
+        return result if result["test"]["final"]["step"] == step else None
+
+    def restore(self, path: object, saved: dict) -> None:
+        """Continue from a checkpoint that `checkpoint.load` returned.
+
+        Raises:
+            CheckpointError: it is of other classes, another model or other images.
+            ConfigError: the run has fewer epochs than are done.
+        """
+        check_classes(saved, self.splits, str(path))
+        check_images(saved, self.splits, str(path))
+        self.state.load_state_dict(saved, str(path))
+        progress = self.state.progress
+        if progress.step > self.timing.total:
+            begun = progress.epoch + (progress.batch > 0)
+            raise ConfigError(
+                [f"train.epochs: got {self.config.train.epochs}; allowed: at least {begun}, which are begun"],
+                f"the settings of {self.folder.path}",
+            )
+
+    def go_on(self) -> int:
+        """`run` from the newest whole checkpoint, or from the beginning where there is none; a run that is finished
+        says so and stays as it is. Returns the exit code.
+        """
+        found = checkpoint.load_latest(self.folder.path)
+        if found is not None:
+            self.restore(*found)
+            if result := self.result():
+                print(f"{self.folder.path} is finished.\n{self.format_result(result)}")
+                return 0
+            progress = self.state.progress
+            print(f"continuing {self.folder.path} at step {progress.step}, epoch {progress.epoch + 1}")
+        elif self.folder.config.is_file():
+            print(f"{self.folder.path} has no checkpoint yet: starting from the beginning")
+        if self.group.main:
+            write_text(self.folder.config, dump(self.config))
+        return self.run()
+
+    def run(self) -> int:
+        """Train, score, write. Returns the exit code."""
+        try:
+            return self._run()
+        except DataError:
+            if checkpoint.candidates(self.folder.path):
+                print(f"Nothing is lost: when the data are mended, continue with\n  {self._resume_command()}")
+            raise
+
+    def _resume_command(self) -> str:
+        return resume_command(self.folder, TRAINED_BY[type(self.config)])
+
+    def _run(self) -> int:
+        if self.group.main:
+            write_json(self.folder.environment, describe_environment(self.device, self.group.world))
+        print(self.introduction())
+        sys.stdout.flush()
+        journal = self._journal()
+        with StopSignal() as stop:
+            try:
+                complete = fit(
+                    self.state,
+                    self.loader,
+                    self.recipe(),
+                    self.timing.factor,
+                    self.config.train.epochs,
+                    self.device,
+                    self._events(journal, stop),
+                    compile=self.config.run.compile,
+                    group=self.group,
+                )
+            finally:
+                journal.close()
+                self.writer.wait()
+                self._draw()
+            if not complete:
+                print(f"stopped at step {self.state.progress.step}. Continue with\n  {self._resume_command()}")
+                return stop.exit_code
+            # Asked for during the last step, which ends the run.
+            self.stop_code = stop.exit_code if self.group.any(stop()) else 0
+        self.finish()
+        return 0
+
+    def finish(self) -> None:
+        """Score the test split and write the result of a run that is complete."""
+        if not len(self.splits.val):  # nothing was held out to choose by
+            self._save_best({})
+            self.writer.wait()
+        self.group.wait()  # until rank 0 has written best.pt, which all read
+        spent = cost(self.state.progress.history, self.state.model, self.device)
+        result = self.score_test() | {"cost": spent}
+        if self.group.main:
+            write_json(self.folder.result, result)
+        self.group.wait()  # the next stage begins with what is written now
+        print(f"{self.format_result(result)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")
+
+    def _journal(self) -> RunLog | Silence:
+        if not self.group.main:
+            return Silence()
+        return RunLog(
+            self.folder.path,
+            self.config.train.epochs,
+            self.timing.total,
+            self.state.progress,
+            advice=self.loader.advice,
+            further=self.further_columns(),
+            objective=self.recipe().minimised,
+        )
+
+    def _events(self, journal: RunLog | Silence, stop: StopSignal) -> Events:
+        held_out = self._score_loader("val") if len(self.splits.val) else None
+        return Events(
+            validate=lambda: None if held_out is None else self.validate(held_out),
+            improved=self._save_best,
+            epoch=journal.epoch,
+            step=journal.step,
+            save=self._save_last,
+            stop=stop,
+            evaluate_every=self.timing.evaluate_every,
+            save_every=self.timing.save_every,
+            save_seconds=self.timing.save_seconds,
+        )
+
+    def _score_loader(self, split: str) -> AnyLoader:
+        return build.score_loader(self.config, getattr(self.splits, split), self.device, self.group)
+
+    @cached_property
+    def _images(self) -> dict:
+        return self.splits.fingerprint()  # a second for a million files
+
+    def _about(self) -> dict:
+        return {"config": self.config.plain(), "classes": list(self.splits.classes), "images": self._images}
+
+    def _save_last(self) -> None:
+        if self.group.main:
+            state = self.state.state_dict() | self._about()
+            self.writer.submit(self.folder.last, state, self.config.checkpoint.keep)
+
+    def _save_best(self, scores: dict) -> None:
+        if self.group.main:
+            weights = {"model": self.state.evaluated.state_dict(), "scores": self.state.progress.best}
+            self.writer.submit(self.folder.best, weights | self._about())
+
+    def _draw(self) -> None:
+        """A picture that cannot be written must not hide what ended the run, nor cost its result."""
+        if self.group.main and self.folder.metrics.is_file():
+            from gcp.drawing.curves import draw_curves
+
+            try:
+                draw_curves(self.folder.metrics, self.folder.curves)
+            except OSError as error:
+                log.warning("cannot write %s: %s", self.folder.curves, error)

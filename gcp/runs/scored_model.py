@@ -1,0 +1,102 @@
+"""A model to be scored, wherever it comes from."""
+
+from dataclasses import dataclass
+
+import torch
+
+from gcp.runs import build
+from gcp.runs.same_data import check_classes
+from gcp.config import Config
+from gcp.config.sections import Data
+from gcp.data import DATASETS, AnyLoader, ImageSet, Splits, StreamSet, create_loader
+from gcp.data.share import Share
+from gcp.data.transforms import TRANSFORMS, PerImage, Transform
+from gcp.engine.crops import with_crops, with_transform
+from gcp.engine.distributed import Group
+from gcp.engine.rival import Rival
+from gcp.engine.samples import Samples, collect
+from gcp.errors import CheckpointError
+from gcp.models import Classifier
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model in evaluation mode on its device, with the configuration of its images and of its scoring.
+
+    `classes` are the names that its file tells, None where it tells none; `head` what pools in it.
+    """
+
+    given: str
+    model: Classifier | Rival
+    config: Config
+    device: torch.device
+    head: str
+    classes: tuple[str, ...] | None = None
+    averaged: bool = False
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return build.image_size(self.config)
+
+    @property
+    def backbone(self) -> str:
+        """Name of the network."""
+        return self.model.name if isinstance(self.model, Rival) else self.config.model.backbone
+
+    def splits(self) -> Splits:
+        """The data set, at the size of this model.
+
+        Raises:
+            CheckpointError: it has other classes than the model.
+        """
+        splits = build.build_splits(self.config)
+        if self.classes is not None:
+            check_classes({"classes": self.classes}, splits, self.given)
+        elif self.model.num_classes != len(splits.classes):
+            raise CheckpointError(
+                f"{self.given} has {self.model.num_classes} classes, the data set has {len(splits.classes)}"
+            )
+        return splits
+
+    def prepared(self, images: ImageSet | StreamSet) -> ImageSet | StreamSet:
+        """The images as this model takes them, without crops."""
+        if isinstance(self.model, Rival):
+            rival, size = self.model, self.image_size
+            return with_transform(images, lambda own: rival.transform(own, size))
+        return images
+
+    def file_transform(self) -> Transform:
+        """From image files to what this model takes; the data set need not be there."""
+        data, source = self.config.data, DATASETS[self.config.data.name].obj
+        transform = for_files(data, self.image_size)
+        if isinstance(self.model, Rival):
+            return self.model.transform(transform, self.image_size)
+        if source.needs_root is False and isinstance(transform, PerImage):
+            transform.normalize = self.splits().test.normalize  # in memory, with statistics of its own
+        return transform
+
+    def loader(self, images: ImageSet | StreamSet, group: Group) -> AnyLoader:
+        """Every image once, in its order, with the crops of the configuration."""
+        config = self.config
+        return create_loader(
+            with_crops(images, config.evaluate.crops, self.image_size),
+            config.evaluate.batch_size,
+            train=False,
+            workers=config.data.workers,
+            pin_memory=self.device.type == "cuda",
+            share=Share(group.rank, group.world),
+        )
+
+    def run(self, images: ImageSet | StreamSet, group: Group) -> Samples:
+        """What the model makes of each image."""
+        run, crops = self.config.run, self.config.evaluate.crops
+        return collect(
+            self.model, self.loader(images, group), self.device, run.amp, run.channels_last, group, crops
+        )  # fmt: skip
+
+
+def for_files(data: Data, image_size: int) -> Transform:
+    """From image files to what a model of this configuration takes, its own normalisation aside."""
+    name = data.transform if data.transform in TRANSFORMS else DATASETS[data.name].obj.default
+    return TRANSFORMS[name].obj(image_size, data.in_chans)

@@ -1,0 +1,97 @@
+"""A trained classifier for use in Python: `gcp.load(RUN)` gives the model and takes images as they are on disk."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gcp.runs.open_model import enter
+from gcp.data.decode import decode, decode_pillow
+from gcp.data.seeds import preserved
+from gcp.data.transforms import Transform
+from gcp.engine.distributed import ALONE
+from gcp.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model in evaluation mode, and what its images need.
+
+    Attributes:
+        model: images (B, in_chans, S, S), float32 and normalised, to logits (B, classes).
+        classes: their names, None where the file tells none.
+        transform: decoded images to (B, in_chans, S, S), as in evaluation without crops.
+        in_chans: 1 for grey, 3 for RGB.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...] | None
+    transform: Transform
+    in_chans: int
+
+    def prepare(self, images: "Sequence[str | Path | Image] | str | Path | Image") -> Tensor:
+        """Paths or Pillow images, one or a list of them, to what the model takes, on its device: a batch of them all.
+
+        Raises:
+            DataError: an image that cannot be read, something else than an image, or none at all.
+        """
+        several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        if not several:
+            raise DataError("no images: give paths or Pillow images, at least one.")
+        decoded = [_decode(image, number, self.in_chans) for number, image in enumerate(several, 1)]
+        device = next(self.model.parameters()).device
+        return self.transform.normalize(self.transform(decoded, None).to(device))
+
+    @torch.inference_mode()
+    def probabilities(self, images: "Sequence[str | Path | Image] | str | Path | Image") -> Tensor:
+        """Of every class for every image: (B, classes), float32 on the CPU. Arguments and errors as for `prepare`."""
+        return self.model(self.prepare(images)).float().softmax(1).cpu()
+
+
+def load(checkpoint: str | Path, device: str = "auto") -> Trained:
+    """The classifier of a run, its best weights, else its last, and averaged ones where there are; or of a file.
+
+    Args:
+        checkpoint: run folder, its name under `runs`, a checkpoint of ours or of others, or weights of timm.
+        device: cpu, cuda, cuda:1, or auto for the GPU where there is one.
+
+    Raises:
+        CheckpointError: missing, damaged, or not told enough.
+        OptionError: a GPU that is not there.
+    """
+    settings = [f"run.device={device}", "run.threads=null", "run.deterministic=false"]
+    with _undisturbed():
+        found = enter(str(Path(checkpoint).expanduser()), settings, ALONE, scored=False)
+    return Trained(found.model, found.classes, found.file_transform(), found.config.data.in_chans)
+
+
+def _decode(image: Any, number: int, in_chans: int) -> Tensor:
+    """The pixels of a path or a Pillow image, the `number`-th of those given."""
+    from PIL.Image import Image
+
+    if isinstance(image, str | Path):
+        return decode(image, in_chans)
+    if isinstance(image, Image):
+        return decode_pillow(image, getattr(image, "filename", "") or f"number {number}", in_chans)
+    raise DataError(
+        f"image number {number} is of type {type(image).__name__}; allowed: paths and Pillow images, one or a list of "
+        "them. An array becomes one by PIL.Image.fromarray; a tensor that is prepared goes to the model itself."
+    )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Leave random numbers (of the CPU) and deterministic kernels as the caller has set them."""
+    mode = torch.get_deterministic_debug_mode()
+    try:
+        with preserved():
+            yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)

@@ -1,0 +1,169 @@
+"""Cells of a study: a variant with a seed is an ordinary run in `cells/ID`.
+
+The configuration of every cell is checked before anything is run, and written into its folder: from then on the cell is
+a run that has not begun, which `resume` begins, and a recipe that changes later does not change the study.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from gcp.config import Config, dump, from_dict, load
+from gcp.engine.files import write_text
+from gcp.engine.folder import RunFolder
+from gcp.errors import ConfigError, nearest
+from gcp.runs.launch import flat
+from gcp.studies.grid import Variant, values_by_name, variants
+from gcp.studies.study import OWN, Study
+
+# what a cell that is continued may have otherwise: none of it changes what is learned
+FREE = ("run.dir", "run.device", "run.threads", "data.workers", "data.root")
+SHOWN = 8  # variants named in a fault
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of a study; `folder` need not be there yet."""
+
+    variant: Variant
+    seed: int
+    folder: RunFolder
+
+    @property
+    def id(self) -> str:
+        """Name of its folder."""
+        return self.folder.path.name
+
+
+def cells_of(study: Study, place: Path, chosen: Iterable[Variant] | None = None) -> list[Cell]:
+    """Every cell, the first seed of all variants first, so that a study that is half done compares."""
+    every = list(variants(study) if chosen is None else chosen)
+    return [
+        Cell(variant, seed, RunFolder(place / "cells" / f"{variant.slug}-seed{seed}"))
+        for seed in study.seeds
+        for variant in every
+    ]
+
+
+def check(study: Study, faults: Sequence[str] = ()) -> list[Variant]:
+    """The variants that can be run, those that cannot left out where the study says so.
+
+    Raises:
+        ConfigError: with `faults`, every fault of the configuration of every variant, and a reference or a published
+            number that is of none of them.
+    """
+    if not study.config:  # the fault that says so is enough
+        raise ConfigError(faults, "the study")
+    every = variants(study)
+    refused: dict[str, list[Variant]] = {}
+    sound = []
+    for variant in every:
+        try:
+            load(study.config, [*study.overrides, *variant.words])
+            sound.append(variant)
+        except ConfigError as error:
+            for fault in error.faults:
+                refused.setdefault(fault, []).append(variant)
+    usable = sound if study.skip_invalid and sound else every
+    found = [*faults, *_foreign_keys(study), *_foreign_labels(study, [variant.label for variant in usable])]
+    if refused and usable is every:
+        found += [_culprits(those, every) + fault for fault, those in refused.items()]
+        if sound:
+            found.append("leave out the variants that cannot be run with --skip-invalid")
+    if found:
+        raise ConfigError(found, "the study")
+    return sound
+
+
+def check_beginnings(study: Study, chosen: Sequence[Variant]) -> None:
+    """Look for what every run would miss: the weights and the images that the variants begin with, each once.
+
+    Raises:
+        CheckpointError, DataError: they are not there.
+    """
+    from gcp.runs.build import build_splits
+    from gcp.runs.pretrained import check_pretrained
+
+    looked: list[dict] = []
+    for variant in chosen:
+        config = load(study.config, [*study.overrides, *variant.words])
+        check_pretrained(config)
+        needs = config.data.model_dump()
+        if needs not in looked:
+            looked.append(needs)
+            build_splits(config)
+
+
+def _culprits(refused: Sequence[Variant], every: Sequence[Variant]) -> str:
+    """Whose fault it is by as few values as tell it, such as `form=published`; nothing where it is everybody's."""
+    if len(refused) == len(every):
+        return ""
+    for size in range(1, len(every[0].values)):
+        for keys in combinations(every[0].values, size):
+            shared = {variant.part(keys) for variant in refused}
+            if len(refused) == sum(variant.part(keys) in shared for variant in every) and len(shared) <= SHOWN:
+                return f"{'; '.join(dict.fromkeys(variant.part(keys) for variant in refused))}: "
+    labels = [variant.label for variant in refused]
+    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+    return f"{'; '.join(labels[:SHOWN])}{more}: "
+
+
+def _foreign_keys(study: Study) -> list[str]:
+    given = [*study.grid, *(word.partition("=")[0] for word in study.overrides)]
+    faults = [f"{key}: set by {OWN[key]}" for key in dict.fromkeys(given) if key in OWN]
+    twice = [key for key in study.grid if key in given[len(study.grid) :]]
+    return faults + [f"{key}: given once as a setting and once to vary; allowed: one of them" for key in twice]
+
+
+def _foreign_labels(study: Study, labels: list[str]) -> list[str]:
+    """References and published numbers of variants that are not there."""
+    values = list(values_by_name(study))
+    named = [("--reference", study.reference, [*labels, *values])] if study.reference is not None else []
+    named += [("published", label, labels) for label in study.published]
+    faults = []
+    for what, label, allowed in named:
+        if label not in allowed:
+            close = nearest(label, allowed)
+            hint = f" Did you mean {close!r}?" if close else ""
+            faults.append(f"{what}: no variant {label!r}.{hint} Variants: {'; '.join(labels[:40])}.")
+    return faults
+
+
+def lay_out(study: Study, cells: Sequence[Cell]) -> None:
+    """Write the configuration of every cell that is not finished.
+
+    Raises:
+        ConfigError: cells that are there have other settings.
+    """
+    changed: dict[str, None] = {}
+    texts: list[tuple[RunFolder, str]] = []
+    for cell in cells:
+        config = _configure(study, cell)
+        if cell.folder.config.is_file():
+            changed.update(dict.fromkeys(_differences(load(cell.folder.config), config)))
+        if not cell.folder.result.is_file():
+            texts.append((cell.folder, dump(config)))
+    if changed:
+        place = cells[0].folder.path.parent.parent
+        raise ConfigError(changed, f"the settings, with which {place} cannot be continued; give another --name")
+    for folder, text in texts:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_text(folder.config, text)
+
+
+def _configure(study: Study, cell: Cell) -> Config:
+    own = {"run.seed": cell.seed, "run.name": cell.id, "run.dir": str(cell.folder.path.parent)}
+    words = [f"{key}={json.dumps(value)}" for key, value in own.items()]
+    config = load(study.config, [*study.overrides, *cell.variant.words, *words])
+    if study.threads is None or config.run.threads is not None:
+        return config
+    return from_dict(config.plain(), [f"run.threads={study.threads}"])
+
+
+def _differences(before: Config, now: Config) -> Iterable[str]:
+    old, new = flat(before), flat(now)
+    for key in old | new:
+        if old.get(key) != new.get(key) and key not in FREE:
+            yield f"{key}: got {new.get(key)!r}; the study has {old.get(key)!r}"

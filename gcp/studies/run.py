@@ -1,0 +1,153 @@
+"""A study from its description to its tables."""
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from gcp.config import load, yaml_file
+from gcp.engine.files import write_text
+from gcp.engine.folder import RunFolder
+from gcp.errors import GCPError
+from gcp.studies.cells import Cell, cells_of, check, check_beginnings, lay_out
+from gcp.studies.grid import Variant
+from gcp.studies.pool import run_cells
+from gcp.studies.progress import Progress
+from gcp.studies.record import FAILED, PENDING, read
+from gcp.studies.study import Study, read_study
+from gcp.studies.tables import write_tables
+
+
+def run_study(study: Study, folder: Path, jobs: int | None, retry: bool, faults: Sequence[str] = ()) -> int:
+    """Begin a study in `folder`, or continue or extend the one that is there. Returns the exit code.
+
+    Raises:
+        ConfigError: with `faults`, everything that is wrong with it, or what differs from the study in the folder.
+        GCPError: the folder is in use, or cannot be written; weights or images that the runs begin with are not there.
+    """
+    chosen = check(study, faults)
+    check_beginnings(study, chosen)
+    _make(folder)
+    with _locked(folder):
+        if (folder / "study.yaml").is_file():
+            study = read_study(folder / "study.yaml").extended(study)
+            chosen = check(study)
+        else:
+            study = replace(study, threads=_threads(_device(study, chosen), jobs))
+        cells = cells_of(study, folder, chosen)
+        lay_out(study, cells)
+        return _go(study, folder, cells, jobs, retry)
+
+
+def resume_study(folder: Path, jobs: int | None, retry: bool) -> int:
+    """Continue the study in a folder with the settings that its cells have. Returns the exit code."""
+    folder = _find(folder)
+    with _locked(folder):
+        study = read_study(folder / "study.yaml")
+        cells = cells_of(study, folder)
+        if not all(cell.folder.config.is_file() for cell in cells):
+            cells = cells_of(study, folder, check(study))
+            lay_out(study, [cell for cell in cells if not cell.folder.config.is_file()])
+        return _go(study, folder, cells, jobs, retry)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time."""
+    lock = RunFolder(folder)
+    try:
+        lock.lock()
+    except GCPError:
+        raise GCPError(f"study {folder} is being run by another process; wait for it or end it") from None
+    try:
+        yield
+    finally:
+        lock.unlock()
+
+
+def _find(folder: Path) -> Path:
+    for place in (folder, folder.parent if folder.name == "study.yaml" else folder, Path("runs/studies") / folder):
+        if (place / "study.yaml").is_file():
+            return place
+    raise GCPError(f"no study in {folder}: it has no study.yaml. A new study is started with --config FILE --heads ...")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = [file.name for file in folder.iterdir() if file.name not in (".lock", "cells", ".study.yaml.tmp")]
+    except OSError as error:
+        reason = error.strerror or error
+        raise GCPError(f"cannot make the folder of the study {folder}: {reason}. Give --out FOLDER.") from error
+    if foreign and not (folder / "study.yaml").is_file():
+        raise GCPError(f"folder {folder} holds something else ({foreign[0]}). Give another --name.")
+
+
+def _go(study: Study, folder: Path, cells: list[Cell], jobs: int | None, retry: bool) -> int:
+    run = load(cells[0].folder.config).run
+    places = _places(run.device, jobs, run.threads or 1)[: len(cells)]
+    reference = cells[0].variant.label if study.reference is None else study.reference
+    study = replace(study, jobs=len(places), reference=reference)
+    write_text(folder / "study.yaml", yaml_file.write(study.plain()))
+    progress = Progress(cells, len(places), lambda: write_tables(folder, study, cells))
+    left = [cell for cell in cells if _to_run(cell, retry)]
+    progress.say(f"study {folder}: {progress.line()}; {len(left)} to run, {len(places)} at once")
+    code = run_cells(left, places, progress) if left else 0
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    progress.say(f"\n{text}")
+    records = [read(cell) for cell in cells]
+    failed = sum(record.state == FAILED for record in records)
+    again = f"python scripts/ablate.py resume={shlex.quote(str(folder))}"
+    if code or any(record.state == PENDING for record in records):
+        progress.say(f"stopped. Continue with\n  {again}")
+        return code or 1
+    if failed:
+        progress.say(f"{failed} failed. Run them again with\n  {again} --retry-failed")
+    from gcp.studies import report
+
+    progress.say(f"report {report.write_report(folder)}")
+    return 1 if failed else 0
+
+
+def _to_run(cell: Cell, retry: bool) -> bool:
+    record = read(cell)
+    return record.state == PENDING or (record.state == FAILED and (retry or record.again))
+
+
+def _device(study: Study, chosen: Sequence[Variant]) -> str:
+    return load(study.config, [*study.overrides, *chosen[0].words]).run.device
+
+
+def _places(device: str, jobs: int | None, threads: int) -> list[str | None]:
+    """For each run at once the GPU that it is to have, None for what this process sees: all GPUs, or all cores.
+
+    Without `jobs` as many runs as the cores can take with `threads` each: more threads than cores cost a multiple of
+    the time.
+    """
+    if device.startswith("cuda:"):  # one of those that this process sees
+        return [None] * (jobs or 1)
+    gpus = [] if device == "cpu" else _gpus()
+    if gpus:
+        return [gpus[number % len(gpus)] for number in range(jobs or len(gpus))]
+    return [None] * (jobs or max(1, _cores() // threads))
+
+
+def _threads(device: str, jobs: int | None) -> int | None:
+    """Of the processor for each run, None where a GPU computes."""
+    on_gpu = device.startswith("cuda") or (device == "auto" and _gpus())
+    return None if on_gpu else max(1, _cores() // (jobs or _cores()))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpus() -> list[str]:
+    """GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; looks without starting CUDA."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named[:count] if named else [str(number) for number in range(count)]
