@@ -127,7 +127,7 @@ def _pca(layer: Any, weight: Tensor, statistics: Statistics, unseen: Statistics,
         P = _second(statistics.outputs, centred, weight)
         gram = weight @ weight.mT
         ridge = torch.where(P.trace() > 0, RIDGE * P.trace() / gram.trace().clamp(min=1e-300), 1.0)
-        U = _leading(P + ridge * gram)[1][:, : weight.shape[1]]  # a kernel may have more outputs than inputs
+        U = _leading_within(P + ridge * gram, gram, weight.shape[1])
         return Basis(weight, U, None, _energies(U, _second(unseen.outputs, centred, weight)), channels, shape)
     M, inverse = _root(_second(statistics.inputs, centred, weight))
     turned = weight @ M
@@ -165,6 +165,18 @@ def _leading(gram: Tensor) -> tuple[Tensor, Tensor]:
     values, vectors = eigh(gram)
     null = values <= NULL * values[-1]
     return values.masked_fill(null, 0).flip(0), vectors.flip(1)
+
+
+def _leading_within(P: Tensor, gram: Tensor, inputs: int) -> Tensor:
+    """Eigenvectors (m, p) of P, p = min(m, inputs), the greatest first.
+
+    A kernel may have more outputs than inputs. P is zero outside the range of the weight then, but for rounding,
+    which must not choose the directions: P is taken within that range.
+    """
+    if len(P) <= inputs:
+        return _leading(P)[1]
+    reach = _leading(gram)[1][:, :inputs]
+    return reach @ _leading(reach.mT @ P @ reach)[1]
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from gcp.compress.factored import Factored
 
+# share of E|v|^2 below which a variance is rounding: the square of float32's, with room for the sums in float64
+CONSTANT = 1e-12
+
 
 class Statistics:
     """Sums over the positions that one layer saw.
@@ -61,11 +64,14 @@ class Moments:
         self.square = self.square + values.mT @ values
 
     def second(self, centred: bool) -> Tensor:
-        """E[v v^T] (d, d), or the covariance."""
+        """E[v v^T] (d, d), or the covariance; zero where what is left of constant values is rounding."""
         assert isinstance(self.sum, Tensor) and isinstance(self.square, Tensor)
         mean = self.sum / self.count
         second = self.square / self.count
-        return second - torch.outer(mean, mean) if centred else second
+        if not centred:
+            return second
+        covariance = second - torch.outer(mean, mean)
+        return torch.where(covariance.trace() > CONSTANT * second.trace(), covariance, 0.0)
 
 
 class Deviation:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from gcp.compress import Factored, decompose, factors_of, merge
+from gcp.compress.basis import basis
+from gcp.compress.statistics import Statistics
 from gcp.errors import DataError, GCPError, NonFiniteError
 
 LAYERS = {
@@ -59,6 +61,19 @@ def test_full_rank_of_inputs_that_are_zero(layer):
     for method in METHODS:
         new, _ = decompose(layer, ratio=1.0, method=method, data=0 * images(layer), force=True)
         torch.testing.assert_close(new(images(layer)), layer(images(layer)), atol=1e-4, rtol=1e-4)
+
+
+def test_rounding_of_outputs_chooses_no_directions():
+    """The covariance of constant outputs is rounding; a kernel with more outputs than inputs has noise outside of its
+    range. Neither may replace the directions that the weight has."""
+    layer = nn.Conv2d(1, 20, 3)
+    for noise in (0.0, 1e-6):
+        moments = Statistics(layer, "output_pca")
+        x = torch.zeros(64, 1, 9, 10)
+        y = layer(x).detach()
+        moments.add(x, y + noise * torch.randn(y.shape))
+        own = basis(layer, "output_pca", moments)
+        torch.testing.assert_close(own.up @ own.up.mT @ own.weight, own.weight)
 
 
 @pytest.mark.parametrize("out", [12, 40])
