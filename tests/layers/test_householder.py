@@ -127,15 +127,16 @@ def test_zero_reflectors_are_the_identity_and_stay():
 
 @pytest.mark.parametrize("block", [4, 64])
 def test_equal_reflectors_cancel_in_pairs(block):
+    # Every entry of T is at its bound, so the rounding of the products of reflectors in a block adds up: to b times
+    # 1.2e-7 where it is independent, to b^2 times that where the processor's kernels round all in one direction.
+    rounding = max(2e-5, 2 * 1.2e-7 * block**2)
     v = normal(1, 12).float()
     for k in (2, 64, 200):
         out = householder_apply(v.expand(k, -1), torch.eye(12), block)
-        # Every entry of T is at its bound, so the rounding of the b^2 / 2 products of a block adds up: b to b^2 times
-        # 1.2e-7, according to whether the processor's kernels round all of them in the same direction.
-        assert (out - torch.eye(12)).abs().max() < 2e-6 * block
+        assert (out - torch.eye(12)).abs().max() < rounding
     near = v.expand(64, -1) + 1e-6 * normal(64, 12, seed=1).float()
     W = householder_apply(near, torch.eye(12), block)
-    assert (W @ W.mT - torch.eye(12)).abs().max() < 2e-5
+    assert (W @ W.mT - torch.eye(12)).abs().max() < rounding
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
