@@ -9,8 +9,8 @@ Nothing is stored between steps, so a resumed run has the right rate without any
     multistep   gamma ** (number of milestones <= t)
     cosine      min + (1 - min) (1 + cos(pi u)) / 2,  u = (t - warmup) / (total - warmup)
                 (Loshchilov and Hutter, SGDR, ICLR 2017, one period)
-    onecycle    cosine from 1/25 up to 1 over the first 30 % of the run, then cosine down to 4e-6
-                (Smith and Topin, Super-Convergence, 2019; the constants are those of
+    onecycle    cosine from 1/25 up to 1 over the first 30 % of the run, then cosine down to 4e-6 at its last step
+                (Smith and Topin, Super-Convergence, 2019; the curve is that of
                 `torch.optim.lr_scheduler.OneCycleLR`; the momentum is not cycled)
 
 Warm-up multiplies the first `warmup` steps by (t + 1) / (warmup + 1).
@@ -23,7 +23,7 @@ from gcp.errors import OptionError, UnknownNameError
 
 RISE = 0.3  # share of a one-cycle run in which the rate rises
 START = 1 / 25  # one-cycle: rate at the first step over the peak
-END = START / 1e4  # one-cycle: rate after the last step over the peak
+END = START / 1e4  # one-cycle: rate at the last step over the peak
 
 
 def _cosine(start: float, end: float, u: float) -> float:
@@ -50,10 +50,10 @@ def _cosine_schedule(step: int, *, total: int, warmup: int, min_factor: float, *
 
 
 def _onecycle(step: int, *, total: int, **_: object) -> float:
-    peak = max(1.0, RISE * total)
-    if step < peak:
+    peak, last = RISE * total - 1, total - 1
+    if step <= peak:
         return _cosine(START, 1.0, step / peak)
-    return _cosine(1.0, END, (step - peak) / max(1.0, total - peak))
+    return _cosine(1.0, END, (step - peak) / (last - peak))
 
 
 SCHEDULES: dict[str, Callable[..., float]] = {

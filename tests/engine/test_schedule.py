@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 
 from gcp.engine.schedule import SCHEDULES, learning_rate_factor
 from gcp.errors import OptionError, UnknownNameError
@@ -17,7 +18,7 @@ from gcp.errors import OptionError, UnknownNameError
         ({"name": "multistep"}, {0: 1, 99: 1}),
         ({"name": "cosine"}, {0: 1, 25: (1 + math.sqrt(0.5)) / 2, 50: 0.5, 75: (1 - math.sqrt(0.5)) / 2, 100: 0}),
         ({"name": "cosine", "min_factor": 0.2}, {0: 1, 50: 0.6, 100: 0.2, 250: 0.2}),
-        ({"name": "onecycle"}, {0: 1 / 25, 15: (1 + 1 / 25) / 2, 30: 1, 65: (1 + 4e-6) / 2, 100: 4e-6}),
+        ({"name": "onecycle"}, {0: 1 / 25, 29: 1, 64: (1 + 4e-6) / 2, 99: 4e-6, 130: 4e-6}),
     ],
 )
 def test_values_at_known_steps(options, expected):
@@ -50,10 +51,15 @@ def test_least_factor_holds_for_every_schedule_at_every_step():
         assert min(rates) >= 0.05 and max(rates) <= 1, name
 
 
-def test_one_cycle_rises_and_then_falls():
-    rates = [learning_rate_factor("onecycle", step, 40) for step in range(41)]
-    assert max(rates) == rates[12] == pytest.approx(1)
-    assert rates[:13] == sorted(rates[:13]) and rates[12:] == sorted(rates[12:], reverse=True)
+@pytest.mark.parametrize("total", [*range(1, 12), 40, 101])
+def test_one_cycle_is_that_of_torch(total):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=total, cycle_momentum=False)
+    for step in range(total):
+        assert learning_rate_factor("onecycle", step, total) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9), step
+        optimizer.step()
+        if step < total - 1:
+            theirs.step()
 
 
 @pytest.mark.parametrize("total", [1, 2])
