@@ -25,11 +25,11 @@ def draw_curves(metrics_csv: str | Path, png: str | Path) -> None:
     figure = Figure(figsize=(15, 4.5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)  # without pyplot there is no window system to find and no global state
     measured = [(name, label) for name, label in QUANTITIES if f"train_{name}" in rows[0]]
-    *panels, rate = figure.subplots(1, len(measured) + 1)
+    *panels, rate = figure.subplots(1, len(measured) + 1, width_ratios=[*[3] * len(measured), 2])
+    chosen = best_row(rows)
     for axes, (quantity, label) in zip(panels, measured, strict=True):
         _pair(axes, rows, quantity, label)
-        if quantity == "accuracy":
-            _mark_best(axes, rows)
+        _mark(axes, chosen, quantity)
     _rates(rate, rows)
     figure.suptitle(Path(metrics_csv).resolve().parent.name, fontsize=11)
     save(figure, png)
@@ -65,27 +65,36 @@ def _pair(axes: Any, rows: list[dict], quantity: str, label: str) -> None:
     _dress(axes, label)
 
 
-def _mark_best(axes: Any, rows: list[dict]) -> None:
-    x, y = _series(rows, "val_accuracy")
-    if y:
-        best = max(range(len(y)), key=y.__getitem__)
-        axes.axhline(y[best], color=VALIDATION, linewidth=0.8, linestyle=":")
-        axes.set_title(f"highest validation accuracy {y[best]:.2f} % at epoch {x[best]}", fontsize=10)
+def best_row(rows: list[dict]) -> dict | None:
+    """The row whose validation is best, by the rule that chooses `best.pt`: the highest accuracy (where there is one),
+    of equal ones the lowest loss or bits, of equal ones the first. None where nothing was held out.
+    """
+
+    def rank(row: dict) -> tuple[float, float]:
+        return float(row.get("val_accuracy") or 0), -float(row.get("val_loss") or row["val_bits"])
+
+    return max((row for row in rows if row.get("val_loss") or row.get("val_bits")), key=rank, default=None)
+
+
+def _mark(axes: Any, chosen: dict | None, quantity: str) -> None:
+    """A ring around the validation of the chosen epoch, with its value above."""
+    if chosen is None or not chosen.get(f"val_{quantity}"):
+        return
+    epoch, value = int(chosen["epoch"]), float(chosen[f"val_{quantity}"])
+    axes.plot([epoch], [value], "o", markersize=10, fillstyle="none", color=VALIDATION, markeredgewidth=1.6)
+    unit = " %" if quantity == "accuracy" else ""
+    axes.set_title(f"best on validation: epoch {epoch}, {value:.4g}{unit}", fontsize=10)
 
 
 def _rates(axes: Any, rows: list[dict]) -> None:
-    columns = [column for column in rows[0] if column.startswith("lr_")]
-    for place, column in enumerate(columns):
-        # equal rates lie on each other: dashes of a different phase keep them all visible
-        _plot(
-            axes,
-            rows,
-            column,
-            color=PARTS[place % 4],
-            label=column[3:],
-            linestyle=(3 * place, (6, 3 * place)),
-        )
-    values = [value for column in columns for value in _series(rows, column)[1]]
+    """The learning rate of every part; parts with the same one share a curve."""
+    parts: dict[tuple, list[str]] = {}
+    for column in (column for column in rows[0] if column.startswith("lr_")):
+        parts.setdefault(tuple(row[column] for row in rows), []).append(column)
+    for place, columns in enumerate(parts.values()):
+        label = ", ".join(column[3:] for column in columns)
+        _plot(axes, rows, columns[0], color=PARTS[place % 4], label=label)
+    values = [value for columns in parts.values() for value in _series(rows, columns[0])[1]]
     if values and min(values) > 0 and max(values) > 20 * min(values):
         axes.set_yscale("log")
     _dress(axes, "learning rate after the epoch")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gcp.drawing.curves import draw_curves
+from gcp.drawing.curves import best_row, draw_curves
 from gcp.engine.metrics import write_metrics
+from gcp.engine.state import Progress
 
 
 def row(epoch, **more):
@@ -51,6 +52,18 @@ def test_lines_follow_the_table(tmp_path, monkeypatch):
     draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
     loss, accuracy, rate = drawn[0].axes
     curves = {line.get_label(): line.get_xydata().tolist() for line in loss.get_lines()}
-    assert curves == {"training": [[1, 2.0], [2, 1.0], [3, 2 / 3]], "validation": [[1, 1.0], [3, 1.0]]}
-    assert accuracy.get_title() == "highest validation accuracy 60.00 % at epoch 1"
-    assert [text.get_text() for text in rate.get_legend().get_texts()] == ["features", "head"]
+    assert curves["training"] == [[1, 2.0], [2, 1.0], [3, 2 / 3]] and curves["validation"] == [[1, 1.0], [3, 1.0]]
+    assert "epoch 1, 60 %" in accuracy.get_title()
+    assert [text.get_text() for text in rate.get_legend().get_texts()] == ["features, head"]  # one rate, one curve
+
+
+def test_the_marked_epoch_is_that_of_best_pt():
+    """Of equal accuracies the lower loss, of equal losses the first, as `Progress.improve` chooses."""
+    rows = [row(1, val_accuracy=70.0, val_loss=0.9), row(2, val_accuracy=70.0, val_loss=0.8), row(3, val_loss=0.1)]
+    rows.append(row(4, val_accuracy=70.0, val_loss=0.8))
+    progress = Progress()
+    for each in rows:
+        progress.epoch = each["epoch"] - 1
+        progress.improve({"top1": each["val_accuracy"], "loss": each["val_loss"]})
+    assert best_row(rows)["epoch"] == progress.best["epoch"] == 2
+    assert best_row([row(1, val_loss=None, val_accuracy=None)]) is None
