@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from gcp.drawing.figure import save
 from gcp.drawing.labels import whole_counts
-from gcp.drawing.picture import save
 
 COLOURS = {"fixed": "#888888", "evolved": "#ee6677", "scratch": "#4477aa"}
 MARKERS = "osD^v"

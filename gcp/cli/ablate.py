@@ -9,7 +9,7 @@ from gcp.cli.arguments import Arguments, parse
 from gcp.errors import ConfigError, GCPError
 
 if TYPE_CHECKING:
-    from gcp.studies.study import Study
+    from gcp.studies.grid import Study
 
 FLAGS = {
     **dict.fromkeys(("--config", "--study", "--seeds", "--reference", "--name", "--out", "--jobs"), (1, 1)),
@@ -101,8 +101,7 @@ def _without_grid(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def _study(arguments: Arguments, axes: list[str]) -> "tuple[Study, list[str]]":
     """What was asked for, and what is wrong with it beside its configurations."""
-    from gcp.studies.study import HEAD, Study, expand_heads, parse_axis, parse_seeds
-    from gcp.studies.study_file import load_study
+    from gcp.studies.grid import HEAD, Study, expand_heads, load_study, parse_axis, parse_seeds
 
     flags = arguments.flags
     if ("--config" in flags) == ("--study" in flags):

@@ -12,7 +12,7 @@ from gcp.errors import GCPError, OptionError, UnknownNameError, counted
 
 if TYPE_CHECKING:
     from gcp.studies.fidelity.measure import Row
-    from gcp.studies.fidelity.spectra import Setting
+    from gcp.studies.fidelity.spectra import FeatureMaps
 
 MANY = 1000
 SWEEPS = ("condition", "gap", "samples", "zero_channels", "relu")
@@ -137,12 +137,10 @@ def _measure(options: dict[str, Any], overrides: list[str]) -> int:
     import torch
     from tqdm import tqdm
 
-    from gcp.studies.fidelity.files import write
     from gcp.studies.fidelity.measure import measure
     from gcp.studies.fidelity.methods import heads_of_rules, methods
-    from gcp.studies.fidelity.safety import safe_ranges, table
     from gcp.studies.fidelity.spectra import settings
-    from gcp.studies.fidelity.table import tables
+    from gcp.studies.fidelity.tables import safe_ranges, safe_table, tables, write
 
     heads = heads_of_rules(options["rules"]) if options["rules"] else options["heads"]
     chosen = methods(heads, options["forms"])
@@ -153,7 +151,7 @@ def _measure(options: dict[str, Any], overrides: list[str]) -> int:
     for point in tqdm(points, desc="settings", leave=False, disable=None):
         rows += measure(point, chosen, options["sides"], options["precisions"], options["seed"])
     safe = safe_ranges(rows)
-    told = [table(safe, channels) for channels in dict.fromkeys(each.channels for each in safe)]
+    told = [safe_table(safe, channels) for channels in dict.fromkeys(each.channels for each in safe)]
     narrow = set(options["dim"][1:])  # what one looks at is the first; the file has all
     print(tables([row for row in rows if row["channels"] not in narrow or row["source"] not in SWEEPS]))
     print("".join(f"\n{text}\n" for text in told[:1]), end="")
@@ -163,15 +161,15 @@ def _measure(options: dict[str, Any], overrides: list[str]) -> int:
     return 0
 
 
-def _given(options: dict[str, Any], overrides: list[str]) -> list["Setting"]:
+def _given(options: dict[str, Any], overrides: list[str]) -> list["FeatureMaps"]:
     """The features of a model or of a file, with a line about their spectra."""
-    from gcp.studies.fidelity.files import describe
     from gcp.studies.fidelity.spectra import given
+    from gcp.studies.fidelity.tables import describe
 
     if options["checkpoint"] is not None:
         name, maps = _captured(options, overrides)
     elif options["features"] is not None:
-        from gcp.studies.fidelity.captured import read_features
+        from gcp.studies.fidelity.features import read_features
 
         name, maps = f"features {Path(options['features']).name}", read_features(options["features"])
     else:
@@ -188,7 +186,7 @@ def _captured(options: dict[str, Any], overrides: list[str]) -> tuple[str, Any]:
     from gcp.engine.distributed import ALONE
     from gcp.engine.feed import Feed
     from gcp.runs.open_model import enter
-    from gcp.studies.fidelity.captured import capture
+    from gcp.studies.fidelity.features import capture
 
     check_overrides(overrides, ALLOWED, "a measurement")
     contestant = enter(options["checkpoint"], [BATCH, *overrides, "evaluate.crops=one"], ALONE)

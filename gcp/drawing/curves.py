@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from gcp.drawing.picture import save
+from gcp.drawing.figure import save
 
 TRAIN, VALIDATION = "#4477aa", "#cc6677"  # apart also for colour-blind readers
 PARTS = ("#222222", "#228833", "#aa3377", "#ccbb44")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gcp.drawing.curves import VALIDATION
+from gcp.drawing.figure import save
 from gcp.drawing.labels import whole_counts
-from gcp.drawing.picture import save
 
 MOST = 12  # curves in one picture: of more widths those that have changed most
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # apart also for colour-blind readers

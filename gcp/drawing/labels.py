@@ -1,9 +1,13 @@
-"""What is written in a figure: names that fit, few numbers along an axis, one legend."""
+"""What is written in a figure: numbers in few digits, names that fit, few ticks, one legend; panels that share axes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gcp.drawing.digits import power
+
+def power(value: float) -> str:
+    """`3e-7`, one digit; `0` for zero."""
+    digits, _, exponent = f"{value:.0e}".partition("e")
+    return f"{digits}e{int(exponent)}" if value else "0"
 
 
 def shortened(text: str, most: int) -> str:
@@ -50,3 +54,29 @@ def whole_counts(axes: Any, side: str, log: bool) -> None:
 def legend(figure: Any, handles: Sequence[Any], columns: int = 4) -> None:
     """One legend for all panels, above them."""
     figure.legend(handles=list(handles), loc="outside upper left", ncols=columns, borderaxespad=0.2, handlelength=1.6)
+
+
+TITLE = 22  # letters of a panel's title
+
+
+def panels(figure: Any, titles: Sequence[str], columns: int = 3) -> list[Any]:
+    """One small panel for each title, axes shared; only the outer ones carry numbers."""
+    columns = min(columns, len(titles))
+    rows = -(-len(titles) // columns)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for place, axes in enumerate(grid):
+        axes.set_visible(place < len(titles))
+        axes.tick_params(length=0)
+        axes.grid(axis="y")
+        if place + columns >= len(titles):  # the lowest of its column, also above an empty place
+            axes.tick_params(labelbottom=True)
+    for axes, title in zip(grid, titles, strict=False):
+        lines = (shortened(part, TITLE) for part in title.split(", ", 1))
+        axes.set_title("\n".join(lines), loc="left", pad=3)
+    return list(grid[: len(titles)])
+
+
+def panels_height(titles: Sequence[str], columns: int = 3) -> float:
+    """Inches that `panels` need, with room for labels and legend."""
+    each = 1.37 if any(", " in title for title in titles) else 1.25
+    return 0.75 + each * -(-len(titles) // min(columns, len(titles)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gcp.drawing.picture import save
+from gcp.drawing.figure import save
 
 WIDTH = 9.0  # inches of a strip
 LABELS = 1.3  # inches before it

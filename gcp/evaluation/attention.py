@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from gcp.drawing.picture import save
+from gcp.drawing.figure import save
 from gcp.engine.rival import Rival
 from gcp.errors import GCPError
 from gcp.heads.average import Average

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gcp.drawing.picture import save
+from gcp.drawing.figure import save
 
 BINS = 15
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gcp.drawing.picture import save
+from gcp.drawing.figure import save
 
 NUMBERED = 25  # classes up to which every cell has its count written into it
 NAMED = 200  # classes up to which every row has its name; beyond, every so many have their number

@@ -1,14 +1,171 @@
-"""Variants of a study: every combination of the values of its keys, and what each is called."""
+"""What a study is made of: a recipe, values of some of its keys, seeds. It comes from flags or a YAML file.
+
+Every combination of the values is a variant, and each variant is run with every seed.
+"""
 
 import json
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
-from gcp.studies.study import HEAD, Study
+from gcp.config import parse_override, yaml_file
+from gcp.config.faults import kind, show
+from gcp.errors import ConfigError, GCPError, suggest
+
+HEAD = "head.name"
+# what a study sets itself
+OWN = {"run.seed": "--seeds", "run.name": "--name", "run.dir": "--out"}
+# `{value: 77.33, what: top-1 accuracy %, source: ICCV 2021 poster}`
+PUBLISHED = ("value", "what", "source")
+MOST = 1000  # seeds by their number: more is a slip, or one seed that was meant
+
+
+@dataclass(frozen=True)
+class Study:
+    """Plain values, as they stand in `study.yaml`.
+
+    Attributes:
+        name: of the folder.
+        config: the recipe that all runs have in common.
+        grid: values of each key that varies; every combination is a variant.
+        seeds: each variant is run with each of them.
+        overrides: `key=value` on top of the recipe.
+        title: one line about what is asked.
+        reference: label of the variant that the others are compared with; None for the first.
+        published: published numbers by label of a variant.
+        notes: what a reader of the table should know.
+        skip_invalid: leave out combinations that no configuration allows.
+        command: as it was typed.
+        jobs: runs at once, the last time.
+        threads: of the processor for each run, chosen once, because sums depend on their number; None on GPUs.
+    """
+
+    name: str
+    config: str
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    overrides: list[str] = field(default_factory=list)
+    title: str = ""
+    reference: str | None = None
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    skip_invalid: bool = False
+    command: str = ""
+    jobs: int = 1
+    threads: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Values for YAML."""
+        return asdict(self)
+
+    def extended(self, new: "Study") -> "Study":
+        """This study with the seeds and values that `new` adds, and its words about them.
+
+        Raises:
+            ConfigError: `new` varies other keys.
+        """
+        if list(self.grid) != list(new.grid):
+            before, now = (", ".join(study.grid) or "nothing" for study in (self, new))
+            raise ConfigError(
+                [f"the study in this folder varies {before}, not {now}; give another --name"], "the study"
+            )
+        grid = {key: _union(values, new.grid[key]) for key, values in self.grid.items()}
+        kept = self.skip_invalid or new.skip_invalid
+        seeds = _union(self.seeds, new.seeds)
+        return replace(new, grid=grid, seeds=seeds, skip_invalid=kept, threads=self.threads)
+
+
+def _union(old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    return [*old, *(value for value in new if not any(same(value, other) for other in old))]
+
+
+def same(a: object, b: object) -> bool:
+    """Equal values of one type: 1, 1.0 and true are three."""
+    return type(a) is type(b) and a == b
+
+
+def read_study(path: Path) -> Study:
+    """The study in a folder's `study.yaml`. Raises GCPError where it is damaged."""
+    values, faults = yaml_file.read(path)
+    known = {each.name for each in fields(Study)}
+    kinds = {"name": str, "config": str, "grid": dict, "seeds": list}
+    if values is None or faults or not all(isinstance(values.get(key), kind) for key, kind in kinds.items()):
+        raise GCPError(f"{path} is damaged{''.join(f': {fault}' for fault in faults[:1])}. Put it back, or remove it")
+    return Study(**{key: value for key, value in values.items() if key in known})
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`5` -> [0, 1, 2, 3, 4]; `3,7,11` -> [3, 7, 11]; `3,` -> [3]. Raises ValueError with what is allowed."""
+    allowed = f"allowed: how many, 1 to {MOST}, such as 5 for 0 to 4, or which, such as 3,7,11"
+    words = [word.strip() for word in text.split(",")]
+    if len(words) > 1 and not words[-1]:
+        words.pop()
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise ValueError(f"--seeds: got {text!r}; {allowed}")
+    numbers = [int(word) for word in words]
+    if "," not in text:
+        if not 1 <= numbers[0] <= MOST:
+            raise ValueError(f"--seeds: got {text!r}; {allowed}")
+        return list(range(numbers[0]))
+    if len(set(numbers)) < len(numbers) or max(numbers) >= 2**32:
+        raise ValueError(f"--seeds: got {text!r}; {allowed}, each once and below 2^32")
+    return numbers
+
+
+def parse_axis(text: str) -> tuple[str, list[Any]]:
+    """`head.dim=64,128` -> ("head.dim", [64, 128]); commas inside brackets or quotes belong to the value.
+
+    Raises:
+        ValueError: what `key=value` overrides refuse, no values, or one twice.
+    """
+    key, sign, rest = text.partition("=")
+    if not sign:
+        raise ValueError(f"--grid {text}: no values; allowed: key=v1,v2, such as head.dim=64,128")
+    parsed = [parse_override(f"{key}={part}" if rest else text) for part in _split(rest)]
+    values = [value for _, value in parsed]
+    if len(_union([], values)) < len(values) or len(_union(values[:1], values[1:])) < len(values):
+        raise ValueError(f"--grid {text}: a value is given twice")
+    return key, values
+
+
+def _split(text: str) -> list[str]:
+    """At commas outside of brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"" and not parts[-1].strip():
+            quote = letter
+        elif letter in "[{":
+            depth += 1
+        elif letter in "]}":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append("")
+            continue
+        parts[-1] += letter
+    return parts
+
+
+def expand_heads(patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of heads that match, each once in the order of the patterns, and what is wrong with the patterns."""
+    from gcp.heads import list_heads
+
+    every = [str(name) for name in list_heads("*")]
+    found: list[str] = []
+    faults = []
+    for pattern in patterns:
+        matching = [str(name) for name in list_heads(pattern)]
+        found += [name for name in matching if name not in found]
+        if not matching:
+            what = "no head matches" if set(pattern) & set("*?[") else "unknown head"
+            faults.append(f"--heads: {what} {pattern!r}.{suggest(pattern, every)} Known: {', '.join(every)}.")
+    return found, faults
+
 
 LONGEST = 120  # letters of a folder's name; file systems end at 255
 
@@ -92,3 +249,93 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(shown, value))}]"
     return json.dumps(value)
+
+
+KEYS = ("title", "config", "heads", "seeds", "grid", "overrides", "reference", "skip_invalid", "published", "notes")
+RECIPE = "a recipe, relative to this file"
+
+
+def load_study(path: Path) -> tuple[Study, list[str]]:
+    """The study in a file, its name that of the file, and what is wrong with it. `config` is relative to the file.
+
+    Raises:
+        GCPError: no such file, or not YAML.
+    """
+    if not path.is_file():
+        found = {file.stem: str(file) for file in sorted(Path("configs/studies").glob("*.yaml"))}
+        hint = suggest(path.stem, found)
+        raise GCPError(f"no file {str(path)!r}.{hint} Studies at hand: {', '.join(found.values()) or 'none'}.")
+    values, read_faults = yaml_file.read(path)
+    if values is None:
+        raise GCPError("; ".join(map(str, read_faults)))
+    faults = [f"{path}: {fault}" for fault in read_faults]
+    faults += [
+        f"{path}: {key}: unknown key.{suggest(key, KEYS)} Known: {', '.join(KEYS)}."
+        for key in values
+        if key not in KEYS
+    ]
+
+    def take(key: str, default: Any, allowed: str, fits: Any) -> Any:
+        value = values.get(key)
+        if value is None or fits(value):
+            return default if value is None else value
+        faults.append(f"{path}: {key}: got {show(value)} ({kind(value)}); allowed: {allowed}")
+        return default
+
+    recipe = take("config", "", RECIPE, lambda value: isinstance(value, str))
+    if values.get("config") is None:
+        faults.append(f"{path}: config: missing; allowed: {RECIPE}")
+    heads, unknown = expand_heads(take("heads", [], "a list of heads or patterns", _texts))
+    faults += [fault.replace("--heads", f"{path}: heads") for fault in unknown]
+    grid = {HEAD: heads} if heads else {}
+    axes = take("grid", {}, "keys with a list of values each, each value once", _axes)
+    seeds = take("seeds", 5, "how many, or a list of them", lambda value: isinstance(value, int | str | list))
+    try:
+        numbers = parse_seeds(",".join(map(str, seeds)) + "," if isinstance(seeds, list) else str(seeds))
+    except ValueError as error:
+        numbers = []
+        faults.append(str(error).replace("--seeds", f"{path}: seeds"))
+    study = Study(
+        name=path.stem,
+        config=_from_here(path, recipe) if recipe else "",
+        grid=grid | {str(key): list(several) for key, several in axes.items()},
+        seeds=numbers,
+        overrides=take("overrides", [], "a list of key=value", _texts),
+        title=take("title", "", "text", lambda value: isinstance(value, str)),
+        reference=take("reference", None, "the label of a variant", lambda value: isinstance(value, str)),
+        published=take("published", {}, f"labels of variants with {', '.join(PUBLISHED)} each", _published),
+        notes=take("notes", [], "a list of texts", _texts),
+        skip_invalid=take("skip_invalid", False, "true or false", lambda value: isinstance(value, bool)),
+    )
+    return study, faults
+
+
+def _from_here(path: Path, recipe: str) -> str:
+    """The recipe as seen from the working folder."""
+    place = (path.parent / recipe).resolve()
+    here = Path.cwd()
+    return str(place.relative_to(here) if place.is_relative_to(here) else place)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _axes(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(several, list) and several and _each_once(several) for several in value.values()
+    )
+
+
+def _each_once(values: list[Any]) -> bool:
+    return not any(same(value, other) for place, value in enumerate(values) for other in values[:place])
+
+
+def _published(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(entry, dict)
+        and set(entry) <= set(PUBLISHED)
+        and isinstance(entry.get("value"), int | float)
+        and all(isinstance(entry.get(key, ""), str) for key in ("what", "source"))
+        for entry in value.values()
+    )

@@ -4,8 +4,13 @@ Starting a Python with torch takes seconds, so one process imports everything on
 of `multiprocessing`). It never touches a device, and neither does the study itself.
 """
 
+import multiprocessing
 import os
 import signal
+import sys
+import threading
+import time
+import traceback
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing import connection, forkserver, get_context
@@ -13,10 +18,76 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
+from gcp.engine.folder import RunFolder
+from gcp.errors import GCPError, NonFiniteError
 from gcp.runs.signals import StopSignal
-from gcp.studies.cells import Cell
-from gcp.studies.record import forget_failure, write_failure
-from gcp.studies.worker import work
+from gcp.studies.cells import Cell, forget_failure, write_failure
+
+PATIENCE = 60.0  # seconds that a cell of a study which was killed may take to end
+LOG = "log.txt"
+
+
+def work(path: str, gpu: str | None) -> None:
+    """Make the run in folder `path`, which has its configuration. What it prints goes into `log.txt`.
+
+    Exits with 0 when the run is finished, with 128 + the number of a signal that stopped it, and with 1 after a fault,
+    which is written down.
+    """
+    os.setsid()
+    _print_into(Path(path, LOG))
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything asks CUDA
+    try:
+        code = _run(RunFolder(path))
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except Exception as error:
+        traceback.print_exc()
+        text = str(error) if isinstance(error, GCPError) else f"{type(error).__name__}: {error}"
+        write_failure(RunFolder(path), text, nonfinite=isinstance(error, NonFiniteError))
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _run(folder: RunFolder) -> int:
+    from gcp.config import load
+    from gcp.runs.launch import resume
+
+    _wait_for(folder)
+    return resume(load(folder.config), folder)
+
+
+def _wait_for(folder: RunFolder) -> None:
+    """Until the process of a study that was killed has let go of the run."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            folder.lock()
+        except GCPError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+        else:
+            folder.unlock()
+            return
+
+
+def _print_into(path: Path) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def _end_with_the_study() -> None:
+    study = multiprocessing.parent_process()
+    if study is not None:
+        study.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
 
 METHOD = "forkserver"
 PRELOAD = [
@@ -29,7 +100,7 @@ PRELOAD = [
 BEAT = 1.0  # seconds between two looks at the cells
 
 
-class Watch(Protocol):
+class PoolObserver(Protocol):
     """Who is told."""
 
     def started(self, cell: Cell) -> None:
@@ -42,7 +113,7 @@ class Watch(Protocol):
         """About once a second."""
 
 
-def run_cells(cells: Sequence[Cell], places: Sequence[str | None], watch: Watch) -> int:
+def run_cells(cells: Sequence[Cell], places: Sequence[str | None], watch: PoolObserver) -> int:
     """Run all of them, as many at once as there are places.
 
     Args:

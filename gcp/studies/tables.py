@@ -8,12 +8,10 @@ from statistics import median
 from typing import Any
 
 from gcp.engine.files import write_text
-from gcp.studies.cells import Cell
-from gcp.studies.grid import Variant, references, shown
-from gcp.studies.markdown import markdown
-from gcp.studies.record import DONE, FAILED, Record, read
+from gcp.errors import counted
+from gcp.studies.cells import DONE, FAILED, Cell, Outcome, read
+from gcp.studies.grid import Study, Variant, references, shown
 from gcp.studies.statistics import Paired, compare_all, compare_paired, mean_and_deviation, verdict
-from gcp.studies.study import Study
 
 Row = dict[str, Any]
 
@@ -28,7 +26,7 @@ def write_tables(folder: Path, study: Study, cells: Sequence[Cell]) -> list[Row]
     return rows
 
 
-def cell_row(study: Study, record: Record) -> Row:
+def cell_row(study: Study, record: Outcome) -> Row:
     """A run. Accuracies in percent, memory in MiB, time in seconds."""
     cell = record.cell
     return {
@@ -51,9 +49,9 @@ def cell_row(study: Study, record: Record) -> Row:
     }
 
 
-def variant_rows(study: Study, records: Sequence[Record]) -> list[Row]:
+def variant_rows(study: Study, records: Sequence[Outcome]) -> list[Row]:
     """Every variant with its statistics; the differences are to the reference, in pairs of one seed."""
-    kept: dict[str, list[Record]] = {}
+    kept: dict[str, list[Outcome]] = {}
     for record in records:
         kept.setdefault(record.cell.variant.label, []).append(record)
     against = references(study, [runs[0].cell.variant for runs in kept.values()])
@@ -63,7 +61,7 @@ def variant_rows(study: Study, records: Sequence[Record]) -> list[Row]:
     return [_row(study, label, runs, against.get(label), compared.get(label)) for label, runs in kept.items()]
 
 
-def _paired(runs: Sequence[Record], others: Sequence[Record]) -> Paired:
+def _paired(runs: Sequence[Outcome], others: Sequence[Outcome]) -> Paired:
     """Over the seeds that both have finished."""
     ours, theirs = (
         {run.cell.seed: score for run in each if (score := run.score()) is not None} for each in (runs, others)
@@ -72,9 +70,9 @@ def _paired(runs: Sequence[Record], others: Sequence[Record]) -> Paired:
     return compare_paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
 
 
-def _row(study: Study, label: str, runs: Sequence[Record], reference: str | None, found: Paired | None) -> Row:
+def _row(study: Study, label: str, runs: Sequence[Outcome], reference: str | None, found: Paired | None) -> Row:
     done = [run for run in runs if run.state == DONE]
-    mean, deviation = mean_and_deviation(_known(done, Record.score))
+    mean, deviation = mean_and_deviation(_known(done, Outcome.score))
     best, _ = mean_and_deviation(_known(done, lambda run: run.score("best")))
     return {
         "variant": label,
@@ -102,7 +100,7 @@ def _verdict(reference: str | None, found: Paired | None) -> str:
     return verdict(found, reference) if found else "reference"
 
 
-def _known(runs: Sequence[Record], value: Any) -> list[float]:
+def _known(runs: Sequence[Outcome], value: Any) -> list[float]:
     return [found for found in map(value, runs) if found is not None]
 
 
@@ -125,3 +123,69 @@ def _csv(rows: Sequence[Row]) -> str:
 def _text(value: Any) -> Any:
     """Six digits of a number; nothing for None."""
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+
+
+def markdown(study: Study, rows: Sequence[dict[str, Any]], records: Sequence[Outcome]) -> str:
+    """Title, table, verdicts, what failed, and how to read it."""
+    done = sum(record.state == DONE for record in records)
+    failed = [record for record in records if record.state == FAILED]
+    left = len(records) - done - len(failed)
+    state = f"{done} of {counted(len(records), 'run')} finished, {len(failed)} failed, {left} to be run."
+    parts = [
+        f"# {study.title or study.name}",
+        f"`{study.command}`" if study.command else "",
+        f"Seeds {', '.join(map(str, study.seeds))}; {state} Test accuracy in percent, mean and standard deviation over "
+        "seeds, of the final weights and of those best on validation. Differences are in points, paired by seed, with "
+        "their 95 % interval; p is corrected by Holm over the variants.",
+        "\n".join(_table(rows)),
+        "\n".join(f"- **{row['variant']}**: {row['verdict']}." for row in rows),
+        "\n".join([*_notes(study, records), *(f"- {note}" for note in study.notes)]),
+        "\n".join(f"- failed: {record.cell.id}: {_first_line(record.message)}" for record in failed),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    published = any(row["published"] is not None for row in rows)
+    heads = ["variant", "n", "final", "best", "difference", "p", "ms per step", "peak MiB"]
+    heads += ["published"] if published else []
+    lines, escaped = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"], r"\|"
+    for row in rows:
+        cells = [
+            row["variant"],
+            f"{row['n']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+            _number(row["mean"], ".2f") + (f" ± {row['std']:.2f}" if row["std"] is not None else ""),
+            _number(row["best_mean"], ".2f"),
+            _number(row["difference"], "+.2f") + _interval(row),
+            _number(row["p_holm"], ".2g"),
+            _number(row["seconds_per_step"], ".1f", 1000),
+            _number(row["peak_memory_mib"], ".0f"),
+        ]
+        cells += [_number(row["published"], ".2f")] if published else []
+        lines.append(f"| {' | '.join(cell.replace('|', escaped) for cell in cells)} |")
+    return lines
+
+
+def _number(value: float | None, form: str, factor: float = 1) -> str:
+    return "" if value is None else format(factor * value, form)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return "" if row["low"] is None else f" ({row['low']:+.2f} to {row['high']:+.2f})"
+
+
+def _notes(study: Study, records: Sequence[Outcome]) -> list[str]:
+    memories = sorted({record.cost("memory") for record in records if record.cost("memory")})
+    notes = ["- Time is the median over epochs without evaluation."]
+    notes += [f"- Memory is the peak, {memory}." for memory in memories]
+    if study.jobs > 1 and any("process" in memory for memory in memories):
+        notes.append(f"- {study.jobs} runs at once shared the processor: times are not those of an idle machine.")
+    sources = dict.fromkeys(
+        f"{entry.get('what', 'published')}, {entry.get('source', 'no source given')}"
+        for entry in study.published.values()
+    )
+    return notes + [f"- Published: {source}." for source in sources]
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

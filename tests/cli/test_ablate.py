@@ -10,10 +10,8 @@ import yaml
 import gcp.cli.ablate
 from gcp.cli.main import run
 from gcp.studies import pool
-from gcp.studies.cells import cells_of, check
-from gcp.studies.grid import references, variants
-from gcp.studies.record import write_failure
-from gcp.studies.study import Study, parse_axis, parse_seeds
+from gcp.studies.cells import cells_of, check, write_failure
+from gcp.studies.grid import Study, parse_axis, parse_seeds, references, variants
 from gcp.studies.tables import write_tables
 
 # as a test can wait for: 6 steps on 40 images
@@ -209,7 +207,7 @@ def test_killed_and_continued_is_the_same_table(grid, here):
     assert grid(*TWO, moment="gcp.studies.tables:write_tables:2:before").code == -9
     killed = grid(*TWO, moment="gcp.engine.train:update:4:after")
     assert killed.code == 1 and "SIGKILL" in killed.out
-    assert grid("resume=runs/studies/x", moment="gcp.studies.progress:read:6:before").code == -9
+    assert grid("resume=runs/studies/x", moment="gcp.studies.run:read:10:before").code == -9
     last = grid("resume=runs/studies/x")
     assert last.code == 0, last
     assert both(here / "runs/studies/x") == both(here / "runs/studies/whole")

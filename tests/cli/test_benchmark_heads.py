@@ -79,7 +79,7 @@ def test_plot(tmp_path):
 
 
 def test_default_heads_take_a_root(tmp_path):
-    from gcp.studies.heads import root_heads
+    from gcp.studies.fidelity.methods import root_heads
 
     assert {"svd_exact", "newton_schulz", "polar_express", "mpa_lyapunov"} <= set(root_heads())
     assert not {"average", "covariance", "bilinear", "compact_bilinear", "seb"} & set(root_heads())

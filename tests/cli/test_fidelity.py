@@ -25,7 +25,7 @@ def rows_of(folder):
 
 
 def test_sweep_into_a_folder(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gcp.studies.fidelity.files.draw", lambda rows, folder: [])
+    monkeypatch.setattr("gcp.studies.fidelity.tables.draw", lambda rows, folder: [])
     folder = tmp_path / "of a study" / "ä"
     words = ["--rules", "exact", "--sweeps", "zero_channels", "--dim", "3", "4", *TINY[2:], "--out", str(folder)]
     assert run(main, words) == 0
@@ -72,7 +72,7 @@ def test_captured_features_are_those_that_the_head_pools(uninterrupted):
     from gcp.engine.distributed import ALONE
     from gcp.engine.feed import Feed
     from gcp.runs.open_model import enter
-    from gcp.studies.fidelity.captured import capture
+    from gcp.studies.fidelity.features import capture
 
     contestant = enter(str(uninterrupted), ["evaluate.batch_size=5"], ALONE)
     loader = contestant.loader(contestant.splits().test, ALONE)

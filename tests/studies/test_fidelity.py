@@ -10,28 +10,28 @@ import torch
 from matplotlib.figure import Figure
 
 from gcp.errors import OptionError, UnknownNameError
-from gcp.studies.fidelity import plot, safety, sweep, table
+from gcp.studies.fidelity import figures, tables
 from gcp.studies.fidelity.measure import measure, read, shown
-from gcp.studies.fidelity.methods import Method, eligible, heads_of_rules, methods
-from gcp.studies.fidelity.oracle import Exact, symmetric, upstream
+from gcp.studies.fidelity.methods import ComparedHead, eligible, heads_of_rules, methods
+from gcp.studies.fidelity.oracle import ExactGradient, symmetric, upstream
 from gcp.studies.fidelity.spectra import (
     SWEEPS,
-    Setting,
+    FeatureMaps,
     given,
     log_uniform,
     maps_with,
     pairs,
     quartiles,
     settings,
+    spectrum_of,
 )
-from gcp.studies.fidelity.spectrum import spectrum_of
 
 DIM, SIDE = 6, 3
 
 
 def setting(eigenvalues, draws=1, channels=DIM, side=SIDE, seed=5, zero=0, source="condition", condition=1.0):
     maps = maps_with(eigenvalues, channels, side, draws, seed, zero)
-    return Setting(source, maps, condition, 0.5, channels - len(eigenvalues))
+    return FeatureMaps(source, maps, condition, 0.5, channels - len(eigenvalues))
 
 
 def row_of(point, method, precision="float64", side="channel"):
@@ -79,7 +79,7 @@ def test_errors_of_rules_from_scratch(head, weight, gap):
     point = setting(pairs(DIM, 100.0, gap))
     with mpmath.workdps(40):
         right, theirs = (from_scratch(point.maps[0], rule) for rule in (exact, weight))
-    row = row_of(point, Method(head, "folded"))
+    row = row_of(point, ComparedHead(head, "folded"))
     loose = 1e-3 if head == "svd_trunc" else 1e-7  # a gap of 1e-11 keeps five digits in float64
     assert row["error"] == pytest.approx(float((theirs - right).norm() / right.norm()), rel=loose)
     assert row["norm_ratio"] == pytest.approx(float(theirs.norm() / right.norm()), rel=loose)
@@ -98,7 +98,7 @@ def test_error_of_newton_schulz_by_autograd():
         (Q * symmetric(g, DIM)).sum().backward()
         results.append((Q.detach(), x.grad))
     (Q, ours), (exact_Q, right) = results
-    row = row_of(point, Method("newton_schulz"))
+    row = row_of(point, ComparedHead("newton_schulz"))
     assert row["error"] == pytest.approx(float((ours - right).norm() / right.norm()), rel=1e-8)
     rows, columns = torch.triu_indices(DIM, DIM)
     output, expected = Q[rows, columns], exact_Q[rows, columns]
@@ -125,42 +125,43 @@ def test_exact_methods_are_exact(head, side, channels, map_side):
     rank = min(channels, map_side**2 - 1)
     point = setting(log_uniform(rank, 50.0), channels=channels, side=map_side, draws=3)
     form = "" if head == "seb" else "folded"
-    row = row_of(point, Method(head, form), side=side)
+    row = row_of(point, ComparedHead(head, form), side=side)
     assert row["error"] < 1e-13 and row["cosine"] == pytest.approx(1, abs=1e-13)
     assert row["norm_ratio"] == pytest.approx(1, abs=1e-13) and row["forward_error"] < 1e-14
-    rounded = row_of(point, Method(head, form), "float32", side)
+    rounded = row_of(point, ComparedHead(head, form), "float32", side)
     assert 1e-9 < rounded["error"] < 1e-4 and rounded["rounding"] == pytest.approx(rounded["error"], rel=0.1)
     assert math.isnan(row["rounding"]) and (row["draws"], row["overflow"]) == (3, 0)
 
 
 @pytest.mark.filterwarnings("ignore:the published form of 'power_iteration'")
 def test_published_power_iteration_passes_no_gradient():
-    row = row_of(setting(log_uniform(DIM, 10.0), draws=2), Method("svd_pi", "published"))
+    row = row_of(setting(log_uniform(DIM, 10.0), draws=2), ComparedHead("svd_pi", "published"))
     assert (row["error"], row["norm_ratio"]) == (1.0, 0.0) and math.isnan(row["cosine"])
-    assert "none" in table.tables([row | {"source": "photographs"}])
+    assert "none" in tables.tables([row | {"source": "photographs"}])
 
 
 def test_published_top_n_explodes():
     point = setting(log_uniform(12, 100.0), channels=12, side=5)
-    published, folded = (row_of(point, Method("svd_topn", form)) for form in ("published", "folded"))
+    published, folded = (row_of(point, ComparedHead("svd_topn", form)) for form in ("published", "folded"))
     assert published["norm_ratio"] > 1e4 and 0.5 < folded["norm_ratio"] < 2
 
 
 def test_published_original_loses_a_digit_for_each_of_the_gap():
     errors = [
-        row_of(setting(pairs(DIM, 100.0, gap)), Method("svd_original", "published"))["error"] for gap in (1e-4, 1e-8)
+        row_of(setting(pairs(DIM, 100.0, gap)), ComparedHead("svd_original", "published"))["error"]
+        for gap in (1e-4, 1e-8)
     ]
     assert 1e2 < errors[1] / errors[0] < 1e6
-    assert row_of(setting(pairs(DIM, 100.0, 1e-8)), Method("svd_original", "folded"))["error"] < 1e-13
+    assert row_of(setting(pairs(DIM, 100.0, 1e-8)), ComparedHead("svd_original", "folded"))["error"] < 1e-13
 
 
 def test_what_is_not_finite_is_said():
-    right = Exact(torch.ones(3).double(), torch.ones(1, 2, 2).double())
-    broken = Exact(torch.ones(3).double(), torch.tensor([[[1.0, math.inf], [0, 0]]]).double())
+    right = ExactGradient(torch.ones(3).double(), torch.ones(1, 2, 2).double())
+    broken = ExactGradient(torch.ones(3).double(), torch.tensor([[[1.0, math.inf], [0, 0]]]).double())
     reading = read(broken, right, None)
     assert (reading.error, reading.norm_ratio, reading.forward_error) == (math.inf, math.inf, 0)
     assert math.isnan(reading.cosine) and math.isnan(reading.rounding)
-    nothing = Exact(right.output * 0, right.gradient * 0)
+    nothing = ExactGradient(right.output * 0, right.gradient * 0)
     assert math.isnan(read(nothing, nothing, nothing).error)
     assert read(right, nothing, None).error == math.inf
 
@@ -238,11 +239,11 @@ def test_natural_side_is_shown(rows):
 
 
 def test_safe_ranges(rows):
-    ranges = {(r.head, r.form, r.quantity, r.limit): str(r) for r in safety.safe_ranges(rows)}
+    ranges = {(r.head, r.form, r.quantity, r.limit): str(r) for r in tables.safe_ranges(rows)}
     assert ranges["svd_exact", "folded", "error", 1e-3] == "up to 1e2"
     assert ranges["newton_schulz", "", "error", 1e-3] == "nowhere"
     assert ranges["newton_schulz", "", "rounding", 1e-2] == "up to 1e7"
-    lines = safety.table(safety.safe_ranges(rows), DIM).splitlines()
+    lines = tables.safe_table(tables.safe_ranges(rows), DIM).splitlines()
     assert max(map(len, lines)) <= 120 and sum("svd_exact" in line for line in lines) == 1
 
 
@@ -250,42 +251,42 @@ def test_longest_run_of_safe_points():
     base = {"source": "condition", "head": "h", "form": "", "precision": "float32", "side": "channel"}
     base |= {"gap": 1.0, "rank_deficit": 0, "samples": 9, "channels": 4, "error_high": math.nan}
     errors = {1.0: 1.0, 10.0: 1e-4, 100.0: 1e-4, 1e3: math.inf, 1e4: 1e-4}
-    found = safety.safe_ranges([base | {"condition": c, "rounding_high": e} for c, e in errors.items()])
+    found = tables.safe_ranges([base | {"condition": c, "rounding_high": e} for c, e in errors.items()])
     assert {str(each) for each in found} == {"1e1 to 1e2"} and {each.quantity for each in found} == {"rounding"}
 
 
 def test_tables_fit_and_name_every_method(rows):
-    text = table.tables(rows)
+    text = tables.tables(rows)
     assert max(map(len, text.splitlines())) <= 120
     assert text.count("svd_topn published") == 2 and "1e7" in text
 
 
 def test_csv_keeps_what_is_not_finite(rows):
     broken = rows[0] | {"error": math.inf, "cosine": math.nan}
-    first, second = list(csv.DictReader(io.StringIO(table.to_csv([broken, rows[1]]))))
+    first, second = list(csv.DictReader(io.StringIO(tables.to_csv([broken, rows[1]]))))
     assert (first["error"], first["cosine"]) == ("inf", "")
     assert float(second["error"]) == pytest.approx(rows[1]["error"], rel=1e-3)
     contract = (
         "source head form precision side condition gap rank_deficit samples channels error cosine norm_ratio oracle"
     )
     assert list(first)[:14] == contract.split()
-    assert table.to_csv([]).splitlines() == [",".join(table.FIRST)]
+    assert tables.to_csv([]).splitlines() == [",".join(tables.FIRST)]
 
 
 def test_figures(rows, tmp_path):
     few = [row for row in rows if row["head"] == "newton_schulz" and row["precision"] == "float32"]
-    paths = plot.draw([*few, few[0] | {"source": "mine", "error": math.inf}], tmp_path / "ä b")
+    paths = figures.draw([*few, few[0] | {"source": "mine", "error": math.inf}], tmp_path / "ä b")
     stems = {"fidelity_condition_6", "fidelity_condition_6_cosine", "fidelity_features"}
     assert {path.name for path in paths} == {f"{stem}.{ending}" for stem in stems for ending in ("svg", "png")}
     assert sorted(path.name for path in (tmp_path / "ä b").iterdir()) == sorted(path.name for path in paths)
     before = paths[-2].read_bytes()
-    assert plot.draw([few[0] | {"source": "mine", "error": math.inf}], tmp_path / "ä b")[0].read_bytes() == before
+    assert figures.draw([few[0] | {"source": "mine", "error": math.inf}], tmp_path / "ä b")[0].read_bytes() == before
 
 
 def painted(rows, value="error"):
     """The panels of a sweep over condition numbers by the names of their heads, and the words of the legend."""
     figure = Figure()
-    sweep.sweep(rows, "condition", sweep.VALUES[value])[1](figure)
+    figures.sweep(rows, "condition", figures.VALUES[value])[1](figure)
     panels = {axes.get_title("left"): axes for axes in figure.axes if axes.get_visible()}
     return panels, [text.get_text() for text in figure.legends[0].get_texts()]
 

@@ -14,7 +14,7 @@ from gcp.drawing.palette import COLOURS
 from gcp.errors import DataError
 from gcp.studies.report import write_figures, write_report
 from gcp.studies.report.answer import answer
-from gcp.studies.report.study import open_study
+from gcp.studies.report.results import open_study
 
 VOID = {"meta", "path", "use", "rect", "br", "line", "circle"}
 GRID = {"head.name": ["svd_exact", EVIL, "svd_pi", "average"]}

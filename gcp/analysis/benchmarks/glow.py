@@ -19,7 +19,7 @@ from gcp.analysis.benchmarks.layers import clocked
 from gcp.flow import Glow
 from gcp.layers import InvertibleConv1x1
 from gcp.layers.invertible import FORMS
-from gcp.measure.stopwatch import spread, take_turns
+from gcp.measure import spread, take_turns
 
 PHASES = ("forward", "inverse", "both", "kept")
 OURS = "svd"

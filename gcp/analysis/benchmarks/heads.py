@@ -16,8 +16,7 @@ from torch import Tensor
 from gcp.engine.condition import condition_numbers
 from gcp.heads import HEADS, Head, create_head, head_options
 from gcp.heads.root import CovarianceRoot
-from gcp.measure.memory import peak_bytes, saved_bytes
-from gcp.measure.stopwatch import spread, take_turns, timed
+from gcp.measure import peak_bytes, saved_bytes, spread, take_turns, timed
 from gcp.ops.covariance import covariance
 from gcp.studies.fidelity.features import relu_features
 

@@ -15,8 +15,7 @@ from gcp.heads import create_head
 from gcp.kernels import eigh, pack, spectral_core, without_kernels
 from gcp.kernels import spread as unpack
 from gcp.kernels.route import ROUTES, has_route
-from gcp.measure.memory import peak_bytes
-from gcp.measure.stopwatch import spread, take_turns, timed
+from gcp.measure import peak_bytes, spread, take_turns, timed
 from gcp.ops.covariance import centre, covariance, gram
 from gcp.studies.fidelity.features import relu_features
 

@@ -9,7 +9,7 @@ import torch
 
 from gcp.analysis.benchmarks.layer_methods import METHODS, OURS, Place, Work
 from gcp.analysis.benchmarks.layer_norms import hardest
-from gcp.measure.stopwatch import spread, take_turns, timed
+from gcp.measure import spread, take_turns, timed
 
 PHASES = ("forward", "backward", "both")
 T = Any

@@ -16,7 +16,7 @@ from gcp.data import Loader
 from gcp.data.files import FileSet
 from gcp.data.transforms import create_transform
 from gcp.data.transforms.base import IMAGENET
-from gcp.measure.stopwatch import spread, take_turns
+from gcp.measure import spread, take_turns
 
 OURS = "gcp"
 # What each row is, with the same transform but for the defaults of timm.

@@ -19,7 +19,7 @@ from gcp.engine.precision import autocast
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 from gcp.engine.train import Events, fit
-from gcp.measure.stopwatch import spread, take_turns, timed
+from gcp.measure import spread, take_turns, timed
 
 Batches = list[tuple[Tensor, Tensor]]
 

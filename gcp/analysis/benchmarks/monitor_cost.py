@@ -12,7 +12,7 @@ from gcp.analysis.benchmarks.workload import Workload
 from gcp.engine.monitor import Monitor
 from gcp.engine.monitor.monitor import IMAGES
 from gcp.engine.step import backward, gradient_norm, update, windows
-from gcp.measure.stopwatch import spread, take_turns, timed
+from gcp.measure import spread, take_turns, timed
 
 
 def measure_monitor(

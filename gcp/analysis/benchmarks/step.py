@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from gcp.engine.precision import autocast, create_scaler
 from gcp.heads import HEADS, Head, head_options
-from gcp.measure.memory import peak_bytes
-from gcp.measure.stopwatch import spread, take_turns, timed
+from gcp.measure import peak_bytes, spread, take_turns, timed
 from gcp.models import create_model
 from gcp.models.classifier import Classifier
 from gcp.ops.triangle import triangle_size

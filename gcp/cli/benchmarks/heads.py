@@ -55,7 +55,7 @@ def _measure(flags: Flags) -> int:
     from gcp.cli.benchmarks.heads_table import describe, header, table
     from gcp.engine.environment import describe_environment
     from gcp.kernels import use_eigensolver
-    from gcp.studies.heads import root_heads, select_heads
+    from gcp.studies.fidelity.methods import root_heads, select_heads
 
     if settings["threads"] is not None:
         torch.set_num_threads(settings["threads"])

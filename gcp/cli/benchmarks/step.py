@@ -52,7 +52,7 @@ def _measure(flags: Flags) -> int:
     from gcp.analysis.benchmarks.step import Setting, compare_steps
     from gcp.engine.environment import describe_environment
     from gcp.kernels import use_eigensolver
-    from gcp.studies.heads import select_heads
+    from gcp.studies.fidelity.methods import select_heads
 
     device = find_device(settings["device"])
     setting = Setting(

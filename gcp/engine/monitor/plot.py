@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gcp.drawing.picture import save
+from gcp.drawing.figure import save
 from gcp.engine.monitor.table import read_rows
 
 EIGENVALUES, RANK, SHARE, BEFORE = "#4477aa", "#228833", "#aa3377", "#ccbb44"  # apart also for colour-blind readers

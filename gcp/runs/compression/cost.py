@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gcp.measure.memory import peak_bytes
-from gcp.measure.stopwatch import spread, take_turns, timed
+from gcp.measure import peak_bytes
+from gcp.measure import spread, take_turns, timed
 
 MIB = 2**20
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gcp.heads import Head
 from gcp.ops.precision import PRECISIONS
-from gcp.studies.fidelity.methods import BRANCH, Method
-from gcp.studies.fidelity.oracle import Exact, by_digits, by_svd, upstream
-from gcp.studies.fidelity.spectra import Setting, quartiles
+from gcp.studies.fidelity.methods import BRANCH, ComparedHead
+from gcp.studies.fidelity.oracle import ExactGradient, by_digits, by_svd, upstream
+from gcp.studies.fidelity.spectra import FeatureMaps, quartiles
 
 SMALL = 16  # channels up to which 50 digits are affordable
 ORACLES = {True: "50 digits", False: "float64"}
@@ -42,16 +42,16 @@ class Reading:
     rounding: float
 
 
-def run(head: Head, maps: Tensor, g: Tensor) -> list[Exact]:
+def run(head: Head, maps: Tensor, g: Tensor) -> list[ExactGradient]:
     """Output and gradient of a head for each map of (B, d, H, W), in float64 whatever it computes in."""
     features = maps.clone().requires_grad_()
     output = head(features)
     (gradient,) = torch.autograd.grad(output, features, g.to(output.dtype).expand_as(output))
     pairs = zip(output.detach().double(), gradient.double(), strict=True)
-    return [Exact(*pair) for pair in pairs]
+    return [ExactGradient(*pair) for pair in pairs]
 
 
-def outcomes(method: Method, maps: Tensor, g: Tensor, side: str, precision: str) -> list[Exact]:
+def outcomes(method: ComparedHead, maps: Tensor, g: Tensor, side: str, precision: str) -> list[ExactGradient]:
     """`run` of a method. A published form takes one map at a time: its overflow check looks at a whole batch, in which
     one bad map would spoil the others.
     """
@@ -74,7 +74,7 @@ def cosine(ours: Tensor, reference: Tensor) -> float:
     return float((ours * reference).sum()) / lengths if 0 < lengths < math.inf else math.nan
 
 
-def read(ours: Exact, exact: Exact, finer: Exact | None) -> Reading:
+def read(ours: ExactGradient, exact: ExactGradient, finer: ExactGradient | None) -> Reading:
     """One map: what a head gave, what is right, and what the head gives in float64."""
     norm = float(exact.gradient.norm())
     length = float(ours.gradient.norm())
@@ -88,7 +88,11 @@ def read(ours: Exact, exact: Exact, finer: Exact | None) -> Reading:
 
 
 def measure(
-    setting: Setting, methods: Sequence[Method], sides: Sequence[str], precisions: Sequence[str], seed: int = 0
+    setting: FeatureMaps,
+    methods: Sequence[ComparedHead],
+    sides: Sequence[str],
+    precisions: Sequence[str],
+    seed: int = 0,
 ) -> Iterable[Row]:
     """Rows of one setting: each method on each side in each precision, medians and quartiles over the maps.
 
@@ -97,7 +101,7 @@ def measure(
     g = upstream(setting.channels, seed + 1)
     for precision in precisions:
         maps = setting.maps.to(PRECISIONS[precision])
-        truths: dict[bool, list[Exact]] = {}
+        truths: dict[bool, list[ExactGradient]] = {}
         for method in methods:
             scaled = method.head == BRANCH
             if scaled not in truths:
@@ -108,14 +112,16 @@ def measure(
                 yield _row(setting, method, side, precision, readings)
 
 
-def _readings(method: Method, maps: Tensor, g: Tensor, side: str, precision: str, truths: list[Exact]) -> list[Reading]:
+def _readings(
+    method: ComparedHead, maps: Tensor, g: Tensor, side: str, precision: str, truths: list[ExactGradient]
+) -> list[Reading]:
     ours = outcomes(method, maps, g, side, precision)
     rounded = precision == "float32"
     finer = outcomes(method, maps.double(), g, side, "float64") if rounded else [None] * len(maps)
     return [read(*each) for each in zip(ours, truths, finer, strict=True)]
 
 
-def _row(setting: Setting, method: Method, side: str, precision: str, readings: list[Reading]) -> Row:
+def _row(setting: FeatureMaps, method: ComparedHead, side: str, precision: str, readings: list[Reading]) -> Row:
     row: Row = {
         "source": setting.source,
         "head": method.head,

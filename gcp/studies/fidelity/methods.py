@@ -4,18 +4,39 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gcp.errors import OptionError
+from gcp.errors import OptionError, UnknownNameError
 from gcp.gradients import RULES
-from gcp.heads import HEADS, Head, create_head, head_options
+from gcp.heads import HEADS, Head, create_head, head_options, list_heads
+from gcp.heads.root import CovarianceRoot
 from gcp.sqrtm import FORMS
-from gcp.studies.heads import root_heads, select_heads
+
+
+def select_heads(patterns: Iterable[str]) -> list[str]:
+    """Heads that match any of the shell patterns, each once, in the order of the patterns.
+
+    Raises:
+        UnknownNameError: a pattern that matches nothing, with the nearest name.
+    """
+    names: dict[str, None] = {}
+    for pattern in patterns:
+        found = list_heads(pattern)
+        if not found:
+            raise UnknownNameError("head", pattern, HEADS)
+        names.update((str(entry), None) for entry in found)
+    return list(names)
+
+
+def root_heads() -> list[str]:
+    """Heads whose output is the matrix root of the covariance: those that one reference serves."""
+    return [str(entry) for entry in list_heads() if isinstance(entry.obj.build(2), CovarianceRoot)]
+
 
 BRANCH = "seb"  # a root with a forward of its own
 BACKWARDS = ("lyapunov", "iterations")
 
 
 @dataclass(frozen=True)
-class Method:
+class ComparedHead:
     """A head and its backward.
 
     `form` is folded or published for a rule, lyapunov or iterations for the heads that offer both, and empty for the
@@ -68,7 +89,7 @@ def heads_of_rules(patterns: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def methods(heads: Sequence[str] | None = None, forms: Sequence[str] = FORMS) -> list[Method]:
+def methods(heads: Sequence[str] | None = None, forms: Sequence[str] = FORMS) -> list[ComparedHead]:
     """Heads by name or shell pattern, each with all its backwards; `forms` chooses among those of the rules.
 
     Raises:
@@ -77,7 +98,7 @@ def methods(heads: Sequence[str] | None = None, forms: Sequence[str] = FORMS) ->
     """
     chosen = []
     for name in eligible() if heads is None else _with_root(heads):
-        chosen += [Method(name, form) for form in _backwards(name, forms)]
+        chosen += [ComparedHead(name, form) for form in _backwards(name, forms)]
     if not chosen:
         raise OptionError(f"{', '.join(heads or [])} has no form {', '.join(forms)}; leave --forms out.")
     return chosen

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gcp.studies.fidelity.spectrum import singular_values
+from gcp.studies.fidelity.spectra import singular_values
 
 DIGITS = 50
 NULL = 1e-40  # relative: of the 50 digits, what is left of a zero
@@ -28,7 +28,7 @@ EQUAL = 1e-25  # relative: below it the divided difference is the derivative to 
 
 
 @dataclass(frozen=True)
-class Exact:
+class ExactGradient:
     """Upper triangle (T,) of Q or Q (1 + s), and the gradient (d, H, W) with respect to the map, in float64."""
 
     output: Tensor
@@ -55,7 +55,7 @@ def triangle(Q: Tensor) -> Tensor:
     return Q[rows, columns]
 
 
-def by_svd(x: Tensor, g: Tensor, scaled: bool = False) -> Exact:
+def by_svd(x: Tensor, g: Tensor, scaled: bool = False) -> ExactGradient:
     """The exact root of the covariance of a map (d, H, W), or its scaling branch, with its gradient for g (T,)."""
     channels, samples = x.shape[0], x[0].numel()
     V, s, Uh, alive = (each[0] for each in singular_values(x[None]))
@@ -77,10 +77,10 @@ def by_svd(x: Tensor, g: Tensor, scaled: bool = False) -> Exact:
             own = float((G * root).sum()) * 2 / samples * (V[:, : len(s)] * (slope * s)) @ Uh
             gradient = (1 + branch) * gradient + own
         root = (1 + branch) * root
-    return Exact(triangle(root), gradient.reshape(x.shape))
+    return ExactGradient(triangle(root), gradient.reshape(x.shape))
 
 
-def by_digits(x: Tensor, g: Tensor, scaled: bool = False) -> Exact:
+def by_digits(x: Tensor, g: Tensor, scaled: bool = False) -> ExactGradient:
     """`by_svd` in 50 digits; the features are taken as the exact values of their float64 numbers."""
     import mpmath  # takes a moment to import
 
@@ -109,7 +109,7 @@ def by_digits(x: Tensor, g: Tensor, scaled: bool = False) -> Exact:
             roots = [root * (1 + branch) for root in roots]
         gradient = V * core * V.T * X * mpmath.mpf(2) / samples
         root = V * mpmath.diag(roots) * V.T
-    return Exact(triangle(_floats(root)), _floats(gradient).reshape(x.shape))
+    return ExactGradient(triangle(_floats(root)), _floats(gradient).reshape(x.shape))
 
 
 def _quotient(mpmath: Any, a: Any, b: Any) -> Any:

@@ -1,14 +1,74 @@
 """What the study found, in sentences: who is best, who cannot be told apart, who is worse, who failed and why."""
 
+from collections.abc import Sequence
 from statistics import median
 
+from gcp.drawing import labels
 from gcp.errors import counted
-from gcp.studies.report.records import number, numbers
-from gcp.studies.report.study import Study
-from gcp.studies.report.wording import listed, percent, share, signed, significant, spread
+from gcp.studies.report.results import StudyResults, number, numbers
+
+NOTHING = "-"
 
 
-def answer(study: Study) -> list[str]:
+def percent(value: float | None) -> str:
+    """An accuracy in percent, two decimals."""
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference in points with its sign, two decimals."""
+    return NOTHING if value is None else f"{value:+.2f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """`[-0.31, +0.12]`."""
+    return NOTHING if low is None or high is None else f"[{signed(low)}, {signed(high)}]"
+
+
+def spread(mean: float | None, std: float | None) -> str:
+    """`98.20 ± 0.31`, without the second half where there is one run."""
+    return percent(mean) if mean is None or std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits, thousands apart; powers of ten beyond 1e5 and below 1e-3."""
+    if value is None:
+        return NOTHING
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return power(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def power(value: float | None) -> str:
+    """`3e-7`, one digit: for errors and condition numbers."""
+    return NOTHING if value is None else labels.power(value)
+
+
+def probability(value: float | None) -> str:
+    """A p value: two digits, `< 0.001` below."""
+    return NOTHING if value is None else "< 0.001" if value < 1e-3 else f"{value:.2g}"
+
+
+def whole(value: float | None) -> str:
+    """A count."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """`a, b and c`, with semicolons between names that hold commas; past `most` the rest is counted."""
+    comma = "; " if any("," in name for name in names) else ", "
+    shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
+    last = "; and " if comma == "; " else " and "
+    return last.join(part for part in (comma.join(shown[:-1]), *shown[-1:]) if part) or "none"
+
+
+def share(part: int, total: int, noun: str) -> str:
+    """`3 of 5 runs`, `all 5 runs`, `none of 5 runs`."""
+    amount = "none of" if not part else "all" if part == total else f"{part} of"
+    return f"{amount} {total} {noun}{'' if total == 1 else 's'}"
+
+
+def answer(study: StudyResults) -> list[str]:
     """The sentences, the most important one first."""
     parts = (
         _unfinished,
@@ -26,14 +86,14 @@ def answer(study: Study) -> list[str]:
     return [sentence for part in parts if (sentence := part(study))]
 
 
-def _unfinished(study: Study) -> str:
+def _unfinished(study: StudyResults) -> str:
     pending = len(study.in_state("pending"))
     if not pending:
         return ""
     return f"Preliminary: {share(pending, len(study.cells), 'run')} have not finished, and what follows may change."
 
 
-def _best(study: Study) -> str:
+def _best(study: StudyResults) -> str:
     known = [row for row in study.rows if number(row, "mean") is not None]
     if not known:
         return "There is no result: no run has finished."
@@ -52,7 +112,7 @@ def _best(study: Study) -> str:
     return f"{text}."
 
 
-def _difference(study: Study, label: str) -> str:
+def _difference(study: StudyResults, label: str) -> str:
     row = study.row(label) or {}
     return (
         f"{signed(number(row, 'difference'))} points from {study.rival} (95 % interval "
@@ -60,16 +120,16 @@ def _difference(study: Study, label: str) -> str:
     )
 
 
-def _each(study: Study, labels: list[str]) -> str:
+def _each(study: StudyResults, labels: list[str]) -> str:
     return listed([f"{label} ({signed(number(study.row(label) or {}, 'difference'))})" for label in labels])
 
 
-def _better(study: Study) -> str:
+def _better(study: StudyResults) -> str:
     labels = study.with_standing("better")
     return f"Better than {study.rival}, in points: {_each(study, labels)}." if labels else ""
 
 
-def _undecided(study: Study) -> str:
+def _undecided(study: StudyResults) -> str:
     labels = study.with_standing("undecided")
     if not labels:
         return ""
@@ -79,17 +139,17 @@ def _undecided(study: Study) -> str:
     )
 
 
-def _equal(study: Study) -> str:
+def _equal(study: StudyResults) -> str:
     labels = study.with_standing("equal")
     return f"The same accuracy as {study.rival} with every seed: {listed(labels)}." if labels else ""
 
 
-def _worse(study: Study) -> str:
+def _worse(study: StudyResults) -> str:
     labels = study.with_standing("worse")
     return f"Worse than {study.rival}, in points: {_each(study, labels)}." if labels else ""
 
 
-def _untested(study: Study) -> str:
+def _untested(study: StudyResults) -> str:
     labels = [label for label in study.with_standing("untested") if number(study.row(label) or {}, "mean") is not None]
     if not labels:
         return ""
@@ -99,7 +159,7 @@ def _untested(study: Study) -> str:
     return f"Not tested, for want of seeds, of any spread between them or of a counterpart: {listed(told)}."
 
 
-def _resolution(study: Study) -> str:
+def _resolution(study: StudyResults) -> str:
     widths = [
         (high - low) / 2
         for row in study.rows
@@ -115,7 +175,7 @@ def _resolution(study: Study) -> str:
     )
 
 
-def _failed(study: Study) -> str:
+def _failed(study: StudyResults) -> str:
     failed = study.in_state("failed")
     if not failed:
         return ""
@@ -134,13 +194,13 @@ def _reason(message: str) -> str:
     return line.rstrip(".") if len(line) <= 120 else f"{line[:119]}…"
 
 
-def _non_finite(study: Study) -> str:
+def _non_finite(study: StudyResults) -> str:
     hit = [cell for cell in study.cells if number(cell, "nonfinite")]
     labels = list(dict.fromkeys(cell.get("variant", "") for cell in hit))
     return f"Inf or NaN came up in {share(len(hit), len(study.cells), 'run')}: {listed(labels)}." if hit else ""
 
 
-def _cost(study: Study) -> str:
+def _cost(study: StudyResults) -> str:
     known = [row for row in study.rows if number(row, "seconds_per_step")]
     if len(known) < 2:
         return ""
@@ -154,7 +214,7 @@ def _cost(study: Study) -> str:
     )
 
 
-def headline(study: Study) -> str:
+def headline(study: StudyResults) -> str:
     """One sentence for the description of the page."""
     scores = numbers(study.rows, "mean")
     return f"{counted(len(study.rows), 'variant')} compared" + (f", best {percent(max(scores))} %" if scores else "")

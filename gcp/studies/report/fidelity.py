@@ -4,13 +4,12 @@ import math
 from collections.abc import Sequence
 
 from gcp.drawing.figure import draw
+from gcp.studies.fidelity.figures import CEILING, beyond, sweep
 from gcp.studies.fidelity.measure import Row, natural
-from gcp.studies.fidelity.sweep import CEILING, beyond, sweep
-from gcp.studies.fidelity.table import AXES
-from gcp.studies.report.blocks import Block, Picture, Table
-from gcp.studies.report.records import Record, middle, number, numbers
-from gcp.studies.report.study import Study
-from gcp.studies.report.wording import NOTHING, listed, power, significant, whole
+from gcp.studies.fidelity.spectra import AXES
+from gcp.studies.report.answer import NOTHING, listed, power, significant, whole
+from gcp.studies.report.render import Block, Picture, Table
+from gcp.studies.report.results import StudyResults, TableRow, middle, number, numbers
 
 WORDS = ("source", "head", "form", "precision", "side")
 NUMBERS = (
@@ -31,7 +30,7 @@ SEE = {  # what to look for in the figure of a sweep
 }
 
 
-def fidelity(study: Study) -> list[Block]:
+def fidelity(study: StudyResults) -> list[Block]:
     """A figure for each sweep, a table for each condition number, and one for each source of features."""
     rows = [row for row in map(_row, study.fidelity) if _natural(row)]
     pictures = [picture for source in SEE if (picture := _picture(rows, source))]
@@ -39,7 +38,7 @@ def fidelity(study: Study) -> list[Block]:
     return [*pictures, *(table for table in tables if table.rows)]
 
 
-def _row(record: Record) -> Row:
+def _row(record: TableRow) -> Row:
     """A row of the file with numbers for their text, NaN where there is none."""
     row: Row = {key: record.get(key, "") for key in WORDS} | {key: _float(record.get(key, "")) for key in NUMBERS}
     return row | {"head": row["head"] or record.get("rule", "")}

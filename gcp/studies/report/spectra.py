@@ -4,18 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gcp.drawing.figure import draw
-from gcp.drawing.labels import legend, log_axis, whole_numbers
+from gcp.drawing.labels import legend, log_axis, panels, panels_height, whole_numbers
 from gcp.drawing.palette import LIGHT
-from gcp.drawing.panels import panels, panels_height
 from gcp.engine.monitor.remarks import CARRIED, SHARE
-from gcp.studies.report.bands import Band, paint
-from gcp.studies.report.blocks import Picture
-from gcp.studies.report.monitored import Monitored, monitored
-from gcp.studies.report.study import Study
-from gcp.studies.report.wording import listed, power, significant
+from gcp.studies.report.answer import listed, power, significant
+from gcp.studies.report.curves import Band, Monitored, monitored, paint
+from gcp.studies.report.render import Picture
+from gcp.studies.report.results import StudyResults
 
 
-def spectra(study: Study) -> list[Picture]:
+def spectra(study: StudyResults) -> list[Picture]:
     """The figures for which some run of the study was monitored."""
     unit, found = monitored(study)
     makers = (_eigenvalues, _condition, _rank, _share)

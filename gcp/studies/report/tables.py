@@ -1,9 +1,178 @@
-"""The tables of the report: results by variant, published numbers, and the runs that have no result."""
+"""The tables of the report: how the study was made, results by variant, published numbers, runs without a result."""
 
-from gcp.studies.report.blocks import Table
-from gcp.studies.report.records import Record, number
-from gcp.studies.report.study import Study
-from gcp.studies.report.wording import NOTHING, interval, percent, probability, signed, significant, spread, whole
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gcp.errors import counted
+from gcp.studies.report.answer import (
+    NOTHING,
+    interval,
+    listed,
+    percent,
+    probability,
+    signed,
+    significant,
+    spread,
+    whole,
+)
+from gcp.studies.report.render import Table
+from gcp.studies.report.results import StudyResults, TableRow, number
+
+Config = Mapping[str, Any]
+
+
+def lead(study: StudyResults) -> str:
+    """What was compared, on what, how often."""
+    config = _config(study)
+    text = counted(len(study.rows), "variant") + (f", which differ in {listed(study.keys)}" if study.keys else "")
+    data = _pick(study, config, ("data.name", "{}"), ("data.per_class", "{} training images of each class"))
+    backbone = _pick(study, config, ("model.backbone", "{}"))
+    text += f"; trained on {data}" if data else ""
+    text += f"; backbone {backbone}" if backbone else ""
+    text += f"; {counted(len(study.seeds), 'seed')} each." if study.seeds else "."
+    return f"{text} Every variant is compared to {study.rival}, seed by seed."
+
+
+def setting(study: StudyResults) -> Table:
+    """Facts below each other, those that some file tells."""
+    config = _config(study)
+    facts = [
+        ("data", _data(study, config)),
+        ("model", _model(study, config)),
+        ("head", _rest(study, config, "head")),
+        ("training", _training(study, config)),
+        ("seeds", ", ".join(study.seeds)),
+        ("pairing", _pairing(study)),
+        ("scored", "top-1 accuracy on the test split, in percent, once, with the weights of the last epoch"),
+        *_machine(study),
+        ("runs at once", study.text("jobs")),
+        ("configuration", study.text("config")),
+        ("settings changed", _overrides(study)),
+    ]
+    rows = [[name, text] for name, text in facts if text]
+    return Table(
+        "Settings that all variants share, from the files of the runs.", ["what", "value"], rows, words=frozenset({1})
+    )
+
+
+def _pairing(study: StudyResults) -> str:
+    if len(study.seeds) < 2:
+        return ""
+    return (
+        "runs of one seed start from the same weights of backbone and classifier and see the same images in the same "
+        "order; differences are taken seed by seed"
+    )
+
+
+def _config(study: StudyResults) -> Config:
+    """Resolved configuration of the first run that has one."""
+    for cell in [*study.in_state("done"), *study.cells]:
+        try:
+            found = yaml.safe_load((_run(study, cell) / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+        if isinstance(found, Mapping):
+            return found
+    return {}
+
+
+def _run(study: StudyResults, cell: TableRow) -> Path:
+    return study.folder / "cells" / Path(cell.get("id", "")).name
+
+
+def _section(config: Config, name: str) -> Config:
+    found = config.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _pick(study: StudyResults, config: Config, *keys: tuple[str, str]) -> str:
+    """Texts of the keys that are set and do not differ between variants; `{}` in a text is the value."""
+    found = []
+    for key, text in keys:
+        section, _, name = key.partition(".")
+        value = _section(config, section).get(name)
+        if key not in study.keys and value not in (None, False, "", [], "none"):
+            found.append(text.format(value))
+    return ", ".join(found)
+
+
+def _data(study: StudyResults, config: Config) -> str:
+    return _pick(
+        study,
+        config,
+        ("data.name", "{}"),
+        ("data.per_class", "{} training images of each class"),
+        ("data.image_size", "{} pixels"),
+        ("data.val_fraction", "{} of the training images held out for validation"),
+    )
+
+
+def _model(study: StudyResults, config: Config) -> str:
+    return _pick(
+        study, config, ("model.backbone", "{}"), ("model.pretrained", "pretrained {}"), ("model.hidden", "hidden {}")
+    )
+
+
+def _training(study: StudyResults, config: Config) -> str:
+    return _pick(
+        study,
+        config,
+        ("train.epochs", "{} epochs"),
+        ("train.batch_size", "batch {}"),
+        ("optim.name", "{}"),
+        ("optim.lr", "learning rate {}"),
+        ("optim.weight_decay", "weight decay {}"),
+        ("schedule.name", "{} schedule"),
+        ("run.amp", "amp {}"),
+    )
+
+
+def _rest(study: StudyResults, config: Config, section: str) -> str:
+    """All settings of a section that the variants share."""
+    found = _section(config, section)
+    shared = {key: value for key, value in found.items() if f"{section}.{key}" not in study.keys and value is not None}
+    return ", ".join(f"{key}={value}" for key, value in shared.items())
+
+
+def _overrides(study: StudyResults) -> str:
+    given = study.about.get("overrides")
+    if isinstance(given, Mapping):
+        given = [f"{key}={value}" for key, value in given.items()]
+    return " ".join(map(str, given)) if isinstance(given, list) else str(given or "")
+
+
+def _machine(study: StudyResults) -> list[tuple[str, str]]:
+    """Hardware, software and commit of the runs; several where they differ."""
+    found: dict[str, list[str]] = {"hardware": [], "software": [], "commit": []}
+    for cell in study.cells:
+        try:
+            about = json.loads((_run(study, cell) / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(about, dict):
+            for (name, places), text in zip(found.items(), _machine_of(about), strict=True):
+                if text and text not in places:
+                    found[name] = [*places, text]
+    return [(name, "; ".join(places)) for name, places in found.items()]
+
+
+def _machine_of(about: dict) -> tuple[str, str, str]:
+    device = str(about.get("device") or "")
+    processor = str(about.get("processor") or "")
+    hardware = [processor if device == "cpu" else ", ".join(filter(None, (device, processor)))]
+    cores, threads = about.get("cores"), about.get("threads")
+    hardware += [counted(cores, "core")] if isinstance(cores, int) else []
+    hardware += [f"{counted(threads, 'thread')} a run"] if isinstance(threads, int) else []
+    given = about.get("packages")
+    packages = given if isinstance(given, dict) else {}
+    software = [f"Python {about['python']}"] if about.get("python") else []
+    software += [f"{name} {packages[name]}" for name in ("torch", "torchvision", "timm") if packages.get(name)]
+    return ", ".join(filter(None, hardware)), ", ".join(software), str(about.get("commit") or "")
+
 
 VERDICTS = {
     "reference": "reference",
@@ -17,7 +186,7 @@ VERDICTS = {
 MESSAGE = 400  # letters of a failed run's message; the rest is in cells.csv
 
 
-def results(study: Study) -> Table:
+def results(study: StudyResults) -> Table:
     """One row for each variant, columns that hold nothing left out."""
     keys = study.keys if len(study.keys) > 1 else []
     columns: list[tuple[str, list[str]]] = [
@@ -50,7 +219,7 @@ def results(study: Study) -> Table:
     )
 
 
-def _caption(study: Study, names: list[str]) -> str:
+def _caption(study: StudyResults, names: list[str]) -> str:
     text = "Accuracy: top-1 on the test split with the final weights, mean ± standard deviation over the seeds."
     if "best on validation, %" in names:
         text += " Best on validation: the same with the weights that were best on held-out images."
@@ -64,21 +233,21 @@ def _caption(study: Study, names: list[str]) -> str:
     return text
 
 
-def _runs(row: Record) -> str:
+def _runs(row: TableRow) -> str:
     done, failed = number(row, "n"), number(row, "failed")
     return f"{whole(done)} ({whole(failed)} failed)" if failed else whole(done)
 
 
-def _compared(study: Study, row: Record, text: str) -> str:
+def _compared(study: StudyResults, row: TableRow, text: str) -> str:
     return NOTHING if study.is_reference(row) else text
 
 
-def _milliseconds(row: Record) -> float | None:
+def _milliseconds(row: TableRow) -> float | None:
     seconds = number(row, "seconds_per_step")
     return None if seconds is None else 1e3 * seconds
 
 
-def published(study: Study) -> Table | None:
+def published(study: StudyResults) -> Table | None:
     """Published numbers beside ours, with what they are for."""
     if not study.published:
         return None
@@ -97,7 +266,7 @@ def published(study: Study) -> Table | None:
     )
 
 
-def failures(study: Study) -> Table | None:
+def failures(study: StudyResults) -> Table | None:
     """Runs that ended with a message."""
     rows = [
         [cell.get("id", ""), cell.get("variant", ""), cell.get("seed", ""), _short(cell.get("message", ""))]

@@ -1,17 +1,68 @@
-"""The files of a report: report.md, report.html and figures/."""
+"""The report from above to below, and its files: report.md, report.html and figures/."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gcp.drawing.svg import standalone
+from gcp.drawing.figure import standalone
 from gcp.engine.files import write_text
 from gcp.errors import GCPError
-from gcp.studies.report.answer import headline
-from gcp.studies.report.blocks import Block, Picture
-from gcp.studies.report.compose import compose
-from gcp.studies.report.html import to_html
-from gcp.studies.report.markdown import to_markdown
-from gcp.studies.report.study import open_study
+from gcp.studies.report.answer import answer, headline
+from gcp.studies.report.charts import accuracy, cost, differences
+from gcp.studies.report.curves import training
+from gcp.studies.report.fidelity import fidelity
+from gcp.studies.report.render import Block, Bullets, Code, Heading, Picture, Text, to_html, to_markdown
+from gcp.studies.report.results import StudyResults, open_study
+from gcp.studies.report.spectra import spectra
+from gcp.studies.report.tables import failures, lead, published, results, setting
+
+
+def compose(study: StudyResults) -> list[Block]:
+    """The blocks of the report."""
+    return list(_blocks(study))
+
+
+def _blocks(study: StudyResults) -> Iterator[Block]:
+    yield Heading(study.title, 1)
+    yield Text(lead(study))
+    yield Heading("The answer")
+    yield Bullets(answer(study))
+    yield Heading("Results")
+    yield results(study)
+    if table := published(study):
+        yield table
+    yield Heading("How it was run")
+    yield setting(study)
+    if command := study.text("command"):
+        yield Text("To run it again, or to continue it where it stopped:")
+        yield Code(command)
+    yield from _section("Accuracy", [accuracy(study), differences(study)])
+    yield from _section("Training", training(study))
+    yield from _section("Time and memory", [cost(study)])
+    yield from _section("Gradient against the exact one", fidelity(study))
+    yield from _section("Spectrum of the covariance", spectra(study))
+    yield from _section("Failed runs", [failures(study)])
+    if notes := _notes(study):
+        yield Heading("Notes")
+        yield Bullets(notes)
+
+
+def _section(title: str, blocks: list) -> Iterator[Block]:
+    if any(blocks):
+        yield Heading(title)
+        yield from (block for block in blocks if block)
+
+
+def _notes(study: StudyResults) -> list[str]:
+    """What the study says about itself, and what its folder lacks."""
+    given = study.about.get("notes")
+    notes = [str(note) for note in given] if isinstance(given, list) else [str(given)] if given else []
+    lacking = [
+        ("study.yaml", not study.about, "title, command and reference are not known"),
+        ("cells.csv", not study.cells, "single runs and curves are not shown"),
+        ("table.csv", not study.tested, "means are taken from cells.csv, and no difference is tested"),
+    ]
+    return [*notes, *(f"{name} is not there: {effect}." for name, missing, effect in lacking if missing)]
+
 
 FIGURES = "figures"
 

@@ -6,10 +6,9 @@ import torch
 from gcp.analysis.benchmarks.heads import Shape, Variant, compare, published
 from gcp.engine.condition import condition_numbers
 from gcp.errors import UnknownNameError
-from gcp.measure.memory import peak_bytes, saved_bytes
-from gcp.measure.stopwatch import spread, take_turns
+from gcp.measure import peak_bytes, saved_bytes, spread, take_turns
 from gcp.studies.fidelity.features import relu_features
-from gcp.studies.heads import select_heads
+from gcp.studies.fidelity.methods import select_heads
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ from gcp.analysis.benchmarks.kernels import compare_kernels, compare_solvers, go
 from gcp.cli.benchmarks.kernels import goal_line, kernel_line, main, solver_line
 from gcp.cli.main import run
 from gcp.gradients import RULES
-from gcp.measure.stopwatch import timed
+from gcp.measure import timed
 
 CPU = torch.device("cpu")
 

@@ -1,16 +1,59 @@
-"""Training curves of the variants: accuracy on validation, and the loss."""
+"""Quantities over training: the median of the seeds, and the band from the lowest to the highest of them."""
 
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 from gcp.drawing.figure import draw
-from gcp.drawing.labels import legend, log_axis, whole_numbers
+from gcp.drawing.labels import legend, log_axis, panels, panels_height, whole_numbers
 from gcp.drawing.palette import LIGHT
-from gcp.drawing.panels import panels, panels_height
-from gcp.studies.report.bands import Band, band, paint, series
-from gcp.studies.report.blocks import Picture
-from gcp.studies.report.records import Record
-from gcp.studies.report.study import Study
-from gcp.studies.report.wording import listed, percent, significant
+from gcp.studies.report.answer import listed, percent, significant
+from gcp.studies.report.render import Picture
+from gcp.studies.report.results import StudyResults, TableRow, number
+
+Series = Mapping[float, float]
+
+
+class Band(NamedTuple):
+    """Places on the axis of time, and the values there."""
+
+    x: list[float]
+    middle: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def series(rows: Sequence[TableRow], column: str, x: str = "epoch", scale: float = 1.0) -> Series:
+    """{place: value} of the rows that have both numbers; places are multiplied by `scale`."""
+    pairs = ((number(row, x), number(row, column)) for row in rows)
+    return {place * scale: value for place, value in pairs if place is not None and value is not None}
+
+
+def band(runs: Sequence[Series], panels: int) -> Band | None:
+    """Over the places that all runs have, as many as one of `panels` panels shows; None where there are none."""
+    runs = [run for run in runs if run]
+    common = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
+    if not common:
+        return None
+    x = [common[place] for place in thinned(len(common), panels)]
+    values = [[run[place] for run in runs] for place in x]
+    return Band(x, [median(each) for each in values], [min(each) for each in values], [max(each) for each in values])
+
+
+def paint(axes: Any, found: Band | None, colour: str, ls: Any = "-", filled: bool = True) -> None:
+    """Line and band; a single place as a dot."""
+    if found is None:
+        return
+    if filled and found.low != found.high:
+        axes.fill_between(found.x, found.low, found.high, color=colour, alpha=0.2, lw=0)
+    axes.plot(found.x, found.middle, color=colour, ls=ls, marker="o" if len(found.x) == 1 else None, markersize=3)
+
+
+def thinned(length: int, panels: int) -> list[int]:
+    """Places of a long series that are drawn in one of so many panels, evenly spaced, the last one included."""
+    most = min(40, max(16, 400 // panels))  # keeps the figure below 60 kB
+    step = -(-length // most)
+    return sorted({*range(length - 1, -1, -step)})
 
 
 class Quantity(NamedTuple):
@@ -28,12 +71,12 @@ QUANTITIES = (
 )
 
 
-def training(study: Study) -> list[Picture]:
+def training(study: StudyResults) -> list[Picture]:
     """A figure for each quantity that some run has."""
     return [picture for quantity in QUANTITIES if (picture := _picture(study, quantity))]
 
 
-def _picture(study: Study, quantity: Quantity) -> Picture | None:
+def _picture(study: StudyResults, quantity: Quantity) -> Picture | None:
     bands = {row["variant"]: _band(study, row, quantity.column) for row in study.rows}
     broken = {row["variant"]: _broken(study, row, quantity.column) for row in study.rows}
     rows = [row for row in study.rows if bands[row["variant"]] or broken[row["variant"]]]
@@ -63,11 +106,11 @@ def _picture(study: Study, quantity: Quantity) -> Picture | None:
     return Picture(quantity.name, alt, _caption(found, broken, quantity), svg)
 
 
-def _band(study: Study, row: Record, column: str) -> Band | None:
+def _band(study: StudyResults, row: TableRow, column: str) -> Band | None:
     return band([series(study.curve(cell), column) for cell in study.cells_of(row["variant"])], len(study.rows))
 
 
-def _broken(study: Study, row: Record, column: str) -> list[Any]:
+def _broken(study: StudyResults, row: TableRow, column: str) -> list[Any]:
     """Curves of failed runs, up to where they ended."""
     runs = [series(study.curve(cell), column) for cell in study.cells_of(row["variant"], "failed")]
     return [run for run in runs if run]
@@ -119,3 +162,46 @@ def _keys(reference: bool, broken: bool) -> list[Any]:
     if broken:
         keys.append(Line2D([], [], color=LIGHT["red"], ls=":", lw=0.8, marker="x", markersize=4, label="failed run"))
     return keys
+
+
+COLUMNS = (
+    *("q0", "q5", "q25", "q50", "q75", "q95", "q100", "condition", "effective_rank", "rank", "samples", "channels"),
+    *("rule_share", "condition_before_norm", "effective_rank_before_norm"),
+)
+
+
+class Monitored(NamedTuple):
+    """A variant and its bands over the seeds, by column; columns without a number are absent."""
+
+    label: str
+    bands: dict[str, Band]
+
+    def last(self, column: str) -> float | None:
+        """The median of the seeds at the last record."""
+        return self.bands[column].middle[-1] if column in self.bands else None
+
+
+def monitored(study: StudyResults) -> tuple[str, list[Monitored]]:
+    """Unit of the axis of time, and the variants of which some run was monitored."""
+    unit, scale = _time(study)
+    found = [_monitored(study, row, scale) for row in study.rows]
+    return unit, [each for each in found if each.bands]
+
+
+def _time(study: StudyResults) -> tuple[str, float | None]:
+    """Unit of the axis and epochs per step: epochs where a run tells how many steps one has, else steps."""
+    for cell in study.in_state("done"):
+        rows = study.curve(cell)
+        epoch, step = (number(rows[-1], key) for key in ("epoch", "step")) if rows else (None, None)
+        if epoch and step:
+            return "epoch", epoch / step
+    return "step", None
+
+
+def _monitored(study: StudyResults, row: TableRow, scale: float | None) -> Monitored:
+    tables = [study.curve(cell, "spectrum.csv") for cell in study.cells_of(row["variant"])]
+    bands = {}
+    for column in COLUMNS:
+        if found := band([series(table, column, "step", scale or 1.0) for table in tables], len(study.rows)):
+            bands[column] = found
+    return Monitored(row["variant"], bands)

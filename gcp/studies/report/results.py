@@ -1,24 +1,69 @@
 """The folder of a study as it stands, half done or whole: cells, table, curves, spectra, fidelity."""
 
+import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import yaml
 
 from gcp.errors import DataError
-from gcp.studies.report.records import Record, distinct, number, numbers, read
 from gcp.studies.statistics import LEVEL
+
+TableRow = Mapping[str, str]
+TORN = "\0"  # stands in columns that a line does not reach
+
+
+def read(path: Path) -> list[TableRow]:
+    """Rows of a CSV file, without the last line where a kill tore it; an empty list where there is no file.
+
+    Raises DataError for a file that is no text.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows: list[TableRow] = list(csv.DictReader(file, restkey="", restval=TORN))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no table of comma-separated text: {error}") from error
+    return rows[:-1] if rows and TORN in rows[-1].values() else rows
+
+
+def number(record: TableRow, column: str) -> float | None:
+    """The finite number in a column, None where there is none."""
+    try:
+        value = float(record.get(column, ""))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def numbers(records: Iterable[TableRow], column: str) -> list[float]:
+    """The finite numbers of a column, in the order of the rows."""
+    found = (number(record, column) for record in records)
+    return [value for value in found if value is not None]
+
+
+def middle(records: Iterable[TableRow], column: str) -> float | None:
+    """The median of a column, None where it holds no number."""
+    found = numbers(records, column)
+    return median(found) if found else None
+
+
+def distinct(records: Iterable[TableRow], *columns: str) -> list[tuple[str, ...]]:
+    """The different values of some columns, in the order in which they occur."""
+    return list(dict.fromkeys(tuple(record.get(column, "") for column in columns) for record in records))
+
 
 STANDINGS = ("reference", "better", "equal", "undecided", "worse", "untested", "failed")
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyResults:
     """What `open_study` found.
 
     `about` is study.yaml, `rows` are the variants in reading order, `tested` tells that they come from table.csv, and
@@ -28,9 +73,9 @@ class Study:
 
     folder: Path
     about: Mapping[str, Any]
-    cells: list[Record]
-    rows: list[Record]
-    fidelity: list[Record]
+    cells: list[TableRow]
+    rows: list[TableRow]
+    fidelity: list[TableRow]
     tested: bool
     reference: str
 
@@ -68,20 +113,20 @@ class Study:
         found = found if isinstance(found, Mapping) else {}
         return {str(label): entry for label, entry in found.items() if isinstance(entry, Mapping)}
 
-    def cells_of(self, label: str, state: str = "done") -> list[Record]:
+    def cells_of(self, label: str, state: str = "done") -> list[TableRow]:
         """The cells of a variant in a state."""
         return [cell for cell in self.cells if cell.get("variant") == label and cell.get("state") == state]
 
-    def in_state(self, state: str) -> list[Record]:
+    def in_state(self, state: str) -> list[TableRow]:
         """All cells in a state."""
         return [cell for cell in self.cells if cell.get("state") == state]
 
-    def curve(self, cell: Record, name: str = "metrics.csv") -> list[Record]:
+    def curve(self, cell: TableRow, name: str = "metrics.csv") -> list[TableRow]:
         """Rows of a table in the run folder of a cell, none where there is no such table."""
         place = cell.get("id", "")
         return read(self.folder / "cells" / place / name) if place and Path(place).name == place else []
 
-    def row(self, label: str) -> Record | None:
+    def row(self, label: str) -> TableRow | None:
         """The line of a variant."""
         return next((row for row in self.rows if row["variant"] == label), None)
 
@@ -90,7 +135,7 @@ class Study:
         """What the variants are compared to, in words."""
         return self.reference if self.row(self.reference) else f"the counterpart with {self.reference}"
 
-    def reference_of(self, row: Record) -> str:
+    def reference_of(self, row: TableRow) -> str:
         """Label of the variant that a row is compared to, its own for a reference; empty where there is none."""
         if self.row(self.reference):
             return self.reference
@@ -104,7 +149,7 @@ class Study:
         found = [each["variant"] for each in self.rows if {key: each.get(key) for key in self.keys} in sought]
         return found[0] if found else ""
 
-    def is_reference(self, row: Record) -> bool:
+    def is_reference(self, row: TableRow) -> bool:
         """Whether others are compared to this variant."""
         return row["variant"] == self.reference_of(row)
 
@@ -112,7 +157,7 @@ class Study:
         """Labels of the variants of one standing, in reading order."""
         return [row["variant"] for row in self.rows if self.standing(row) == standing]
 
-    def standing(self, row: Record) -> str:
+    def standing(self, row: TableRow) -> str:
         """One of STANDINGS: by Holm's p where there is one, else by whether the interval crosses zero.
 
         `equal`: the same accuracy with every seed, `untested`: too few seeds, or differences without any spread.
@@ -129,7 +174,7 @@ class Study:
         return "undecided" if not apart else "better" if difference > 0 else "worse"
 
     @property
-    def groups(self) -> list[tuple[str, list[Record]]]:
+    def groups(self) -> list[tuple[str, list[TableRow]]]:
         """Rows by the value of the first of several keys; one group without a name where there is one key."""
         if len(self.keys) < 2:
             return [("", self.rows)]
@@ -139,7 +184,7 @@ class Study:
             for (value,) in distinct(self.rows, first)
         ]
 
-    def short(self, row: Record) -> str:
+    def short(self, row: TableRow) -> str:
         """Label inside its group: the values of the other keys."""
         if len(self.keys) < 2:
             return row["variant"]
@@ -151,7 +196,7 @@ def named(key: str, value: str) -> str:
     return value if key == "head.name" else f"{key.rpartition('.')[2]}={value}"
 
 
-def open_study(folder: Path | str) -> Study:
+def open_study(folder: Path | str) -> StudyResults:
     """Read a study.
 
     Raises:
@@ -169,7 +214,7 @@ def open_study(folder: Path | str) -> Study:
         )
     rows = table or _summary(cells)
     reference = str(about.get("reference") or rows[0]["variant"])
-    study = Study(folder, about, cells, rows, read(folder / "fidelity.csv"), bool(table), reference)
+    study = StudyResults(folder, about, cells, rows, read(folder / "fidelity.csv"), bool(table), reference)
     return replace(study, rows=_in_order(study))
 
 
@@ -185,9 +230,9 @@ def _about(path: Path) -> Mapping[str, Any]:
     return about or {}
 
 
-def _summary(cells: list[Record]) -> list[Record]:
+def _summary(cells: list[TableRow]) -> list[TableRow]:
     """Means of a grid that has no table yet, without differences."""
-    rows: list[Record] = []
+    rows: list[TableRow] = []
     for (label,) in distinct(cells, "variant"):
         own = [cell for cell in cells if cell.get("variant") == label]
         scores = numbers((cell for cell in own if cell.get("state") == "done"), "test_top1")
@@ -203,10 +248,10 @@ def _summary(cells: list[Record]) -> list[Record]:
     return rows
 
 
-def _in_order(study: Study) -> list[Record]:
+def _in_order(study: StudyResults) -> list[TableRow]:
     """Best mean first, without a mean last; several keys: group by group of the first, the best group first."""
 
-    def depth(row: Record) -> float:
+    def depth(row: TableRow) -> float:
         mean = number(row, "mean")
         return math.inf if mean is None else -mean
 

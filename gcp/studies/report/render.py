@@ -1,13 +1,123 @@
-"""A report as one HTML page that needs nothing else: figures and style are inside, every text is escaped."""
+"""What a report is made of, and how it becomes Markdown and HTML. Every text is plain: a renderer escapes it."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from string import Template
 
+from gcp.drawing.figure import inline
 from gcp.drawing.palette import variables
-from gcp.drawing.svg import inline
-from gcp.studies.report.blocks import Block, Bullets, Code, Heading, Picture, Table, Text
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Title of a section, or of the report where `level` is 1."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """Points of a list."""
+
+    points: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command to type."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns: the first `heads` columns name the row, `words` are columns of sentences.
+
+    `marked`: rows that stand out.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    heads: int = 1
+    words: frozenset[int] = frozenset()
+    marked: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: `name` of its file, `alt` for who cannot see it, `caption` with what to see in it."""
+
+    name: str
+    alt: str
+    caption: str
+    svg: str
+
+
+Block = Heading | Text | Bullets | Code | Table | Picture
+
+
+def to_markdown(blocks: Sequence[Block], folder: str) -> str:
+    """The text of report.md; `folder`: of the figures, as its links name it."""
+    figures = [block.name for block in blocks if isinstance(block, Picture)]
+    tables = [block for block in blocks if isinstance(block, Table)]
+    parts = [
+        _markdown_table(block, tables.index(block) + 1)
+        if isinstance(block, Table)
+        else _markdown(block, folder, figures)
+        for block in blocks
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(block: Heading | Text | Bullets | Code | Picture, folder: str, figures: list[str]) -> str:
+    match block:
+        case Heading(text, level):
+            return f"{'#' * level} {_plain(text)}"
+        case Text(text):
+            return _plain(text)
+        case Bullets(points):
+            return "\n".join(f"- {_plain(point)}" for point in points)
+        case Code(text):
+            fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+            return f"{fence}bash\n{text}\n{fence}"
+        case Picture(name, alt, caption):
+            number = figures.index(name) + 1
+            return f"![{_plain(alt)}]({folder}/{name}.svg)\n\n*Figure {number}.* {_plain(caption)}"
+
+
+def _markdown_table(table: Table, number: int) -> str:
+    left = [place < table.heads or place in table.words for place in range(len(table.columns))]
+    lines = [table.columns, ["---" if each else "---:" for each in left]]
+    rows = [[_plain(cell) for cell in row] for row in table.rows]
+    rows = [
+        [
+            f"**{cell}**" if place in table.marked and column < table.heads and cell else cell
+            for column, cell in enumerate(row)
+        ]
+        for place, row in enumerate(rows)
+    ]
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in [*lines, *rows])
+    return f"{text}\n\n*Table {number}.* {_plain(table.caption)}"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown leaves as it is, on one line."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
+    text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    return re.sub(r"^([#+\-]|\d+[.)])(?=\s)", r"\\\1", text)
+
 
 PAGE = Template("""\
 <!DOCTYPE html>
@@ -82,7 +192,7 @@ def to_html(blocks: Sequence[Block], title: str, description: str) -> str:
     figures = [block.name for block in blocks if isinstance(block, Picture)]
     tables = [block for block in blocks if isinstance(block, Table)]
     parts = [
-        _table(block, tables.index(block) + 1) if isinstance(block, Table) else _block(block, figures)
+        _html_table(block, tables.index(block) + 1) if isinstance(block, Table) else _html(block, figures)
         for block in blocks
     ]
     parts.insert(1, _contents(sections))
@@ -103,7 +213,7 @@ def _anchor(text: str) -> str:
     return re.sub(r"\W+", "-", text.lower()).strip("-")
 
 
-def _block(block: Heading | Text | Bullets | Code | Picture, figures: list[str]) -> str:
+def _html(block: Heading | Text | Bullets | Code | Picture, figures: list[str]) -> str:
     match block:
         case Heading(text, 1):
             return f"<h1>{escape(text)}</h1>"
@@ -124,7 +234,7 @@ def _block(block: Heading | Text | Bullets | Code | Picture, figures: list[str])
             )
 
 
-def _table(table: Table, number: int) -> str:
+def _html_table(table: Table, number: int) -> str:
     def kind(column: int, cells: Sequence[str] = ()) -> str:
         if column >= table.heads and column not in table.words:
             return ""
