@@ -1,11 +1,14 @@
 """What is written in a figure: numbers in few digits, names that fit, few ticks, one legend; panels that share axes."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 
 def power(value: float) -> str:
-    """`3e-7`, one digit; `0` for zero."""
+    """`3e-7`, one digit; `0` for zero, `inf` and `nan` as they are."""
+    if not math.isfinite(value):
+        return str(value)
     digits, _, exponent = f"{value:.0e}".partition("e")
     return f"{digits}e{int(exponent)}" if value else "0"
 

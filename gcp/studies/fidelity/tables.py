@@ -170,7 +170,9 @@ def safe_table(ranges: Sequence[Safe], channels: int) -> str:
     own = [each for each in ranges if each.channels == channels]
     columns = list(dict.fromkeys((each.quantity, each.limit) for each in own))
     groups = "".join(
-        f"{question:<{len(LIMITS) * ANSWER}}" for key, question in QUESTIONS.items() if any(c[0] == key for c in columns)
+        f"{question:<{len(LIMITS) * ANSWER}}"
+        for key, question in QUESTIONS.items()
+        if any(c[0] == key for c in columns)
     )
     lines = [
         f"condition numbers at which float32 is safe; d = {channels}, upper quartile of the draws",
