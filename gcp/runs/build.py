@@ -6,7 +6,6 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from gcp.runs.hybrid import build_pooling
 from gcp.config import Common, Config
 from gcp.config.sections import Data
 from gcp.data import DATASETS, AnyLoader, ImageSet, Splits, StreamSet, create_dataset, create_loader
@@ -27,6 +26,7 @@ from gcp.models import Classifier, create_model, default_image_size
 from gcp.models.freeze import freeze
 from gcp.models.groups import parameter_groups
 from gcp.ops.covariance import check_samples
+from gcp.runs.hybrid import build_pooling
 
 
 def build_device(config: Common, group: Group = ALONE) -> torch.device:

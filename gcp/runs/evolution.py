@@ -6,8 +6,6 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from gcp.runs.sample_images import SampleImages
-from gcp.runs.timing import Timing
 from gcp.config import Config
 from gcp.data import Splits
 from gcp.engine.distributed import ALONE, Group
@@ -25,6 +23,8 @@ from gcp.evolve.policy.cost import Budget, Costs
 from gcp.evolve.policy.decision import Bounds
 from gcp.evolve.policy.policies import Policy, Spectrum, WithinBudget, chosen
 from gcp.models import Classifier
+from gcp.runs.sample_images import SampleImages
+from gcp.runs.timing import Timing
 
 log = logging.getLogger("gcp")
 

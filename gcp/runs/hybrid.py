@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from gcp.engine.condition import condition_number
 from gcp.config import Config, Duration
 from gcp.data import Splits, StreamSet, create_loader
+from gcp.engine.condition import condition_number
 from gcp.engine.feed import Feed
 from gcp.engine.switch import Pooling, Switch
 from gcp.errors import OptionError

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from gcp.runs import build, evolution
-from gcp.runs.timing import Timing
 from gcp.config import Common, Config
 from gcp.data import Splits
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.state import TrainingState
 from gcp.engine.switch import describe_switch
 from gcp.errors import counted
+from gcp.runs import build, evolution
+from gcp.runs.timing import Timing
 
 
 def introduction(

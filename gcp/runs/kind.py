@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gcp.runs.run import Run
-    from gcp.runs.stages import StagedRun
     from gcp.engine.distributed import Group
     from gcp.engine.folder import RunFolder
+    from gcp.runs.run import Run
+    from gcp.runs.stages import StagedRun
 
 
 class Kind:

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gcp.runs import build, processes
-from gcp.runs.kind import CLASSIFIER, Kind
-from gcp.runs.run import Run
-from gcp.runs.stages import StagedRun
 from gcp.config import Common, dump, from_dict, load
 from gcp.engine import distributed
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.files import write_text
 from gcp.engine.folder import RunFolder, create_run_folder
 from gcp.errors import ConfigError, GCPError
+from gcp.runs import build, processes
+from gcp.runs.kind import CLASSIFIER, Kind
+from gcp.runs.run import Run
+from gcp.runs.stages import StagedRun
 
 
 def start(config: Common, group: Group = ALONE, kind: Kind = CLASSIFIER) -> int:

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gcp.runs.scored_model import Contestant
-from gcp.runs import build
-from gcp.runs.hybrid import build_pooling
-from gcp.runs.weights.write import configuration
 from gcp.config import Config, from_dict
 from gcp.engine import checkpoint
 from gcp.engine.distributed import Group
@@ -22,6 +18,10 @@ from gcp.models.checkpoints.archive import Unreadable, contents
 from gcp.models.checkpoints.checkpoint import FILES, is_timm_weights
 from gcp.models.convert import build_model
 from gcp.models.summary import summarise
+from gcp.runs import build
+from gcp.runs.hybrid import build_pooling
+from gcp.runs.scored_model import Contestant
+from gcp.runs.weights.write import configuration
 
 log = logging.getLogger("gcp")
 SAME = ("name", "root", "per_class", "val_fraction", "split_seed", "partial")  # of the section data: which images

@@ -7,11 +7,6 @@ import sys
 from functools import cached_property
 from typing import Generic, TypeVar
 
-from gcp.runs import build
-from gcp.runs.cost import cost
-from gcp.runs.same_data import check_classes, check_images
-from gcp.runs.signals import StopSignal
-from gcp.runs.timing import Timing
 from gcp.config import TRAINED_BY, Common, dump
 from gcp.data import AnyLoader, Splits
 from gcp.engine import checkpoint
@@ -25,6 +20,11 @@ from gcp.engine.step import Recipe
 from gcp.engine.train import Events, fit
 from gcp.engine.writer import Writer
 from gcp.errors import ConfigError, DataError
+from gcp.runs import build
+from gcp.runs.cost import cost
+from gcp.runs.same_data import check_classes, check_images
+from gcp.runs.signals import StopSignal
+from gcp.runs.timing import Timing
 
 log = logging.getLogger("gcp")
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import torch
 
-from gcp.runs import build
-from gcp.runs.same_data import check_classes
 from gcp.config import Config
 from gcp.config.sections import Data
 from gcp.data import DATASETS, AnyLoader, ImageSet, Splits, StreamSet, create_loader
@@ -17,6 +15,8 @@ from gcp.engine.rival import Rival
 from gcp.engine.samples import Samples, collect
 from gcp.errors import CheckpointError
 from gcp.models import Classifier
+from gcp.runs import build
+from gcp.runs.same_data import check_classes
 
 
 @dataclass(frozen=True)

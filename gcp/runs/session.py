@@ -3,14 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from gcp.runs import build, evolution, spectrum
-from gcp.runs.hybrid import Probe, build_pooling, build_switch
-from gcp.runs.introduction import introduction
-from gcp.runs.result import format_result, score_run
-from gcp.runs.run import Run
-from gcp.runs.same_data import check_classes, check_images
-from gcp.runs.signals import StopSignal
-from gcp.runs.timing import build_timing
 from gcp.config import Config
 from gcp.data import AnyLoader
 from gcp.engine import checkpoint
@@ -25,6 +17,14 @@ from gcp.engine.switch import describe_switch
 from gcp.engine.train import Events
 from gcp.evolve import resize, widths
 from gcp.models import Classifier
+from gcp.runs import build, evolution, spectrum
+from gcp.runs.hybrid import Probe, build_pooling, build_switch
+from gcp.runs.introduction import introduction
+from gcp.runs.result import format_result, score_run
+from gcp.runs.run import Run
+from gcp.runs.same_data import check_classes, check_images
+from gcp.runs.signals import StopSignal
+from gcp.runs.timing import build_timing
 
 
 class Session(Run[Config]):

@@ -4,8 +4,6 @@ import logging
 
 from torch import Tensor
 
-from gcp.runs import build
-from gcp.runs.timing import Timing
 from gcp.config import Config
 from gcp.engine.distributed import Group
 from gcp.engine.folder import RunFolder
@@ -13,6 +11,8 @@ from gcp.engine.log import RunLog
 from gcp.engine.monitor import Monitor, SpectrumTable
 from gcp.engine.state import Progress, TrainingState
 from gcp.engine.train import Events
+from gcp.runs import build
+from gcp.runs.timing import Timing
 
 log = logging.getLogger("gcp")
 

@@ -5,9 +5,6 @@ RUN itself holds the configuration with the stages and, at the end, the result o
 
 import json
 
-from gcp.runs.evolution import with_widths
-from gcp.runs.run import resume_command
-from gcp.runs.session import Session
 from gcp.config import Config, dump, from_dict, load, stage_configs
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group
@@ -15,6 +12,9 @@ from gcp.engine.files import write_json, write_text
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import load_weights
 from gcp.errors import ConfigError, GCPError
+from gcp.runs.evolution import with_widths
+from gcp.runs.run import resume_command
+from gcp.runs.session import Session
 
 
 class StagedRun:

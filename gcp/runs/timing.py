@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from gcp.runs.hybrid import switch_step
 from gcp.config import Common, Config, Duration
 from gcp.data import AnyLoader
 from gcp.engine.schedule import learning_rate_factor
 from gcp.engine.train import steps_per_epoch
+from gcp.runs.hybrid import switch_step
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gcp.runs.open_model import enter
 from gcp.data.decode import decode, decode_pillow
 from gcp.data.seeds import preserved
 from gcp.data.transforms import Transform
 from gcp.engine.distributed import ALONE
 from gcp.errors import DataError
+from gcp.runs.open_model import enter
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from gcp.runs import build
-from gcp.runs.timing import build_timing
 from gcp.config import from_dict
 from gcp.errors import DataError, OptionError, ShapeError
+from gcp.runs import build
+from gcp.runs.timing import build_timing
 
 CPU = torch.device("cpu")
 SMALL = {

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from gcp.compress import decompose
 from gcp.runs.compression.cost import costs
 from gcp.runs.compression.plot import draw_layers, draw_sweep
 from gcp.runs.compression.sweep import sweep
-from gcp.compress import decompose
 
 
 def model():

@@ -11,9 +11,9 @@ import torch
 
 import gcp.cli.train
 from gcp.cli.main import run
+from gcp.config import from_dict
 from gcp.runs.build import build_splits
 from gcp.runs.hybrid import Probe
-from gcp.config import from_dict
 
 SIGKILL = -signal.SIGKILL
 

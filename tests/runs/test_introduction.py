@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from gcp.config import from_dict
 from gcp.runs import build
 from gcp.runs.introduction import introduction, learning_rate
 from gcp.runs.timing import build_timing
-from gcp.config import from_dict
 
 SMALL = {
     "run": {"device": "cpu"},

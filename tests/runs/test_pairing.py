@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from gcp.runs import build
 from gcp.config import from_dict
 from gcp.heads import list_heads
 from gcp.heads.reduction import REDUCTIONS
+from gcp.runs import build
 
 CPU = torch.device("cpu")
 BACKBONES = {"resnet8_cifar": {}, "alexnet_bn": {"hidden": [12, 12]}}

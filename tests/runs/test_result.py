@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from gcp.runs.result import format_result, score_run
 from gcp.engine import checkpoint
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import Progress, TrainingState
 from gcp.errors import CheckpointError
+from gcp.runs.result import format_result, score_run
 
 BEST = {"top1": 90.0, "top5": None, "macro": 90.0, "loss": 0.3, "count": 4, "step": 6, "epoch": 2}
 

@@ -90,9 +90,9 @@ def test_its_result_is_that_of_the_last_stage_with_what_each_reached(whole):
 def test_each_stage_trains_what_it_says(whole):
     """Frozen features are those of the beginning; the second stage changes them."""
     first, second = (load(whole / f"stage-{n}" / "last.pt")["model"] for n in (1, 2))
-    from gcp.runs.build import build_model
     from gcp.config import load as load_config
     from gcp.config import stage_configs
+    from gcp.runs.build import build_model
 
     begin = build_model(stage_configs(load_config(whole / "config.yaml"))[0], 10, torch.device("cpu")).state_dict()
     for key in begin:

@@ -7,8 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gcp.measure import peak_bytes
-from gcp.measure import spread, take_turns, timed
+from gcp.measure import peak_bytes, spread, take_turns, timed
 
 MIB = 2**20
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gcp.runs.compression.sweep import Point
 from gcp.compress import Report, Row
+from gcp.runs.compression.sweep import Point
 
 COLOURS = {"output_pca": "#4477aa", "asvd": "#cc6677", "svd": "#228833"}
 SHOWN = 60  # layers in the picture; all are in the table

@@ -6,12 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from gcp.runs.compression.cost import costs
-from gcp.runs.compression.plot import draw_layers
-from gcp.runs.scored_model import Contestant
-from gcp.runs.open_model import enter, find_checkpoint
-from gcp.runs.sample_images import SampleImages
-from gcp.runs.weights.write import configuration
 from gcp.compress import Report, factors_of
 from gcp.config import from_dict
 from gcp.data import Splits
@@ -22,6 +16,12 @@ from gcp.engine.evaluate import score
 from gcp.engine.files import write_json
 from gcp.errors import GCPError
 from gcp.models import Classifier
+from gcp.runs.compression.cost import costs
+from gcp.runs.compression.plot import draw_layers
+from gcp.runs.open_model import enter, find_checkpoint
+from gcp.runs.sample_images import SampleImages
+from gcp.runs.scored_model import Contestant
+from gcp.runs.weights.write import configuration
 
 SLOWER = 0.1  # of the run's learning rate, for fine-tuning
 DENSE, COMPRESSED, TUNED = "dense", "compressed", "fine-tuned"

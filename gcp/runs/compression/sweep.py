@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gcp.runs.compression.cost import costs
 from gcp.compress import decompose
 from gcp.compress.basis import METHODS
 from gcp.errors import OptionError
+from gcp.runs.compression.cost import costs
 
 
 @dataclass(frozen=True)

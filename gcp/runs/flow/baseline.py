@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gcp.runs import build
 from gcp.config import FlowConfig
 from gcp.data import Splits
 from gcp.engine.feed import Feed
 from gcp.engine.likelihood import Bits, evaluate_bits
 from gcp.flow import Gaussian
+from gcp.runs import build
 
 log = logging.getLogger("gcp")
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from gcp.runs import build
 from gcp.config import FlowConfig
 from gcp.data import DATASETS, Splits, create_loader
 from gcp.data.dequantise import Dequantised
@@ -16,6 +15,7 @@ from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 from gcp.flow import Glow, create_flow
 from gcp.models.groups import part_groups
+from gcp.runs import build
 
 
 def build_splits(config: FlowConfig) -> Splits:

@@ -5,8 +5,6 @@ from typing import cast
 
 import torch
 
-from gcp.runs.introduction import learning_rate
-from gcp.runs.timing import Timing
 from gcp.config import FlowConfig
 from gcp.data import Splits
 from gcp.engine.distributed import ALONE, Group
@@ -14,6 +12,8 @@ from gcp.engine.likelihood import Bits
 from gcp.engine.state import TrainingState
 from gcp.errors import counted
 from gcp.flow import Glow
+from gcp.runs.introduction import learning_rate
+from gcp.runs.timing import Timing
 
 
 def architecture(config: FlowConfig, model: Glow) -> str:

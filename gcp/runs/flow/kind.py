@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from gcp.runs.kind import Kind
 
 if TYPE_CHECKING:
-    from gcp.runs.flow.run import GlowRun
     from gcp.engine.distributed import Group
     from gcp.engine.folder import RunFolder
+    from gcp.runs.flow.run import GlowRun
 
 
 class Flows(Kind):

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gcp.drawing.strips import draw_strips
 from gcp.config import FlowConfig
 from gcp.data import Splits
 from gcp.data.dequantise import levels_of
+from gcp.drawing.strips import draw_strips
 from gcp.errors import counted
 from gcp.flow import Glow
 

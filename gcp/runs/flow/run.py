@@ -7,14 +7,6 @@ from typing import Any
 
 import torch
 
-from gcp.runs.flow import build as flows
-from gcp.runs.flow.baseline import baseline, margins
-from gcp.runs.flow.introduction import introduction
-from gcp.runs import build
-from gcp.runs.result import format_result, score_run
-from gcp.runs.run import Run
-from gcp.runs.signals import StopSignal
-from gcp.runs.timing import common_timing
 from gcp.config import FlowConfig
 from gcp.data import AnyLoader
 from gcp.engine import checkpoint
@@ -27,6 +19,14 @@ from gcp.engine.step import Recipe
 from gcp.engine.train import Events
 from gcp.errors import counted
 from gcp.flow import Glow
+from gcp.runs import build
+from gcp.runs.flow import build as flows
+from gcp.runs.flow.baseline import baseline, margins
+from gcp.runs.flow.introduction import introduction
+from gcp.runs.result import format_result, score_run
+from gcp.runs.run import Run
+from gcp.runs.signals import StopSignal
+from gcp.runs.timing import common_timing
 
 SHOWN = (("loss", "bits/dim"),)
 

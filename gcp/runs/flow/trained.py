@@ -6,9 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gcp.runs.scored_model import for_files
-from gcp.runs.flow.build import build_splits
-from gcp.runs import build
 from gcp.config import FlowConfig, from_dict
 from gcp.data import ImageSet, Splits
 from gcp.data.dequantise import Dequantised
@@ -16,6 +13,9 @@ from gcp.data.files import FileSet
 from gcp.engine.distributed import Group
 from gcp.engine.likelihood import image_bits
 from gcp.engine.trained_flow import TrainedFlow, load_flow
+from gcp.runs import build
+from gcp.runs.flow.build import build_splits
+from gcp.runs.scored_model import for_files
 
 
 @dataclass(frozen=True)
