@@ -1,11 +1,12 @@
-"""Options of rules and solvers: dataclass fields that check themselves.
+"""Options of rules, solvers, heads and data sets: dataclass fields that check themselves.
 
 A rule or solver is a frozen dataclass; its fields are its options, with default, bounds and meaning in one
 place, and `build` turns keyword arguments into an instance or into one clear message.
 """
 
 from dataclasses import Field, field
-from math import isfinite
+from math import inf, isfinite
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from gcp.errors import OptionError, suggest
@@ -13,9 +14,21 @@ from gcp.errors import OptionError, suggest
 T = TypeVar("T")
 
 
-def option(default: Any, help: str, *, minimum: float | None = None, choices: tuple = ()) -> Any:
-    """A dataclass field with the bounds that `build` checks; booleans never count as numbers."""
-    return field(default=default, metadata={"help": help, "minimum": minimum, "choices": choices})
+def option(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    below: float = inf,
+    choices: tuple = (),
+    optional: bool = False,
+) -> Any:
+    """A dataclass field with the bounds that `build` checks: `minimum <= value < below`, and None where `optional`.
+
+    The type is that of the default, a whole number where it is None; booleans never count as numbers.
+    """
+    bounds = {"minimum": minimum, "below": below, "choices": choices, "optional": optional}
+    return field(default=default, metadata={"help": help, **bounds})
 
 
 def defaults(kind: type) -> dict[str, Any]:
@@ -30,14 +43,19 @@ def _options(kind: type) -> dict[str, Field]:
 
 
 def _fault(f: Field, value: Any) -> str | None:
-    choices, minimum = f.metadata["choices"], f.metadata["minimum"]
+    choices, minimum, below = (f.metadata[key] for key in ("choices", "minimum", "below"))
     if choices:
         return None if value in choices else f"one of {', '.join(map(str, choices))}{suggest(str(value), choices)}"
-    whole = isinstance(f.default, int)
-    numeric = isinstance(value, (int,) if whole else (int, float)) and not isinstance(value, bool)
-    if numeric and isfinite(value) and value >= minimum:
+    if value is None and f.metadata["optional"]:
         return None
-    return f"{'a whole number' if whole else 'a number'} >= {minimum:g}"
+    if isinstance(f.default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    whole = f.default is None or isinstance(f.default, int)
+    numeric = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if numeric and isfinite(value) and minimum <= value < below:
+        return None
+    upper = "" if below == inf else f" and < {below:g}"
+    return f"{'a whole number' if whole else 'a number'} >= {minimum:g}{upper}{' or null' * f.metadata['optional']}"
 
 
 def build(kind: type[T], name: str, options: dict[str, Any]) -> T:

@@ -63,8 +63,7 @@ def _tolerate(stream: Any) -> None:
 
 
 def _check(name: str, root: str | None, flags: dict[str, list[str]]) -> int:
-    from gcp.data.checks.inspection import inspect
-    from gcp.data.checks.report import head, tail
+    from gcp.data.checks.inspection import head, inspect, tail
 
     sheet = _sheet_file(name, flags)
     target = _target("--json", flags["--json"][0]) if "--json" in flags else None

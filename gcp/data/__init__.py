@@ -1,12 +1,12 @@
 """Data sets, their splits, and batches of them. An image goes this way:
 
-    sets            one data set per file; `source` registers them, `disk` makes those on disk from their listing
+    sets            one data set per file, each adds itself to the registry of `source`
     annotations     what a data set on disk says: which file has which label, in which split
     checks          what can be wrong with it
-    split           validation images held out of train, a few images of each class
-    imageset        one split: as `files`, `tensors`, images that another library reads (`indexed`), or a `stream`
+    images, stream  one split: files, tensors or images that another library reads, by index; or shards, in order
+    splits          the three splits, validation images held out of train, a few images of each class
     transforms      from stored images to batches of bytes, by name
-    loader          batches in a seeded order, of any part of the processes (`share`); `stream_loader` those of streams
+    loader          batches in a seeded order, of any part of the processes (`rank_slice`); `stream_loader` of streams
     normalize, mix  what is left for the device
 
 A new data set is one new file in `sets`, a new transform one in `transforms`.
@@ -15,17 +15,17 @@ A new data set is one new file in `sets`, a new transform one in `transforms`.
 from pathlib import Path
 
 import gcp.data.sets  # noqa: F401  each file adds itself to DATASETS
-from gcp.data.imageset import ImageSet, Splits
-from gcp.data.loader import Loader
+from gcp.data.images import ImageSet
+from gcp.data.loader import BatchLoader, Loader
 from gcp.data.mix import mix
-from gcp.data.source import DATASETS, Request, Source, check_dataset
-from gcp.data.split import few_shot, stratified_split
+from gcp.data.source import DATASETS, Source, check_dataset
+from gcp.data.splits import Splits, few_shot, stratified_split
 from gcp.data.stream import StreamSet
-from gcp.data.stream_loader import AnyLoader, StreamLoader, create_loader
+from gcp.data.stream_loader import StreamLoader, create_loader
 from gcp.registry import Entry
 
 __all__ = [
-    "AnyLoader",
+    "BatchLoader",
     "DATASETS",
     "ImageSet",
     "Loader",
@@ -70,6 +70,15 @@ def create_dataset(
     Raises UnknownNameError (data set, transform), OptionError (an argument out of range), DataError (a set
     that is missing or incomplete).
     """
-    request = Request(name, root, image_size, in_chans, per_class, val_fraction, split_seed, transform, partial)
-    check_dataset(**vars(request))
+    request = check_dataset(
+        name,
+        root=root,
+        image_size=image_size,
+        in_chans=in_chans,
+        per_class=per_class,
+        val_fraction=val_fraction,
+        split_seed=split_seed,
+        transform=transform,
+        partial=partial,
+    )
     return DATASETS[name].obj.create(request)

@@ -19,6 +19,8 @@ from gcp.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+
 
 def decode(path: str | Path, in_chans: int) -> Tensor:
     """The pixels of the file at `path`. Raises DataError with path and cause."""

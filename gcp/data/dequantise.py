@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gcp.data.imageset import ImageSet
+from gcp.data.images import ImageSet
 from gcp.data.normalize import Normalize
 from gcp.data.seeds import NOISE, hashed
 
 BITS = 16  # of the noise: a level and its noise are exact in float32, and never round up to the next level
 
 
-class Dequantised:
+class Dequantised(ImageSet):
     """An ImageSet of `images` with noise, (B, C, S, S) float32 in [0, 1); `normalize` moves it to [-1/2, 1/2).
+
+    Without a seed the noise of an image is that of its place, in a subset that of its new one.
 
     Args:
         images: a split whose transform gives bytes, or levels / (n - 1) in [0, 1]; what lies between two levels,
@@ -29,30 +31,14 @@ class Dequantised:
     """
 
     def __init__(self, images: ImageSet, levels: int, channels: int):
+        super().__init__(images.labels, images.transform)
         self.images, self.levels, self.channels = images, levels, channels
-        self.normalize = Normalize((0.5,) * channels, (1.0,) * channels)
+        self.paths, self.in_memory = images.paths, images.in_memory
 
     @property
-    def labels(self) -> np.ndarray:
-        """Of the images."""
-        return self.images.labels
-
-    @property
-    def paths(self) -> Sequence[str] | None:
-        """Of the images."""
-        return self.images.paths
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the images are."""
-        return self.images.in_memory
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        images, labels = self.read([index])
-        return images[0], int(labels[0])
+    def normalize(self) -> Normalize:
+        """From [0, 1) to [-1/2, 1/2), whatever the images would be normalised with."""
+        return Normalize((0.5,) * self.channels, (1.0,) * self.channels)
 
     def read(self, indices: Sequence[int] | np.ndarray, seeds: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         """A batch; see ImageSet.read."""
@@ -61,9 +47,9 @@ class Dequantised:
         levels = quantise(images, self.levels)
         return (levels + noise(keys, seeds is not None, levels[0].numel()).view_as(levels)) / self.levels, labels
 
-    def subset(self, indices: Sequence[int] | np.ndarray) -> "Dequantised":
-        """The same images restricted to `indices`; without a seed their noise is that of their new places."""
-        return Dequantised(self.images.subset(indices), self.levels, self.channels)
+    def _restrict(self, places: np.ndarray) -> None:
+        self.images = self.images.subset(places)
+        self.paths = self.images.paths
 
 
 def quantise(images: Tensor, levels: int) -> Tensor:

@@ -1,24 +1,30 @@
-"""Batches of an ImageSet in an order that depends on (seed, epoch) and on nothing else."""
+"""Batches of a split in an order that depends on (seed, epoch) and on nothing else."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gcp.data.imageset import ImageSet
+from gcp.data.images import ImageSet
 from gcp.data.normalize import Normalizer
+from gcp.data.rank_slice import WHOLE, RankSlice
 from gcp.data.seeds import AUGMENT, ORDER, hashed, permutation
-from gcp.data.share import WHOLE, Share
-from gcp.errors import GCPError, OptionError
+from gcp.data.stream import StreamSet
+from gcp.errors import DataError, GCPError, OptionError
 
 _MOST_WORKERS = 8
 
+Batch = tuple[Tensor, Tensor]
+Images = TypeVar("Images", bound=ImageSet | StreamSet)
 
-class Loader:
+
+class BatchLoader(Generic[Images]):
     """Iterates over `dataset` in batches: `for images, labels in loader.epoch(3, start=17)`.
 
     train=True: the order of an epoch is a function of (seed, epoch); the augmentation of a sample is one of
@@ -31,14 +37,14 @@ class Loader:
     `workers`: processes that decode; "auto" is none for images in memory, else one per core up to eight. They
     live from epoch to epoch. One epoch at a time: starting another ends the one before.
 
-    `share`: of one among several processes. Batches, their number and their `size` are those of all together; here
-    come the slices, which may be empty, and in evaluation the batches of this process.
+    `rank_slice`: of one among several processes. Batches, their number and their `size` are those of all together;
+    here come the slices, which may be empty, and in evaluation the batches of this process.
     Raises OptionError for arguments out of range, and where an epoch would have no batch.
     """
 
     def __init__(
         self,
-        dataset: ImageSet,
+        dataset: Images,
         batch_size: int,
         *,
         train: bool,
@@ -46,28 +52,24 @@ class Loader:
         workers: int | str = "auto",
         drop_last: bool = False,
         pin_memory: bool = False,
-        share: Share = WHOLE,
+        rank_slice: RankSlice = WHOLE,
     ):
-        self.dataset = dataset
+        self.dataset: Images = dataset
         self.batch_size = batch_size
         self.train = train
         self.seed = seed
-        self.share = share
-        self.workers = count_workers(workers, dataset.in_memory)
+        self.rank_slice = rank_slice
         self.samples = count_samples(len(dataset), batch_size, train, drop_last)
-        # The keys do not know the loader: a cycle would keep the workers alive after the loader is gone.
-        self._keys = _Keys()
+        self.workers = count_workers(workers, dataset.in_memory)
         self._turn: object = None
-        self._loader: DataLoader[Any] = DataLoader(
-            _Fetch(dataset),
-            batch_size=None,  # a key is a whole batch, so that images in memory are transformed together
-            sampler=self._keys,
-            num_workers=self.workers,
-            collate_fn=_unchanged,
-            pin_memory=pin_memory,
-            persistent_workers=self.workers > 0,
-            generator=torch.Generator(),  # else each epoch would draw from the global one
-        )
+        self._open(pin_memory)
+
+    def _open(self, pin_memory: bool) -> None:
+        """Prepare the reading processes."""
+        raise NotImplementedError
+
+    def _iterate(self, epoch: int, start: int) -> Iterator[Batch]:
+        raise NotImplementedError
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -81,50 +83,78 @@ class Loader:
     @property
     def advice(self) -> str:
         """What to change where a device waits for these batches."""
-        return advise(self.workers, self.dataset.in_memory)
+        cores = usable_cores()
+        lighter = "a smaller data.image_size or a lighter data.transform"
+        if self.dataset.in_memory:
+            return f"they are in memory and are prepared between the steps; {lighter} takes less time."
+        if self.workers < cores:
+            return f"set data.workers={cores} to read them with all {cores} cores of this machine."
+        return f"all {cores} cores read them already; smaller files, {lighter}, or more cores take less time."
 
     def size(self, batch: int) -> int:
         """Images of batch number `batch` in all processes together."""
         return min(self.batch_size, self.samples - batch * self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches (images, labels) of epoch `epoch` from batch `start` on.
+
+        Those before are not decoded. Raises OptionError unless 0 <= start <= len(self), and DataError on an image
+        that cannot be read and where a reading process dies.
+        """
+        if not 0 <= start <= len(self):
+            raise OptionError(f"an epoch has {len(self)} batches and cannot start at batch {start}.")
+        return self._iterate(epoch, start)
+
+    def _next(self, batches: Iterator[Any], turn: object) -> Batch:
+        """The next batch of a DataLoader, in the epoch that began as `turn`."""
+        if self._turn != turn:
+            raise RuntimeError("this epoch ended when another epoch of the same loader began")
+        try:
+            batch = next(batches)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise DataError(
+                f"a process that reads images has died ({str(error).rstrip('.')}), as happens when the memory, or that "
+                "shared between processes, is full. Free some, or set data.workers to a smaller number."
+            ) from error
+        try:
+            if isinstance(batch, GCPError):
+                raise batch
+            return batch
+        finally:
+            del batch  # an error that its own traceback holds would keep the workers alive
+
+
+class Loader(BatchLoader[ImageSet]):
+    """The batches of an ImageSet, see BatchLoader."""
+
+    def _open(self, pin_memory: bool) -> None:
+        # The keys do not know the loader: a cycle would keep the workers alive after the loader is gone.
+        self._keys = _Keys()
+        self._loader = open_workers(_Fetch(self.dataset), self._keys, self.workers, pin_memory)
 
     def order(self, epoch: int) -> np.ndarray:
         """Indices into the data set in the order of epoch `epoch`, int64, one per sample used."""
         count = len(self.dataset)
         return permutation(count, ORDER, self.seed, epoch)[: self.samples] if self.train else np.arange(count)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches (images, labels) of epoch `epoch` from batch `start` on; those before are not read.
-
-        Raises OptionError unless 0 <= start <= len(self), and DataError on an image that cannot be read.
-        """
-        if not 0 <= start <= len(self):
-            raise OptionError(f"an epoch has {len(self)} batches and cannot start at batch {start}.")
-        return self._iterate(epoch, start)
-
-    def _iterate(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _iterate(self, epoch: int, start: int) -> Iterator[Batch]:
         turn = self._turn = object()
         order = self.order(epoch)
         seeds = hashed(AUGMENT, self.seed, epoch, np.arange(len(order))) if self.train else None
         self._keys.aim(order, seeds, self._slices(start))
-        batches = iter(self._loader)
+        batches = begin(self._loader)
         for part in self._keys.slices:
-            if self._turn is not turn:
-                raise RuntimeError("this epoch ended when another epoch of the same loader began")
-            batch = next(batches)
-            if isinstance(batch, GCPError):
-                raise batch
-            images, labels = batch
+            images, labels = self._next(batches, turn)
             yield images[: len(part)], labels[: len(part)]
 
     def _slices(self, start: int) -> list[np.ndarray]:
         """Places in the order of the epoch of each batch that comes here, from batch `start` on."""
-        batches = range(start, len(self))
+        begins = [(batch * self.batch_size, batch) for batch in range(start, len(self))]
         if not self.train:
-            return [self._begin(batch) + np.arange(self.size(batch)) for batch in batches if self.share.scores(batch)]
-        return [self._begin(batch) + self.share.places(self.size(batch)) for batch in batches]
-
-    def _begin(self, batch: int) -> int:
-        return batch * self.batch_size
+            return [at + np.arange(self.size(batch)) for at, batch in begins if self.rank_slice.scores(batch)]
+        return [at + self.rank_slice.places(self.size(batch)) for at, batch in begins]
 
 
 class _Keys(Sampler[Any]):
@@ -160,8 +190,34 @@ class _Fetch(Dataset[Any]):
             return error  # raised in a worker it would arrive wrapped in the worker's traceback
 
 
+def open_workers(fetch: Dataset[Any], keys: Any, workers: int, pin_memory: bool) -> DataLoader[Any]:
+    """A DataLoader whose items are whole batches, so that images in memory are transformed together."""
+    return DataLoader(
+        fetch,
+        batch_size=None,
+        sampler=keys,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # else each epoch would draw from the global one
+    )
+
+
+def begin(loader: DataLoader[Any]) -> Iterator[Any]:
+    """An epoch of a DataLoader. The handler of SIGCHLD stays as it was: PyTorch's would raise the death of a worker
+    anywhere in the program; without it the loader sees it, within five seconds, where it waits for the batch.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
+
+
 def count_samples(count: int, batch_size: int, train: bool, drop_last: bool) -> int:
-    """How many of `count` images an epoch uses; see Loader. Raises OptionError where that makes no batch."""
+    """How many of `count` images an epoch uses; see BatchLoader. Raises OptionError where that makes no batch."""
     if batch_size < 1:
         raise OptionError(f"batch_size must be at least 1; got {batch_size}.")
     rest = count % batch_size
@@ -185,17 +241,6 @@ def usable_cores() -> int:
     """Cores that this process may use, its part of them where it is one of several on this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def advise(workers: int, in_memory: bool) -> str:
-    """What to change where a device waits for batches that so many workers read."""
-    cores = usable_cores()
-    lighter = "a smaller data.image_size or a lighter data.transform"
-    if in_memory:
-        return f"they are in memory and are prepared between the steps; {lighter} takes less time."
-    if workers < cores:
-        return f"set data.workers={cores} to read them with all {cores} cores of this machine."
-    return f"all {cores} cores read them already; smaller files, {lighter}, or more cores take less time."
 
 
 def _unchanged(batch: Any) -> Any:

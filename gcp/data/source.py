@@ -1,16 +1,20 @@
 """The registry of data sets. A new one is a file in `gcp.data.sets` that adds its Source to DATASETS."""
 
-import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from gcp.data.annotations.layout import existing_folder
 from gcp.data.annotations.listing import Listing
-from gcp.data.imageset import Splits
-from gcp.data.transforms import Transform, create_transform
-from gcp.errors import OptionError, nearest
+from gcp.data.checks.faults import check_listing
+from gcp.data.images import FileSet, ImageSet
+from gcp.data.splits import Splits, hold_out, reduce_train
+from gcp.data.transforms import TRANSFORMS, Transform, create_transform
+from gcp.errors import DataError, OptionError, counted, nearest
+from gcp.options import build, option
 from gcp.registry import Registry
 
 
@@ -25,17 +29,17 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a data set: the arguments of `create_dataset`, checked."""
+    """What is asked of a data set: the arguments of `gcp.data.create_dataset`, which explains them."""
 
-    name: str
-    root: str | Path | None
-    image_size: int
-    in_chans: int
-    per_class: int | None
-    val_fraction: float
-    split_seed: int
-    transform: str
-    partial: bool
+    name: str = ""
+    root: str | Path | None = None
+    transform: str = "default"
+    image_size: int = option(32, "side of the square images in pixels", minimum=1)
+    in_chans: int = option(3, "channels of an image", minimum=1)
+    per_class: int | None = option(None, "training images of each class", minimum=1, optional=True)
+    val_fraction: float = option(0.1, "share of the training images held out", minimum=0, below=1)
+    split_seed: int = option(0, "chooses the images held out, and those of each class", minimum=0)
+    partial: bool = option(False, "accept other counts than the published ones")
 
     @property
     def folder(self) -> Path:
@@ -43,7 +47,12 @@ class Request:
         assert self.root is not None
         return Path(self.root).expanduser()
 
-    def recipe(self, default: str) -> Transform:
+    @property
+    def splitting(self) -> dict[str, Any]:
+        """The options of `gcp.data.split_names.splits_by_name`."""
+        return {key: getattr(self, key) for key in ("val_fraction", "split_seed", "per_class")}
+
+    def recipe(self, default: str = "random_resized_crop") -> Transform:
         """The transform; `default`: the name of the set's own."""
         return create_transform(self.transform, default, self.image_size, self.in_chans)
 
@@ -52,24 +61,29 @@ class Request:
 class Source:
     """One data set: how to create its splits, and what it allows.
 
-    `needs_root`: it lies on disk, else it takes no root; None: it takes one or none. `image_size`: the usual one;
-    `min_size`: the least. `channels`: the allowed in_chans, None for any. `transforms`: names beside "default" and
-    "none".
-    `listing`: reads the annotations of a set of files on disk. `classes`, `counts`: the published number of
-    classes, and of images by split of the listing; None where there is none.
-    `default`: the name of its transform, of TRANSFORMS; of images in memory the one for files like them.
-    `levels`: grey levels of the images as they are published, 256 for bytes.
+    Attributes:
+        create: the splits that a request asks for.
+        needs_root: it lies on disk, else it takes no root; None: it takes one or none.
+        image_size: the usual side of its images.
+        min_size: the least.
+        channels: the allowed in_chans, None for any.
+        transforms: names beside "default" and "none".
+        listing: reads the annotations of a set of files on disk.
+        classes: the published number of classes, None where there is none.
+        counts: the published number of images by split of the listing, None where there is none.
+        default: the name of its transform, of TRANSFORMS; of images in memory the one for files like them.
+        levels: grey levels of the images as they are published, 256 for bytes.
     """
 
     create: Callable[[Request], Splits]
     needs_root: bool | None
-    image_size: int
-    min_size: int
-    channels: tuple[int, ...] | None
-    transforms: Iterable[str] = ()
+    image_size: int = 224
+    min_size: int = 1
+    channels: tuple[int, ...] | None = (1, 3)
+    transforms: Iterable[str] = TRANSFORMS
     listing: Callable[[Path], Listing] | None = None
     classes: int | None = None
-    counts: dict[str, int] | None = None
+    counts: Mapping[str, int] | None = None
     default: str = "random_resized_crop"
     levels: int = 256
 
@@ -91,46 +105,62 @@ class Source:
 DATASETS: Registry[Source] = Registry("data set")
 
 
-def check_dataset(
-    name: str,
-    root: str | Path | None = None,
-    image_size: int = 32,
-    in_chans: int = 3,
-    per_class: int | None = None,
-    val_fraction: float = 0.1,
-    split_seed: int = 0,
-    transform: str = "default",
-    partial: bool = False,
-) -> None:
-    """Check the arguments of `create_dataset` before the disk is touched: UnknownNameError or OptionError."""
+def check_dataset(name: str, root: str | Path | None = None, transform: str = "default", **options: Any) -> Request:
+    """The request that `create_dataset` would fulfil, checked before the disk is touched; arguments as there.
+
+    Raises UnknownNameError for the data set, and OptionError for the rest.
+    """
     source = DATASETS[name].obj
     if not isinstance(root, str | os.PathLike | None):
         raise OptionError(f"data.root must be the path of a folder; got {root!r}.")
-    _whole("image_size", image_size)
-    _whole("in_chans", in_chans)
-    if per_class is not None:
-        _whole("per_class", per_class)
-    _whole("split_seed", split_seed, least=0)
-    check_fraction(val_fraction)
-    if not isinstance(partial, bool):
-        raise OptionError(f"partial must be True or False; got {partial!r}.")
-    refused = [_message(name, *each) for each in source.refusals(root, image_size, in_chans, transform)]
+    asked = build(Request, name, options)
+    refused = [_message(name, *each) for each in source.refusals(root, asked.image_size, asked.in_chans, transform)]
     if refused:
         raise OptionError("\n".join(refused))
+    return Request(**{**vars(asked), "name": name, "root": root, "transform": transform})
 
 
-def check_fraction(fraction: float) -> None:
-    """Raise OptionError unless the share of images held out for validation is a number from 0 on and below 1."""
-    if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real) or not 0 <= fraction < 1:
-        raise OptionError(f"val_fraction must be a number from 0 (none is held out) on and below 1; got {fraction!r}.")
+def on_disk(
+    listing: Callable[[Path], Listing], *, classes: int | None, counts: Mapping[str, int] | None, **facts: Any
+) -> Source:
+    """The Source of a data set that lies on disk: the one way in which files become images.
+
+    listing: reads the annotations in a folder that exists, and raises DataError where they are not there.
+    classes, counts: the published number of classes, and of images in each split of the listing; None for any.
+    facts: further attributes of the Source, such as image_size and the name of its `default` transform.
+    """
+
+    def create(request: Request) -> Splits:
+        place = existing_folder(request.folder)
+        found = listing(place)
+        check_listing(str(place), found, source, request.partial)
+        recipe = request.recipe(source.default)
+        sets: dict[str, ImageSet] = {
+            name: FileSet(files.paths, files.labels, recipe, request.in_chans) for name, files in found.splits.items()
+        }
+        train, test = sets["train"], sets["test"]
+        if "val" in sets:
+            val, held_out = sets["val"], f"{counted(len(sets['val']), 'image')} of its own"
+        else:
+            train, val, held_out = hold_out(train, request.val_fraction, request.split_seed, found.classes)
+        train, kept = reduce_train(train, request.per_class, request.split_seed, found.classes)
+        rule = f"{found.layout}. Test: {counted(len(test), 'image')}; validation: {held_out}; training: {kept}."
+        return Splits(train, val, test, found.classes, " ".join([rule, *found.notes]))
+
+    source = Source(create, needs_root=True, listing=listing, classes=classes, counts=counts, **facts)
+    return source
+
+
+def require(package: str, name: str) -> None:
+    """Raise DataError, with the command that installs it, unless `package` is there for the data set `name`."""
+    if find_spec(package) is None:
+        install = package.replace("_", "-")
+        raise DataError(
+            f"data set {name!r} is read by the package {install}, which is not installed: pip install {install}"
+        )
 
 
 def _message(name: str, key: str, got: object, allowed: str, meant: str | None) -> str:
     shown = got if got is None or isinstance(got, int) else repr(str(got))
     hint = f" Did you mean {meant!r}?" if meant else ""
     return f"data.{key} of {name}: got {shown}; allowed: {allowed}.{hint}"
-
-
-def _whole(key: str, value: object, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise OptionError(f"{key} must be a whole number of at least {least}; got {value!r}.")

@@ -23,7 +23,7 @@ class Feed:
         mixup: alpha of mixup, 0 for none.
         cutmix: alpha of CutMix, 0 for none.
         num_classes: width of mixed labels.
-        leading: a batch begins with the image before it, with which its first is mixed (`gcp.data.share`).
+        leading: a batch begins with the image before it, with which its first is mixed (`gcp.data.rank_slice`).
     """
 
     device: torch.device

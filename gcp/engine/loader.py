@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from gcp.data.share import Share
+from gcp.data.rank_slice import RankSlice
 
 Batch = tuple[Tensor, Tensor]
 
@@ -14,7 +14,7 @@ class Loader(Protocol):
     """Batches whose order is a function of the epoch (`gcp.data.Loader`)."""
 
     @property
-    def share(self) -> Share:
+    def rank_slice(self) -> RankSlice:
         """What this process has of every batch."""
         ...
 

@@ -64,7 +64,7 @@ def in_place(loader: Loader) -> Iterator[tuple[int, slice, Batch]]:
     """The batches that this process scores: number, places of the images in the split, images and labels."""
     sizes = [loader.size(number) for number in range(len(loader))]
     starts = list(accumulate(sizes, initial=0))
-    for number, batch in zip(filter(loader.share.scores, range(len(loader))), loader.epoch(0), strict=True):
+    for number, batch in zip(filter(loader.rank_slice.scores, range(len(loader))), loader.epoch(0), strict=True):
         yield number, slice(starts[number], starts[number + 1]), batch
 
 
@@ -86,7 +86,7 @@ def collect(
         device: where to compute.
         amp: none, bf16 or fp16.
         channels_last: memory order of the images.
-        group: the processes among which the batches are dealt out, as `loader.share` says.
+        group: the processes among which the batches are dealt out, as `loader.rank_slice` says.
         crops: of `gcp.engine.crops.CROPS`.
 
     Raises:

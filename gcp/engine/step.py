@@ -71,7 +71,7 @@ class Recipe:
 
     def feed(self, loader: Loader, num_classes: int, device: torch.device) -> Feed:
         """How the batches of `loader` come to the device."""
-        leading = loader.share.leading
+        leading = loader.rank_slice.leading
         return Feed(device, loader.normalize, self.channels_last, self.mixup, self.cutmix, num_classes, leading)
 
 

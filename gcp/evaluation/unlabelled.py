@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from gcp.data.files import EXTENSIONS, FileSet
+from gcp.data.decode import EXTENSIONS
+from gcp.data.images import FileSet
 from gcp.errors import DataError, GCPError, suggest
 from gcp.runs.scored_model import Contestant
 

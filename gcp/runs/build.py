@@ -8,8 +8,8 @@ from torch import nn
 
 from gcp.config import Common, Config
 from gcp.config.sections import Data
-from gcp.data import DATASETS, AnyLoader, ImageSet, Splits, StreamSet, create_dataset, create_loader
-from gcp.data.share import Share
+from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_dataset, create_loader
+from gcp.data.rank_slice import RankSlice
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
 from gcp.engine.conditioning import Conditioning
@@ -89,7 +89,7 @@ def splits_of(data: Data, size: int) -> Splits:
     )
 
 
-def build_train_loader(config: Common, splits: Splits, device: torch.device, group: Group = ALONE) -> AnyLoader:
+def build_train_loader(config: Common, splits: Splits, device: torch.device, group: Group = ALONE) -> BatchLoader:
     """Shuffled, augmented batches of the training split."""
     return create_loader(
         splits.train,
@@ -99,20 +99,20 @@ def build_train_loader(config: Common, splits: Splits, device: torch.device, gro
         workers=config.data.workers,
         drop_last=config.train.drop_last,
         pin_memory=device.type == "cuda",
-        share=Share(group.rank, group.world, neighbour=config.train.mixup > 0 or config.train.cutmix > 0),
+        rank_slice=RankSlice(group.rank, group.world, neighbour=config.train.mixup > 0 or config.train.cutmix > 0),
     )
 
 
 def build_score_loader(
     config: Config, splits: Splits, split: str, device: torch.device, group: Group = ALONE, crops: str = "one"
-) -> AnyLoader:
+) -> BatchLoader:
     """Every image of a split once, in its natural order, without augmentation, with the views of `crops`."""
     return score_loader(config, with_crops(getattr(splits, split), crops, image_size(config)), device, group)
 
 
 def score_loader(
     config: Common, images: ImageSet | StreamSet, device: torch.device, group: Group = ALONE
-) -> AnyLoader:  # fmt: skip
+) -> BatchLoader:  # fmt: skip
     """Every image once, in its natural order, without augmentation."""
     return create_loader(
         images,
@@ -120,7 +120,7 @@ def score_loader(
         train=False,
         workers=config.data.workers,
         pin_memory=device.type == "cuda",
-        share=Share(group.rank, group.world),
+        rank_slice=RankSlice(group.rank, group.world),
     )
 
 

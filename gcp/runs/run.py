@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from gcp.config import TRAINED_BY, Common, dump
-from gcp.data import AnyLoader, Splits
+from gcp.data import BatchLoader, Splits
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.environment import describe_environment
@@ -49,7 +49,7 @@ class Run(Generic[C]):
     """
 
     splits: Splits
-    loader: AnyLoader
+    loader: BatchLoader
     timing: Timing
     state: TrainingState
 
@@ -66,7 +66,7 @@ class Run(Generic[C]):
         """How a step is made."""
         raise NotImplementedError
 
-    def validate(self, loader: AnyLoader) -> dict:
+    def validate(self, loader: BatchLoader) -> dict:
         """Scores of the weights that count on the validation images."""
         raise NotImplementedError
 
@@ -209,7 +209,7 @@ class Run(Generic[C]):
             save_seconds=self.timing.save_seconds,
         )
 
-    def _score_loader(self, split: str) -> AnyLoader:
+    def _score_loader(self, split: str) -> BatchLoader:
         return build.score_loader(self.config, getattr(self.splits, split), self.device, self.group)
 
     @cached_property

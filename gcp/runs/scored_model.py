@@ -6,8 +6,8 @@ import torch
 
 from gcp.config import Config
 from gcp.config.sections import Data
-from gcp.data import DATASETS, AnyLoader, ImageSet, Splits, StreamSet, create_loader
-from gcp.data.share import Share
+from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_loader
+from gcp.data.rank_slice import RankSlice
 from gcp.data.transforms import TRANSFORMS, PerImage, Transform
 from gcp.engine.crops import with_crops, with_transform
 from gcp.engine.distributed import Group
@@ -76,7 +76,7 @@ class Contestant:
             transform.normalize = self.splits().test.normalize  # in memory, with statistics of its own
         return transform
 
-    def loader(self, images: ImageSet | StreamSet, group: Group) -> AnyLoader:
+    def loader(self, images: ImageSet | StreamSet, group: Group) -> BatchLoader:
         """Every image once, in its order, with the crops of the configuration."""
         config = self.config
         return create_loader(
@@ -85,7 +85,7 @@ class Contestant:
             train=False,
             workers=config.data.workers,
             pin_memory=self.device.type == "cuda",
-            share=Share(group.rank, group.world),
+            rank_slice=RankSlice(group.rank, group.world),
         )
 
     def run(self, images: ImageSet | StreamSet, group: Group) -> Samples:

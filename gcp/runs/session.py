@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gcp.config import Config
-from gcp.data import AnyLoader
+from gcp.data import BatchLoader
 from gcp.engine import checkpoint
 from gcp.engine.batch_norm import synchronised
 from gcp.engine.distributed import ALONE, Group
@@ -111,13 +111,13 @@ class Session(Run[Config]):
         if self.config.monitor.spectrum and self.group.main:
             spectrum.draw(self.folder)
 
-    def validate(self, loader: AnyLoader) -> dict:
+    def validate(self, loader: BatchLoader) -> dict:
         return self.score(loader)
 
-    def _score_loader(self, split: str, crops: str = "one") -> AnyLoader:
+    def _score_loader(self, split: str, crops: str = "one") -> BatchLoader:
         return build.build_score_loader(self.config, self.splits, split, self.device, self.group, crops)
 
-    def score(self, loader: AnyLoader, crops: str = "one") -> dict:
+    def score(self, loader: BatchLoader, crops: str = "one") -> dict:
         """Scores of the weights that count on a loader."""
         run, model = self.config.run, self.state.evaluated
         if not synchronised(model):  # each process has its own statistics; those of rank 0 are saved

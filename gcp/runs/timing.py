@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from gcp.config import Common, Config, Duration
-from gcp.data import AnyLoader
+from gcp.data import BatchLoader
 from gcp.engine.schedule import learning_rate_factor
 from gcp.engine.train import steps_per_epoch
 from gcp.runs.hybrid import switch_step
@@ -26,13 +26,13 @@ class Timing:
     switch_at: int | None = None
 
 
-def build_timing(config: Config, loader: AnyLoader) -> Timing:
+def build_timing(config: Config, loader: BatchLoader) -> Timing:
     """Turn every duration of the configuration into steps of this loader."""
     timing = common_timing(config, loader)
     return replace(timing, switch_at=switch_step(config, timing.steps, timing.total))
 
 
-def common_timing(config: Common, loader: AnyLoader) -> Timing:
+def common_timing(config: Common, loader: BatchLoader) -> Timing:
     """The durations that every kind of run has."""
     per_epoch = steps_per_epoch(loader, config.train.accumulate)
     total = per_epoch * config.train.epochs

@@ -13,7 +13,7 @@ from PIL import Image
 
 import gcp.cli.convert
 from gcp.cli.main import run
-from gcp.data.files import FileSet
+from gcp.data.images import FileSet
 from gcp.data.transforms import create_transform
 from gcp.engine import checkpoint
 from gcp.models.checkpoints import read_checkpoint

@@ -6,8 +6,8 @@ import torch
 
 from gcp.data import create_dataset, create_loader
 from gcp.data.dequantise import Dequantised, levels_of, noise, quantise
+from gcp.data.images import TensorSet
 from gcp.data.seeds import uniform
-from gcp.data.tensors import TensorSet
 
 
 class Plain:

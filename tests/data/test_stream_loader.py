@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from gcp.data import Loader, create_loader
-from gcp.data.indexed import IndexedSet
-from gcp.data.lanes import shuffled
+from gcp.data.images import IndexedSet
 from gcp.data.normalize import Normalize
+from gcp.data.shard_streams import shuffled
 from gcp.data.stream import Sample, Shard, StreamSet
 from gcp.data.stream_loader import StreamLoader
 from gcp.errors import DataError, OptionError

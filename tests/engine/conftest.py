@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from gcp.data import Loader
-from gcp.data.tensors import TensorSet
+from gcp.data.images import TensorSet
 from gcp.engine import rng
 from gcp.engine.distributed import Group
 from gcp.engine.ema import EMA

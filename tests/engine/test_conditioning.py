@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gcp.data import Loader
-from gcp.data.share import Share
+from gcp.data.rank_slice import RankSlice
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
 from gcp.engine.conditioning import Conditioning
@@ -165,8 +165,8 @@ def test_the_weights_are_those_of_one_process(toy, together, olr):
 
     def train(group):
         run = Conditioned(toy, olr=olr, dropout=0, dtype=torch.float64, group=group)
-        share = Share(group.rank, group.world)
-        run.train(Loader(toy.dataset(dtype=torch.float64), 6, train=True, seed=1, share=share), recipe)
+        rank_slice = RankSlice(group.rank, group.world)
+        run.train(Loader(toy.dataset(dtype=torch.float64), 6, train=True, seed=1, rank_slice=rank_slice), recipe)
         return [t.double().numpy() for m in (run.state.model, run.state.ema.module) for t in m.state_dict().values()]
 
     alone = train(ALONE)

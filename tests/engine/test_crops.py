@@ -8,9 +8,8 @@ from torch import nn
 from torchvision.transforms.v2 import functional as VF
 
 from gcp.data import Loader
-from gcp.data.files import FileSet
+from gcp.data.images import FileSet, TensorSet
 from gcp.data.sets.digits import DigitTransform
-from gcp.data.tensors import TensorSet
 from gcp.data.transforms import create_transform
 from gcp.engine.crops import with_crops
 from gcp.engine.evaluate import evaluate

@@ -7,8 +7,8 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_sc
 from torch import nn
 
 from gcp.data import Loader
-from gcp.data.share import WHOLE
-from gcp.data.tensors import TensorSet
+from gcp.data.images import TensorSet
+from gcp.data.rank_slice import WHOLE
 from gcp.engine.evaluate import Scores, evaluate
 from gcp.errors import DataError, NonFiniteError, OptionError
 
@@ -140,7 +140,7 @@ def test_non_finite_features_name_the_batch(toy):
 
 def test_an_empty_split():
     class Empty:
-        normalize, share = None, WHOLE
+        normalize, rank_slice = None, WHOLE
 
         def __len__(self):
             return 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gcp.data import Loader
-from gcp.data.share import Share
+from gcp.data.rank_slice import RankSlice
 from gcp.engine import checkpoint, rng
 from gcp.engine.batch_norm import synchronise
 from gcp.engine.distributed import ALONE
@@ -168,7 +168,9 @@ def train(toy, group, evolution, images):
     rng.seed_all(0)
     model = model_of(toy, dropout=0).double()
     state = toy.state(synchronise(model, CPU) if group.world > 1 else model)
-    loader = Loader(toy.dataset(dtype=torch.float64), 5, train=True, seed=1, share=Share(group.rank, group.world, True))
+    loader = Loader(
+        toy.dataset(dtype=torch.float64), 5, train=True, seed=1, rank_slice=RankSlice(group.rank, group.world, True)
+    )
     evolving = evolution(every=2, images=partial(images, torch.float64))
     fit(
         state,

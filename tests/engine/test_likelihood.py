@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from gcp.data import create_loader
+from gcp.data.images import TensorSet
 from gcp.data.normalize import Normalize
-from gcp.data.share import Share
-from gcp.data.tensors import TensorSet
+from gcp.data.rank_slice import RankSlice
 from gcp.engine.likelihood import Bits, evaluate_bits
 from gcp.errors import NonFiniteError
 
@@ -47,7 +47,7 @@ def test_processes_score_a_part_each(monkeypatch):
     found = []
     for rank in range(2):
         group = Summing()
-        evaluate_bits(density, loader(share=Share(rank, 2)), torch.device("cpu"), BITS, group)
+        evaluate_bits(density, loader(rank_slice=RankSlice(rank, 2)), torch.device("cpu"), BITS, group)
         found.append(group.seen)
     alone = Summing()
     evaluate_bits(density, loader(), torch.device("cpu"), BITS, alone)

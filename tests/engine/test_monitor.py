@@ -213,7 +213,7 @@ def test_only_some_images_are_observed(toy):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_several_processes(toy, together, compiled):
     """Rank 0 observes its slice, the others do nothing, and none waits for another."""
-    from gcp.data.share import Share
+    from gcp.data.rank_slice import RankSlice
     from gcp.engine.batch_norm import synchronise
     from gcp.engine.train import fit
 
@@ -223,7 +223,7 @@ def test_several_processes(toy, together, compiled):
         state, rows = toy.state(model(), ema=None), []
         synchronise(state.model, CPU)
         loader = toy.loader()
-        loader = type(loader)(toy.dataset(), 6, train=True, seed=1, share=Share(group.rank, group.world))
+        loader = type(loader)(toy.dataset(), 6, train=True, seed=1, rank_slice=RankSlice(group.rank, group.world))
         monitor = Monitor(state, recipe, 1, world=2, compiled=compiled)
         look = observed and group.main
         events = Events(observe=monitor.begin, step=lambda *_: rows.append(monitor.end())) if look else Events()

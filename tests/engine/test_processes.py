@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gcp.data import Loader
-from gcp.data.share import Share
+from gcp.data.rank_slice import RankSlice
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
 from gcp.engine.distributed import ALONE
@@ -23,8 +23,8 @@ def train(toy, group, batch):
     rng.seed_all(0)
     model = toy.model(dropout=0).double()
     state = toy.state(synchronise(model, CPU) if group.world > 1 else model)
-    share = Share(group.rank, group.world, neighbour=True)
-    loader = Loader(toy.dataset(dtype=torch.float64), batch, train=True, seed=1, share=share)
+    rank_slice = RankSlice(group.rank, group.world, neighbour=True)
+    loader = Loader(toy.dataset(dtype=torch.float64), batch, train=True, seed=1, rank_slice=rank_slice)
     fit(state, loader, toy.recipe, toy.factor, toy.epochs, CPU, Events(), group=group)
     tensors = [t.double().numpy() for module in (state.model, state.ema.module) for t in module.state_dict().values()]
     rows = [(row["step"], row["train_loss"], row["train_accuracy"]) for row in state.progress.history]
@@ -49,7 +49,7 @@ def test_scores_are_those_of_one_process_to_the_last_bit(world, batch, toy, toge
     model = toy.model()
 
     def body(group):
-        loader = Loader(toy.dataset(101), batch, train=False, share=Share(group.rank, group.world))
+        loader = Loader(toy.dataset(101), batch, train=False, rank_slice=RankSlice(group.rank, group.world))
         return evaluate(model, loader, CPU, group=group).as_dict()
 
     whole = evaluate(model, Loader(toy.dataset(101), batch, train=False), CPU).as_dict()
@@ -72,7 +72,7 @@ def test_no_process_makes_a_step_that_is_broken_in_one(toy, together):
     def body(group):
         rng.seed_all(0)
         state = toy.state(toy.model(dropout=0))
-        loader = Loader(toy.dataset(), 20, train=True, seed=1, share=Share(group.rank, group.world))
+        loader = Loader(toy.dataset(), 20, train=True, seed=1, rank_slice=RankSlice(group.rank, group.world))
         if group.rank == 1:
             state.model.classifier.weight.register_hook(lambda gradient: gradient * float("nan"))
         before = [p.detach().clone() for p in state.model.parameters()]

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from gcp.data import Loader
-from gcp.data.share import Share
-from gcp.data.tensors import TensorSet
+from gcp.data.images import TensorSet
+from gcp.data.rank_slice import RankSlice
 from gcp.engine.distributed import Group
 from gcp.engine.evaluate import score
 from gcp.engine.samples import collect
@@ -76,7 +76,7 @@ def test_several_processes_give_the_bits_of_one(world, batch):
     box, barrier, found = {}, Barrier(world, timeout=30), {}
 
     def work(rank):
-        loader = Loader(table(), batch, train=False, share=Share(rank, world))
+        loader = Loader(table(), batch, train=False, rank_slice=RankSlice(rank, world))
         found[rank] = collect(Table(), loader, CPU, group=Meeting(rank, world, box, barrier))
 
     threads = [Thread(target=work, args=(rank,)) for rank in range(world)]

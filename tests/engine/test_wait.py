@@ -34,7 +34,7 @@ class Slow:
 
     def __init__(self, loader, pause):
         self.loader, self.pause = loader, pause
-        self.normalize, self.share, self.size = loader.normalize, loader.share, loader.size
+        self.normalize, self.rank_slice, self.size = loader.normalize, loader.rank_slice, loader.size
 
     def __len__(self):
         return len(self.loader)

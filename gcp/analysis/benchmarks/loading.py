@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from gcp.data import Loader
-from gcp.data.files import FileSet
+from gcp.data.images import FileSet
 from gcp.data.transforms import create_transform
 from gcp.data.transforms.base import IMAGENET
 from gcp.measure import spread, take_turns

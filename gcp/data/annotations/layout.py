@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gcp.data.files import EXTENSIONS
+from gcp.data.decode import EXTENSIONS
 from gcp.errors import DataError, counted, suggest
 
 ARCHIVES = (".tar", ".tgz", ".gz", ".zip")

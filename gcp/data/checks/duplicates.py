@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 
-from gcp.data.checks.watch import Watch, silent
-from gcp.data.imageset import ImageSet
+from gcp.data.checks.verify import ProgressBar, silent
+from gcp.data.images import ImageSet
 from gcp.errors import DataError
 
 THREADS = 16  # they wait for the disk
@@ -20,7 +20,7 @@ CHUNK = 64
 Result = TypeVar("Result")
 
 
-class Twin(NamedTuple):
+class Duplicate(NamedTuple):
     """An image of split `second` and an identical one of split `first`, by path, or by index in the split."""
 
     first: str
@@ -29,7 +29,7 @@ class Twin(NamedTuple):
     other: str
 
 
-def shared_files(splits: Mapping[str, Sequence[str]], watch: Watch = silent) -> list[Twin]:
+def shared_files(splits: Mapping[str, Sequence[str]], watch: ProgressBar = silent) -> list[Duplicate]:
     """For each file of a split that an earlier split has too, the pair of them. Files that cannot be read are left out.
 
     One file that two splits name, also through links, is no pair: the fast check reports it.
@@ -41,11 +41,11 @@ def shared_files(splits: Mapping[str, Sequence[str]], watch: Watch = silent) -> 
         having[size].add(split)
     alike = [place for place, size in zip(every, sizes, strict=True) if size >= 0 and len(having[size]) > 1]
     digests = _in_threads(_digest, [path for _, path in alike], watch, "contents")
-    found = _twins((split, path, digest) for (split, path), digest in zip(alike, digests, strict=True) if digest)
-    return [twin for twin in found if os.path.realpath(twin.one) != os.path.realpath(twin.other)]
+    found = _duplicates((split, path, digest) for (split, path), digest in zip(alike, digests, strict=True) if digest)
+    return [each for each in found if os.path.realpath(each.one) != os.path.realpath(each.other)]
 
 
-def shared_images(splits: Mapping[str, ImageSet], watch: Watch = silent) -> list[Twin]:
+def shared_images(splits: Mapping[str, ImageSet], watch: ProgressBar = silent) -> list[Duplicate]:
     """The same for images that are no files, by their pixels without augmentation. Unreadable ones are left out."""
     places = []
     for split, images in splits.items():
@@ -55,21 +55,21 @@ def shared_images(splits: Mapping[str, ImageSet], watch: Watch = silent) -> list
             except DataError:
                 continue
             places.append((split, str(index), blake2b(pixels).digest()))
-    return _twins(places)
+    return _duplicates(places)
 
 
-def _twins(places: Iterable[tuple[str, str, bytes]]) -> list[Twin]:
+def _duplicates(places: Iterable[tuple[str, str, bytes]]) -> list[Duplicate]:
     """From (split, name, digest), the splits in their order."""
     seen: dict[bytes, tuple[str, str]] = {}
-    twins = []
+    duplicates = []
     for split, name, digest in places:
         first, one = seen.setdefault(digest, (split, name))
         if first != split:
-            twins.append(Twin(first, one, split, name))
-    return twins
+            duplicates.append(Duplicate(first, one, split, name))
+    return duplicates
 
 
-def _in_threads(function: Callable[[str], Result], paths: list[str], watch: Watch, text: str) -> list[Result]:
+def _in_threads(function: Callable[[str], Result], paths: list[str], watch: ProgressBar, text: str) -> list[Result]:
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     pool = ThreadPoolExecutor(THREADS)
     try:

@@ -1,4 +1,4 @@
-"""What is to be known of a data set before its images are read one by one: the state of `check_dataset`.
+"""What is to be known of a data set before its images are read one by one, and its text: the state of `check_dataset`.
 
 There are three kinds: files, of which a listing tells all; images that are read by index, in memory or by some other
 library; and streams, of which nothing but the counts is known before they are read.
@@ -6,6 +6,7 @@ library; and streams, of which nothing but the counts is known before they are r
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from gcp.data.annotations.listing import Files, Listing
 from gcp.data.checks.faults import find_faults
 from gcp.data.decode import decode
 from gcp.data.source import Source
-from gcp.errors import DataError
+from gcp.errors import DataError, counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FRACTION = 0.1  # the default of data.val_fraction
+WIDTH, MARGIN, NAME = 120, 14, 34  # of the text, in letters
 
 
 @dataclass
@@ -142,7 +144,7 @@ def _from_listing(found: Inspection, listing: Listing, source: Source, partial: 
         found.validation = f"held out of train class by class, {held:,} images at data.val_fraction={FRACTION}"
         if not held:
             found.faults.append("no validation image can be held out of train: each class has a single image there")
-    found.published = source.counts or {}
+    found.published = dict(source.counts or {})
     found.faults += find_faults(listing, source, partial)
 
 
@@ -156,3 +158,40 @@ def _from_splits(found: Inspection, source: Source, partial: bool) -> None:
     found.labels = {name: images.labels for name, images in found.sets.items() if not isinstance(images, StreamSet)}
     # The published training images are those of train and val, of which only their sum is given.
     found.published = {name: count for name, count in (source.counts or {}).items() if name == "test"}
+
+
+def head(found: Inspection) -> str:
+    """Layout, classes, the table of the splits, validation and notes."""
+    rows = [("root", found.root), ("layout", found.layout)]
+    if found.sizes:
+        published = f" (published: {found.published_classes:,})" if found.published_classes else ""
+        rows.append(("classes", f"{len(found.classes):,}{published}"))
+    lines = [f"{found.name}: {found.summary}", *(_row(key, value) for key, value in rows if value)]
+    if found.sizes:
+        lines += ["", *_table(found), "", _row("validation", found.validation)]
+    return "\n".join([*lines, *(_row("note", note) for note in found.notes)])
+
+
+def tail(found: Inspection, verified: bool) -> str:
+    """The verdict. `verified`: every image was decoded."""
+    if not found.faults:
+        few = "every file is there, and a few of each split were decoded; --verify decodes all"
+        return f"\nsound: {'every image was decoded' if verified else few if found.files else 'no fault found'}"
+    return "\n".join([f"\n{counted(len(found.faults), 'fault')}:", *(f"  {fault}" for fault in found.faults)])
+
+
+def _table(found: Inspection) -> list[str]:
+    lines = [f"  {'split':<8}{'images':>11}{'published':>11}   {'smallest class':<{NAME + 9}}largest class"]
+    for name, size in found.sizes.items():
+        published = f"{found.published[name]:,}" if name in found.published else "-"
+        classes = "  ".join(f"{count:>7,} {_short(text):<{NAME}}" for count, text in found.extremes(name))
+        lines.append(f"  {name:<8}{size:>11,}{published:>11} {classes}".rstrip())
+    return lines
+
+
+def _row(key: str, value: object) -> str:
+    return fill(f"  {key:<{MARGIN - 2}}{value}", WIDTH, subsequent_indent=" " * MARGIN, break_on_hyphens=False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"

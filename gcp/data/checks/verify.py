@@ -5,19 +5,18 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
-from gcp.data.checks.watch import Watch, silent
 from gcp.data.decode import decode
-from gcp.data.imageset import ImageSet
+from gcp.data.images import ImageSet
 from gcp.data.loader import usable_cores
 from gcp.data.stream import StreamSet
 from gcp.errors import DataError
@@ -29,7 +28,21 @@ FEW = 512
 _TAG = 0x0112  # orientation in EXIF
 
 
-class Finding(NamedTuple):
+T = TypeVar("T")
+
+
+class ProgressBar(Protocol):
+    """Hands the items on and may show how many of `total` are done, under the heading `text`."""
+
+    def __call__(self, items: Iterable[T], total: int, text: str) -> Iterable[T]: ...
+
+
+def silent(items: Iterable[T], total: int, text: str) -> Iterable[T]:
+    """A ProgressBar that shows nothing."""
+    return items
+
+
+class DecodedFile(NamedTuple):
     """What there is to say of one image. `reason`: why it cannot be decoded, or None."""
 
     path: str
@@ -52,7 +65,7 @@ class Verified:
     small: int
 
 
-def verify(paths: Sequence[str], workers: int | None = None, watch: Watch = silent) -> Verified:
+def verify(paths: Sequence[str], workers: int | None = None, watch: ProgressBar = silent) -> Verified:
     """Decode every file. `workers`: processes, None for one per core, 0 for none.
 
     Raises DataError where a process dies, which a lack of memory can cause.
@@ -68,7 +81,7 @@ def verify(paths: Sequence[str], workers: int | None = None, watch: Watch = sile
     return Verified(len(paths), tuple(unreadable), rotated, small)
 
 
-def verify_sets(splits: Mapping[str, ImageSet | StreamSet], watch: Watch = silent) -> Verified:
+def verify_sets(splits: Mapping[str, ImageSet | StreamSet], watch: ProgressBar = silent) -> Verified:
     """Read every image of sets that are no files, in this process. Orientation and stored size are not known: 0."""
     total = sum(len(images) for images in splits.values())
     reads = ((split, read) for split, images in splits.items() for read in _reads(images))
@@ -97,7 +110,7 @@ def _raise(error: DataError) -> None:
     raise error
 
 
-def _findings(paths: Sequence[str], workers: int) -> Iterator[Finding]:
+def _findings(paths: Sequence[str], workers: int) -> Iterator[DecodedFile]:
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     if workers == 0:
         for chunk in chunks:
@@ -132,19 +145,19 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _examine_all(paths: Sequence[str]) -> list[Finding]:
+def _examine_all(paths: Sequence[str]) -> list[DecodedFile]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow about odd metadata
         return [_examine(path) for path in paths]
 
 
-def _examine(path: str) -> Finding:
+def _examine(path: str) -> DecodedFile:
     try:
         pixels = decode(path, 3)
     except DataError as error:
         cause = error.__cause__
-        return Finding(path, f"{type(cause).__name__}: {cause}" if cause else str(error), False, False)
-    return Finding(path, None, _orientation(path) in range(2, 9), min(pixels.shape[1:]) < SMALL)
+        return DecodedFile(path, f"{type(cause).__name__}: {cause}" if cause else str(error), False, False)
+    return DecodedFile(path, None, _orientation(path) in range(2, 9), min(pixels.shape[1:]) < SMALL)
 
 
 def _orientation(path: str) -> int:

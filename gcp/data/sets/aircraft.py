@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from gcp.data.annotations.layout import locate
-from gcp.data.annotations.listing import Files, Listing
-from gcp.data.annotations.lists import read_lines
-from gcp.data.disk import on_disk
-from gcp.data.source import DATASETS
+from gcp.data.annotations.listing import Files, Listing, read_lines
+from gcp.data.source import DATASETS, on_disk
 from gcp.errors import DataError, suggest
 
 # The last is the folder data/ itself.
@@ -50,7 +48,7 @@ def _split(data: Path, name: str, variants: tuple[str, ...]) -> Files:
 
 DATASETS.add(
     "aircraft",
-    on_disk(listing, classes=100, counts={"train": 6667, "test": 3333}, image_size=448, transform="square_crop"),
+    on_disk(listing, classes=100, counts={"train": 6667, "test": 3333}, image_size=448, default="square_crop"),
     summary="FGVC-Aircraft: 100 variants; 6,667 images to train (trainval), 3,333 to test",
     paper="Maji et al. 2013, Fine-Grained Visual Classification of Aircraft, arXiv:1306.5151",
 )

@@ -20,9 +20,8 @@ import numpy as np
 from gcp.data.annotations.layout import locate
 from gcp.data.annotations.listing import Files, Listing
 from gcp.data.annotations.matlab import fields, labels_from_one, read_mat, texts, whole_numbers
-from gcp.data.disk import on_disk
 from gcp.data.sets import folder
-from gcp.data.source import DATASETS
+from gcp.data.source import DATASETS, on_disk
 from gcp.errors import DataError
 
 ONE_FILE = "car_ims/ and cars_annos.mat"
@@ -116,7 +115,7 @@ def _find(place: Path, *names: str) -> Path | None:
 
 DATASETS.add(
     "cars",
-    on_disk(listing, classes=196, counts={"train": 8144, "test": 8041}, image_size=448, transform="square"),
+    on_disk(listing, classes=196, counts={"train": 8144, "test": 8041}, image_size=448, default="square"),
     summary="Stanford Cars: 196 models of cars; 8,144 images to train, 8,041 to test",
     paper="Krause et al. 2013, 3D Object Representations for Fine-Grained Categorization, 3dRR",
 )

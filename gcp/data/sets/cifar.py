@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from gcp.data.annotations.layout import existing_folder, listed, subfolders, unpack
-from gcp.data.imageset import Splits
+from gcp.data.images import TensorSet
 from gcp.data.source import DATASETS, Request, Source
-from gcp.data.split import hold_out, reduce_train
-from gcp.data.tensors import TensorSet
-from gcp.data.transforms import TRANSFORMS, Transform
+from gcp.data.splits import Splits, hold_out, reduce_train
+from gcp.data.transforms import Transform
 from gcp.errors import DataError
 
 
@@ -76,7 +75,6 @@ for _variant, _number in (("CIFAR10", 10), ("CIFAR100", 100)):
             image_size=32,
             min_size=8,
             channels=(3,),
-            transforms=TRANSFORMS,
             classes=_number,
             counts={"train": 50000, "test": 10000},
             default="pad_crop",

@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from gcp.data.annotations.layout import locate
-from gcp.data.annotations.listing import Listing
-from gcp.data.annotations.lists import ID_LISTS, read_id_lists
-from gcp.data.disk import on_disk
+from gcp.data.annotations.listing import ID_LISTS, Listing, read_id_lists
 from gcp.data.sets import folder
-from gcp.data.source import DATASETS
+from gcp.data.source import DATASETS, on_disk
 
 ANNOTATED = f"CUB_200_2011/{{{', '.join(ID_LISTS)}}}"
 LAYOUTS = {
@@ -32,7 +30,7 @@ def listing(root: Path) -> Listing:
 
 DATASETS.add(
     "cub",
-    on_disk(listing, classes=200, counts={"train": 5994, "test": 5794}, image_size=448, transform="center_crop"),
+    on_disk(listing, classes=200, counts={"train": 5994, "test": 5794}, image_size=448, default="center_crop"),
     summary="CUB-200-2011: 200 species of birds; 5,994 images to train, 5,794 to test",
     paper="Wah et al. 2011, The Caltech-UCSD Birds-200-2011 Dataset",
 )

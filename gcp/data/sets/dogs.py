@@ -14,8 +14,7 @@ import numpy as np
 from gcp.data.annotations.layout import locate
 from gcp.data.annotations.listing import Files, Listing
 from gcp.data.annotations.matlab import labels_from_one, read_mat, texts, whole_numbers
-from gcp.data.disk import on_disk
-from gcp.data.source import DATASETS
+from gcp.data.source import DATASETS, on_disk
 from gcp.errors import DataError
 
 # The deeper one first: the folder that it lies in would pass for another data set.
@@ -68,7 +67,7 @@ def _breeds(place: Path, pairs: list[tuple[str, int]]) -> tuple[str, ...]:
 
 DATASETS.add(
     "dogs",
-    on_disk(listing, classes=120, counts={"train": 12_000, "test": 8580}, image_size=448, transform="square_crop"),
+    on_disk(listing, classes=120, counts={"train": 12_000, "test": 8580}, image_size=448, default="square_crop"),
     summary="Stanford Dogs: 120 breeds; 12,000 images to train, 8,580 to test, taken from ImageNet",
     paper="Khosla et al. 2011, Novel Dataset for Fine-Grained Image Categorization, FGVC",
 )

@@ -12,8 +12,7 @@ from pathlib import Path
 from gcp.data.annotations.layout import locate
 from gcp.data.annotations.listing import Files, Listing
 from gcp.data.annotations.matlab import labels_from_one, read_mat, whole_numbers
-from gcp.data.disk import on_disk
-from gcp.data.source import DATASETS
+from gcp.data.source import DATASETS, on_disk
 from gcp.errors import DataError
 
 LAYOUTS = {"jpg/ with imagelabels.mat and setid.mat": ("jpg", "imagelabels.mat", "setid.mat")}
@@ -48,7 +47,7 @@ DATASETS.add(
         classes=102,
         counts={"train": 1020, "val": 1020, "test": 6149},
         image_size=448,
-        transform="center_crop",
+        default="center_crop",
     ),
     summary="Oxford Flowers: 102 species; 1,020 images to train, 1,020 to validate, 6,149 to test",
     paper="Nilsback and Zisserman 2008, Automated Flower Classification over a Large Number of Classes, ICVGIP",

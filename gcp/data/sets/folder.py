@@ -10,9 +10,8 @@ from pathlib import Path
 
 from gcp.data.annotations.layout import listed, same_classes, scan, set_root, subfolders, unpack
 from gcp.data.annotations.listing import SPLITS, Listing, by_class
-from gcp.data.disk import on_disk
-from gcp.data.files import EXTENSIONS
-from gcp.data.source import DATASETS
+from gcp.data.decode import EXTENSIONS
+from gcp.data.source import DATASETS, on_disk
 from gcp.errors import DataError, suggest
 
 
@@ -58,6 +57,6 @@ def _unsplit(root: Path, inside: list[str]) -> str:
 
 DATASETS.add(
     "folder",
-    on_disk(listing, classes=None, counts=None, image_size=224, transform="random_resized_crop"),
+    on_disk(listing, classes=None, counts=None, image_size=224, default="random_resized_crop"),
     summary="your own images: root/{train,val,test}/class/*.jpg; val or test may be missing",
 )

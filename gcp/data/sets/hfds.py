@@ -15,11 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from gcp.data.decode import decode_bytes
-from gcp.data.imageset import Splits
-from gcp.data.indexed import IndexedSet, indexed_splits
-from gcp.data.package import require
-from gcp.data.source import DATASETS, Request, Source
-from gcp.data.transforms import TRANSFORMS
+from gcp.data.images import IndexedSet
+from gcp.data.source import DATASETS, Request, Source, require
+from gcp.data.split_names import splits_by_name
+from gcp.data.splits import Splits
 from gcp.errors import DataError, suggest
 
 
@@ -37,12 +36,12 @@ def create(request: Request) -> Splits:
     labels = {split: _labels(reader) for split, reader in readers.items()}
     numbers = range(1 + max(int(each.max(initial=-1)) for each in labels.values()))
     classes = _classes(request.name, readers) or tuple(map(str, numbers))
-    recipe = request.recipe("random_resized_crop")
+    recipe = request.recipe()
     found = {
-        split: IndexedSet(Pixels(reader, f"{split} of {request.name}", request.in_chans), labels[split], recipe)
+        split: IndexedSet(HubImages(reader, f"{split} of {request.name}", request.in_chans), labels[split], recipe)
         for split, reader in readers.items()
     }
-    return indexed_splits(request.name, found, classes, request)
+    return splits_by_name(request.name, found, classes, **request.splitting)
 
 
 def open_splits(name: str, path: str, cache: str | None, column: str) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def open_splits(name: str, path: str, cache: str | None, column: str) -> dict[st
     }
 
 
-class Pixels:
+class HubImages:
     """The decoded image at an index of a reader; `what` names the split in errors."""
 
     def __init__(self, reader: Any, what: str, in_chans: int):
@@ -118,13 +117,6 @@ def _classes(name: str, readers: Mapping[str, Any]) -> tuple[str, ...]:
 
 DATASETS.add(
     "hfds/*",
-    Source(
-        create,
-        needs_root=None,
-        image_size=224,
-        min_size=1,
-        channels=(1, 3),
-        transforms=TRANSFORMS,
-    ),
+    Source(create, needs_root=None),
     summary="hfds/USER/NAME[#LABELS]: a data set of the Hugging Face hub, or a folder in its format (hfds//FOLDER)",
 )

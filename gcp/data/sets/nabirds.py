@@ -9,10 +9,8 @@ classes, in the order of their numbers.
 from pathlib import Path
 
 from gcp.data.annotations.layout import locate
-from gcp.data.annotations.listing import Listing
-from gcp.data.annotations.lists import ID_LISTS, read_id_lists
-from gcp.data.disk import on_disk
-from gcp.data.source import DATASETS
+from gcp.data.annotations.listing import ID_LISTS, Listing, read_id_lists
+from gcp.data.source import DATASETS, on_disk
 
 LAYOUT = f"nabirds/{{{', '.join(ID_LISTS)}}}"
 
@@ -25,7 +23,7 @@ def listing(root: Path) -> Listing:
 
 DATASETS.add(
     "nabirds",
-    on_disk(listing, classes=555, counts={"train": 23929, "test": 24633}, image_size=448, transform="center_crop"),
+    on_disk(listing, classes=555, counts={"train": 23929, "test": 24633}, image_size=448, default="center_crop"),
     summary="NABirds: 555 categories of birds; 23,929 images to train, 24,633 to test",
     paper="Van Horn et al. 2015, Building a Bird Recognition App and Large Scale Dataset With Citizen Scientists, CVPR",
 )

@@ -9,12 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from gcp.data.decode import from_pillow
-from gcp.data.imageset import Splits
-from gcp.data.package import require
-from gcp.data.source import DATASETS, Request, Source
+from gcp.data.source import DATASETS, Request, Source, require
+from gcp.data.split_names import splits_by_name
+from gcp.data.splits import Splits, check_per_class
 from gcp.data.stream import Sample, Shard, StreamSet
-from gcp.data.stream_splits import check_per_class, stream_splits
-from gcp.data.transforms import TRANSFORMS
 from gcp.errors import DataError
 
 # Decoded images, about five times as large as encoded ones, in each of eight lanes.
@@ -37,7 +35,7 @@ def create(request: Request) -> Splits:
             f"{request.name!r} has no classes in {reader.target_key!r}. Choose the labels: "
             f"data.name='{request.name}#LABELS'."
         )
-    recipe = request.recipe("random_resized_crop")
+    recipe = request.recipe()
     found = {
         split: StreamSet(
             [Shard(f"{split}[{n}shard:{n + 1}shard]", count) for n, count in enumerate(info.shard_lengths)],
@@ -50,7 +48,7 @@ def create(request: Request) -> Splits:
         )
         for split, info in reader.builder.info.splits.items()
     }
-    return stream_splits(request.name, found, classes, request)
+    return splits_by_name(request.name, found, classes, **request.splitting)
 
 
 def open_reader(name: str, folder: str | None, split: str, in_chans: int) -> Any:
@@ -94,13 +92,6 @@ class Decoder:
 
 DATASETS.add(
     "tfds/*",
-    Source(
-        create,
-        needs_root=None,
-        image_size=224,
-        min_size=1,
-        channels=(1, 3),
-        transforms=TRANSFORMS,
-    ),
+    Source(create, needs_root=None),
     summary="tfds/NAME[#LABELS]: a data set prepared by tensorflow-datasets; a stream",
 )

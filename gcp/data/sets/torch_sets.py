@@ -6,10 +6,10 @@ import numpy as np
 from torch import Tensor
 
 from gcp.data.decode import from_pillow
-from gcp.data.imageset import Splits
-from gcp.data.indexed import IndexedSet, indexed_splits
+from gcp.data.images import IndexedSet
 from gcp.data.source import DATASETS, Request, Source
-from gcp.data.transforms import TRANSFORMS
+from gcp.data.split_names import splits_by_name
+from gcp.data.splits import Splits
 from gcp.errors import DataError, UnknownNameError
 
 # The splits that a set has, under the names that timm's factory takes.
@@ -33,13 +33,13 @@ def create(request: Request) -> Splits:
         raise UnknownNameError("torchvision data set", short, NAMES)
     folder = str(request.folder)
     sets = {split: _open(request.name, folder, split) for split in NAMES[short]}
-    recipe = request.recipe("random_resized_crop")
+    recipe = request.recipe()
     found = {
         split: IndexedSet(Pixels(images, f"{split} of {request.name}", request.in_chans), _labels(images), recipe)
         for split, images in sets.items()
     }
     classes = _classes(sets["train"], int(found["train"].labels.max()) + 1)
-    return indexed_splits(f"{request.name} in {folder}", found, classes, request)
+    return splits_by_name(f"{request.name} in {folder}", found, classes, **request.splitting)
 
 
 class Pixels:
@@ -87,13 +87,6 @@ def _classes(images: Any, count: int) -> tuple[str, ...]:
 
 DATASETS.add(
     "torch/*",
-    Source(
-        create,
-        needs_root=True,
-        image_size=224,
-        min_size=1,
-        channels=(1, 3),
-        transforms=TRANSFORMS,
-    ),
+    Source(create, needs_root=True),
     summary=f"torch/NAME: a data set of torchvision that lies in data.root: {', '.join(NAMES)}",
 )

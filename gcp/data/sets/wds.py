@@ -22,14 +22,11 @@ from typing import Any
 
 from torch import Tensor
 
-from gcp.data.decode import decode_bytes
-from gcp.data.files import EXTENSIONS
-from gcp.data.imageset import Splits
-from gcp.data.package import require
-from gcp.data.source import DATASETS, Request, Source
+from gcp.data.decode import EXTENSIONS, decode_bytes
+from gcp.data.source import DATASETS, Request, Source, require
+from gcp.data.split_names import splits_by_name
+from gcp.data.splits import Splits, check_per_class
 from gcp.data.stream import Sample, Shard, StreamSet
-from gcp.data.stream_splits import check_per_class, stream_splits
-from gcp.data.transforms import TRANSFORMS
 from gcp.errors import DataError
 
 INFO = "_info.json"
@@ -44,10 +41,10 @@ def create(request: Request) -> Splits:
     require("webdataset", request.name)
     place = str(request.root) if ADDRESS.match(str(request.root)) else str(request.folder.absolute())
     classes, splits = read_info(place)
-    recipe = request.recipe("random_resized_crop")
+    recipe = request.recipe()
     read, decode = Tar(place, request.name.partition("#")[2]), Decoder(request.in_chans)
     found = {split: StreamSet(shards, read, decode, len(classes), recipe) for split, shards in splits.items()}
-    return stream_splits(f"{place}/{INFO}", found, classes, request)
+    return splits_by_name(f"{place}/{INFO}", found, classes, **request.splitting)
 
 
 def read_info(place: str) -> tuple[tuple[str, ...], dict[str, list[Shard]]]:
@@ -147,13 +144,6 @@ class Decoder:
 
 DATASETS.add(
     "wds/*",
-    Source(
-        create,
-        needs_root=True,
-        image_size=224,
-        min_size=1,
-        channels=(1, 3),
-        transforms=TRANSFORMS,
-    ),
+    Source(create, needs_root=True),
     summary="wds/NAME[#FIELD]: WebDataset shards in data.root, a folder or an address, with _info.json; a stream",
 )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gcp.config import FlowConfig
-from gcp.data import AnyLoader
+from gcp.data import BatchLoader
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.folder import RunFolder
@@ -49,7 +49,7 @@ class GlowRun(Run[FlowConfig]):
     def recipe(self) -> Recipe:
         return flows.build_recipe(self.config, self.bits)
 
-    def validate(self, loader: AnyLoader) -> dict:
+    def validate(self, loader: BatchLoader) -> dict:
         with self._evaluated() as flow:
             return evaluate_bits(flow.log_prob, loader, self.device, self.bits, self.group)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from gcp.config import FlowConfig, from_dict
 from gcp.data import ImageSet, Splits
 from gcp.data.dequantise import Dequantised
-from gcp.data.files import FileSet
+from gcp.data.images import FileSet
 from gcp.engine.distributed import Group
 from gcp.engine.likelihood import image_bits
 from gcp.engine.trained_flow import TrainedFlow, load_flow

@@ -8,7 +8,7 @@ import torch
 
 from gcp.data import DATASETS, ImageSet, Loader, create_dataset
 from gcp.data.annotations.layout import scan
-from gcp.data.files import FileSet
+from gcp.data.images import FileSet
 from gcp.data.stream import StreamSet
 from gcp.data.transforms import create_transform
 from gcp.engine.order import score_orders

@@ -5,8 +5,8 @@ import numpy as np
 import torch
 
 from gcp.data import create_dataset
-from gcp.data.checks.duplicates import Twin, shared_files, shared_images
-from gcp.data.tensors import TensorSet
+from gcp.data.checks.duplicates import Duplicate, shared_files, shared_images
+from gcp.data.images import TensorSet
 
 
 def write(folder, **contents):
@@ -20,7 +20,7 @@ def write(folder, **contents):
 def test_the_same_bytes_under_other_names(tmp_path):
     at = write(tmp_path, a=b"one", b=b"two", c=b"three", d=b"one", e=b"owt", f=b"four")
     splits = {"train": [at["a"], at["b"]], "val": [at["c"]], "test": [at["d"], at["e"], at["f"]]}
-    assert shared_files(splits) == [Twin("train", at["a"], "test", at["d"])]
+    assert shared_files(splits) == [Duplicate("train", at["a"], "test", at["d"])]
 
 
 def test_every_copy_of_a_later_split_is_counted_and_copies_inside_a_split_are_not(tmp_path):
@@ -56,7 +56,7 @@ def test_images_in_memory():
         "train": TensorSet(images[:3], [0, 0, 0], lambda images, seeds: images),
         "test": TensorSet(images[[5, 1, 4]], [0, 0, 0], lambda images, seeds: images),
     }
-    assert shared_images(sets) == [Twin("train", "1", "test", "1")]
+    assert shared_images(sets) == [Duplicate("train", "1", "test", "1")]
 
 
 def test_an_image_set_is_compared_by_pixels_and_without_augmentation(tree):
@@ -64,7 +64,7 @@ def test_an_image_set_is_compared_by_pixels_and_without_augmentation(tree):
     splits = create_dataset("folder", root, image_size=16)
     shutil.copy(splits.train.paths[0], splits.test.paths[1])
     open(splits.test.paths[0], "wb").close()
-    assert shared_images({"train": splits.train, "test": splits.test}) == [Twin("train", "0", "test", "1")]
+    assert shared_images({"train": splits.train, "test": splits.test}) == [Duplicate("train", "0", "test", "1")]
 
 
 def test_progress_is_reported(tmp_path):

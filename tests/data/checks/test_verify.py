@@ -9,8 +9,8 @@ from PIL import Image
 from trees.pictures import picture
 
 from gcp.data.checks.verify import verify, verify_sets
+from gcp.data.images import TensorSet
 from gcp.data.stream import Sample, Shard, StreamSet
-from gcp.data.tensors import TensorSet
 from gcp.errors import DataError
 
 

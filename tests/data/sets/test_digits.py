@@ -114,12 +114,12 @@ def test_too_many_shots():
     [
         ({"root": "/data"}, "data.root of digits: got '/data'; allowed: null"),
         ({"image_size": 4}, "data.image_size of digits: got 4; allowed: a whole number >= 8"),
-        ({"image_size": 32.0}, r"image_size must be a whole number of at least 1; got 32\.0"),
-        ({"in_chans": 0}, "in_chans must be a whole number of at least 1; got 0"),
-        ({"per_class": 0}, "per_class must be a whole number of at least 1; got 0"),
-        ({"split_seed": -1}, "split_seed must be a whole number of at least 0; got -1"),
-        ({"val_fraction": 1}, "val_fraction must be a number from 0 .* below 1; got 1"),
-        ({"val_fraction": "much"}, "got 'much'"),
+        ({"image_size": 32.0}, r"image_size of .digits. is 32\.0; allowed: a whole number >= 1"),
+        ({"in_chans": 0}, "in_chans of .digits. is 0; allowed: a whole number >= 1"),
+        ({"per_class": 0}, "per_class of .digits. is 0; allowed: a whole number >= 1"),
+        ({"split_seed": -1}, "split_seed of .digits. is -1; allowed: a whole number >= 0"),
+        ({"val_fraction": 1}, "val_fraction of .digits. is 1; allowed: a number >= 0 and < 1"),
+        ({"val_fraction": "much"}, "is 'much'"),
     ],
 )
 def test_options_out_of_range(options, message):

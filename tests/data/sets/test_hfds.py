@@ -127,7 +127,7 @@ def test_names_that_are_not_there(tmp_path):
 
 
 def test_without_the_package(monkeypatch):
-    monkeypatch.setattr("gcp.data.package.find_spec", lambda name: None)
+    monkeypatch.setattr("gcp.data.source.find_spec", lambda name: None)
     with pytest.raises(
         DataError, match=r"'hfds/a' is read by the package datasets, which is not installed: pip install"
     ):

@@ -36,7 +36,7 @@ class Reader:
 
 @pytest.fixture
 def create(monkeypatch):
-    monkeypatch.setattr("gcp.data.package.find_spec", lambda name: True)
+    monkeypatch.setattr("gcp.data.source.find_spec", lambda name: True)
     monkeypatch.setattr("timm.data.readers.create_reader", Reader)
     return lambda **options: create_dataset("tfds/set#kind", "/data", image_size=8, transform="square", **options)
 
@@ -60,7 +60,7 @@ def test_shards_of_every_split_are_read_once(create):
 def test_refused(create, monkeypatch):
     with pytest.raises(OptionError, match=r"data.per_class of tfds/set#kind: got 1; allowed: null"):
         create(per_class=1)
-    monkeypatch.setattr("gcp.data.package.find_spec", lambda name: None if name == "tensorflow_datasets" else True)
+    monkeypatch.setattr("gcp.data.source.find_spec", lambda name: None if name == "tensorflow_datasets" else True)
     with pytest.raises(
         DataError, match=r"by the package tensorflow-datasets, which is not installed: pip install tens"
     ):

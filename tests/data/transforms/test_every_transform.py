@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from gcp.data import Loader
-from gcp.data.files import FileSet
-from gcp.data.tensors import TensorSet
+from gcp.data.images import FileSet, TensorSet
 from gcp.data.transforms import TRANSFORMS, create_transform
 from gcp.errors import UnknownNameError
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gcp.data.split import few_shot, stratified_split
+from gcp.data.splits import few_shot, stratified_split
 from gcp.errors import DataError, OptionError
 
 LABELS = np.array([0] * 40 + [1] * 15 + [2] * 2 + [3])

@@ -4,8 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from gcp.data.files import FileSet
-from gcp.data.paths import Paths
+from gcp.data.images import FileSet, Paths
 
 NAMES = ["/a/ä 鸟.jpg", "/b", "", os.fsdecode(b"/c/\xff.png"), "/a/ä 鸟.jpg"]
 

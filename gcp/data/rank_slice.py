@@ -1,4 +1,4 @@
-"""What one of several processes takes of the batches of an epoch.
+"""The part of the batches of an epoch that one of several processes reads.
 
     training     of every batch a slice, so that the processes together make the step of one process
     evaluation   every world-th batch as a whole, so that each image is scored among the same others
@@ -12,7 +12,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Share:
+class RankSlice:
     """The part of process `rank` of `world`; `neighbour`: the slice begins with the image before it.
 
     That image is needed to mix the slice as the whole batch would be mixed, each image with the one before (the
@@ -41,4 +41,4 @@ class Share:
         return batch % self.world == self.rank
 
 
-WHOLE = Share()
+WHOLE = RankSlice()

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from gcp.data import create_loader
+from gcp.data.images import TensorSet
 from gcp.data.normalize import Normalize
-from gcp.data.share import WHOLE, Share
+from gcp.data.rank_slice import WHOLE, RankSlice
 from gcp.data.stream import Sample, Shard, StreamSet
-from gcp.data.tensors import TensorSet
 
 WORLDS = (1, 2, 3, 7)
 
@@ -47,8 +47,8 @@ def parts(images, world, train, neighbour=False, start=0, **options):
     """The batches of each rank."""
     found = []
     for rank in range(world):
-        share = Share(rank, world, neighbour)
-        loader = create_loader(images, 6, train=train, seed=3, share=share, **options)
+        rank_slice = RankSlice(rank, world, neighbour)
+        loader = create_loader(images, 6, train=train, seed=3, rank_slice=rank_slice, **options)
         found.append(list(loader.epoch(2, start)))
     return found
 
@@ -94,9 +94,9 @@ def test_evaluation_deals_out_whole_batches(images, world, workers):
 
 def test_the_first_process_is_the_last_to_have_nothing():
     for size in range(1, 9):
-        counts = [len(Share(rank, 5).places(size)) for rank in range(5)]
+        counts = [len(RankSlice(rank, 5).places(size)) for rank in range(5)]
         assert sum(counts) == size and counts[0] >= 1 and max(counts) - min(counts) <= 1
 
 
 def test_one_process_has_no_neighbour():
-    assert WHOLE.places(4).tolist() == [0, 1, 2, 3] and Share(0, 1, neighbour=True).places(2).tolist() == [0, 1]
+    assert WHOLE.places(4).tolist() == [0, 1, 2, 3] and RankSlice(0, 1, neighbour=True).places(2).tolist() == [0, 1]

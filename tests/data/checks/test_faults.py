@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gcp.data import Splits
-from gcp.data.checks.overlap import overlaps, real_paths
-from gcp.data.files import FileSet
+from gcp.data.checks.faults import overlaps, real_paths
+from gcp.data.images import FileSet
 from gcp.errors import DataError
 
 
