@@ -1,6 +1,6 @@
-"""Score a checkpoint; `python evaluate.py --help` shows how."""
+"""Alias of `gcp evaluate`; `python evaluate.py --help` shows how."""
 
-from gcp.cli.evaluate import entry
+from gcp.cli.main import entry
 
 if __name__ == "__main__":
-    raise SystemExit(entry())
+    raise SystemExit(entry("evaluate"))

@@ -1,6 +1,6 @@
-"""Train a classifier; `python train.py --help` shows how."""
+"""Alias of `gcp train`; `python train.py --help` shows how."""
 
-from gcp.cli.train import entry
+from gcp.cli.main import entry
 
 if __name__ == "__main__":
-    raise SystemExit(entry())
+    raise SystemExit(entry("train"))

@@ -1,14 +1,14 @@
 """Global covariance pooling: second-order heads with every published backward, for any backbone."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gcp.gradients import spectral_weight
-from gcp.heads import create_head, list_heads
-from gcp.sqrtm import covariance_sqrt, matrix_sqrt
-
 if TYPE_CHECKING:
+    from gcp.gradients import spectral_weight
+    from gcp.heads import create_head, list_heads
     from gcp.models import create_model
     from gcp.runs.trained import load
+    from gcp.sqrtm import covariance_sqrt, matrix_sqrt
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,19 +22,26 @@ __all__ = [
     "spectral_weight",
 ]
 
+# Imported on first use: `gcp --help` needs no torch, and the heads need torch only.
+_MODULES = {
+    "covariance_sqrt": "gcp.sqrtm",
+    "create_head": "gcp.heads",
+    "create_model": "gcp.models",
+    "list_heads": "gcp.heads",
+    "load": "gcp.runs.trained",
+    "matrix_sqrt": "gcp.sqrtm",
+    "spectral_weight": "gcp.gradients",
+}
+_PACKAGES = ("gradients", "heads", "solvers", "sqrtm")  # whose names are reached by `import gcp` alone
+
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:
-    """`create_model` and `load` import the model libraries on first use; the heads alone need torch only."""
-    if name == "create_model":
-        from gcp.models import create_model
-
-        return create_model
-    if name == "load":
-        from gcp.runs.trained import load
-
-        return load
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    if name in _PACKAGES:
+        return import_module(f"gcp.{name}")
     raise AttributeError(f"module 'gcp' has no attribute {name!r}")

@@ -1,14 +1,17 @@
 """Faults that a user can mend. Each owns its wording: what was given, what is allowed, what to type.
 
-The entry scripts print such an error without a traceback and exit with code 2; any other exception is
-a defect of this library and keeps its traceback.
+The commands print such an error without a traceback and exit with code 2; any other exception is a defect of this
+library and keeps its traceback. Messages name a command as `gcp COMMAND`; `user_message` puts what the user typed in
+its place.
 """
 
 import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# What --list lists.
+from gcp.command import as_typed
+
+# What `gcp list` lists.
 LISTED = {"backbone": "backbones", "head": "heads", "rule": "rules", "data set": "datasets", "transform": "transforms"}
 
 
@@ -46,7 +49,7 @@ class UnknownNameError(GCPError, ValueError):
         names = sorted(str(name) for name in allowed)
         listed = ", ".join(names) if len(names) <= 40 else f"{len(names)} names"
         if kind in LISTED and len(names) > 40:
-            listed += f", see python train.py --list {LISTED[kind]}"
+            listed += f", see gcp list {LISTED[kind]}"
         hint = f" Did you mean {meant!r}?" if meant else suggest(got, names)
         super().__init__(f"unknown {kind} {got!r}.{hint} Known: {listed}.")
 
@@ -91,7 +94,7 @@ REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 def user_message(error: BaseException) -> str | None:
     """What to tell the user of an error that is not a defect of this program; None of one that is."""
     if isinstance(error, GCPError) or (isinstance(error, OSError) and error.errno in REFUSALS):
-        return str(error)
+        return as_typed(str(error))
     if type(error).__name__ == "OutOfMemoryError":  # torch's; not imported here to keep --help quick
         reason = str(error).split(". ")[0]
         return f"{reason}. Lower train.batch_size (and raise train.accumulate) or data.image_size."

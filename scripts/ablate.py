@@ -1,12 +1,11 @@
-"""Compare settings by a grid of runs; `python scripts/ablate.py --help` shows how."""
+"""Alias of `gcp ablate`; `python scripts/ablate.py --help` shows how."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a checkout that is not installed
 
-from gcp.cli.ablate import main
-from gcp.cli.main import run
+from gcp.cli.main import entry
 
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(entry("ablate"))

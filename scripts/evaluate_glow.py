@@ -1,11 +1,11 @@
-"""Score a trained flow; `python scripts/evaluate_glow.py --help` shows how."""
+"""Alias of `gcp evaluate-glow`; `python scripts/evaluate_glow.py --help` shows how."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a checkout that is not installed
 
-from gcp.cli.evaluate_glow import entry
+from gcp.cli.main import entry
 
 if __name__ == "__main__":
-    raise SystemExit(entry())
+    raise SystemExit(entry("evaluate-glow"))

@@ -1,12 +1,11 @@
-"""A trained model as a program: ONNX, torch.export, TorchScript; `python scripts/export.py --help` shows how."""
+"""Alias of `gcp export`; `python scripts/export.py --help` shows how."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a checkout that is not installed
 
-from gcp.cli.export import main
-from gcp.cli.main import run
+from gcp.cli.main import entry
 
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(entry("export"))

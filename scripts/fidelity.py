@@ -1,12 +1,11 @@
-"""Gradients against the exact one; `python scripts/fidelity.py --help` shows how."""
+"""Alias of `gcp fidelity`; `python scripts/fidelity.py --help` shows how."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a checkout that is not installed
 
-from gcp.cli.fidelity import main
-from gcp.cli.main import run
+from gcp.cli.main import entry
 
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(entry("fidelity"))

@@ -1,11 +1,11 @@
-"""Train a normalising flow; `python scripts/train_glow.py --help` shows how."""
+"""Alias of `gcp train-glow`; `python scripts/train_glow.py --help` shows how."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a checkout that is not installed
 
-from gcp.cli.train_glow import entry
+from gcp.cli.main import entry
 
 if __name__ == "__main__":
-    raise SystemExit(entry())
+    raise SystemExit(entry("train-glow"))

@@ -1,12 +1,11 @@
-"""Write the info file of WebDataset shards; `python scripts/webdataset_info.py --help`."""
+"""Alias of `gcp webdataset-info`; `python scripts/webdataset_info.py --help` shows how."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a checkout that is not installed
 
-from gcp.cli.main import run
-from gcp.cli.webdataset_info import main
+from gcp.cli.main import entry
 
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(entry("webdataset-info"))

@@ -92,7 +92,7 @@ def spawn():
     """Start `python train.py WORDS` or `python evaluate.py WORDS` as a process of its own."""
 
     def spawn(script: str, *words: str, **options: object) -> subprocess.Popen:
-        command, pipe = [sys.executable, str(ROOT / script), *words], subprocess.PIPE
+        command, pipe = [sys.executable, script if script == "-c" else str(ROOT / script), *words], subprocess.PIPE
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=_environment(), **options)
 
     return spawn

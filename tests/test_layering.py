@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"errors", "registry", "options"},
+    {"command", "errors", "registry", "options"},
     {"ops"},
     {"gradients", "solvers"},
     {"kernels"},
@@ -29,7 +29,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FORBIDDEN = {("engine", "config")}  # the engine takes plain arguments
-ABOVE = {"__init__", "timm"}  # they stand on everything
+ABOVE = {"__init__", "__main__", "timm"}  # they stand on everything
 
 
 def imported_layers(tree, module, is_package):

@@ -1,11 +1,11 @@
-"""`python scripts/ablate.py --config FILE --heads NAME ... [--grid key=v1,v2 ...] [key=value ...]`."""
+"""`gcp ablate --config FILE --heads NAME ... [--grid key=v1,v2 ...] [key=value ...]`."""
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gcp.cli.arguments import Arguments, parse
+from gcp.command import as_typed, typed
 from gcp.errors import ConfigError, GCPError
 
 if TYPE_CHECKING:
@@ -21,9 +21,12 @@ OUT = "runs/studies"
 USAGE = f"""\
 Compare settings by a grid of runs: every combination of the values, with every seed, each an ordinary run.
 
-  python scripts/ablate.py --config FILE --heads PATTERN ... [--grid key=v1,v2 ...] [flags] [key=value ...]
-  python scripts/ablate.py --study FILE [flags] [key=value ...]      the same from a file of configs/studies
-  python scripts/ablate.py resume=FOLDER [--retry-failed]            continue a study that was stopped
+  gcp ablate --config RECIPE --heads PATTERN ... [--grid key=v1,v2 ...] [flags] [key=value ...]
+      RECIPE is what `gcp train` takes: a file, or a name such as digits/resnet
+  gcp ablate --study STUDY [flags] [key=value ...]
+      the same from a file, or from a study of ours such as digits-heads-few; `gcp list studies` lists these
+  gcp ablate resume=FOLDER [--retry-failed]
+      continue a study that was stopped
 
   --heads PATTERN ...  heads by name or shell pattern, such as 'svd_*' newton_schulz average
   --grid key=v1,v2 ... values of any key of a configuration; commas inside [] belong to the value
@@ -37,12 +40,12 @@ Compare settings by a grid of runs: every combination of the values, with every 
   --retry-failed       run those again that have failed
 
 OUT/NAME holds study.yaml, cells/ID/ (the run folders), cells.csv, table.csv and table.md, written after every run, and
-at the end report.html and report.md; scripts/report.py writes these of a study that is not finished.
+at the end report.html and report.md; gcp report writes these of a study that is not finished.
 The same command continues a study that was stopped or killed: finished runs stay, the others go on from their
 checkpoints. With more seeds, heads or values it is extended. Exit code: 0, or 1 where a run has failed.
 
 Example:
-  python scripts/ablate.py --config configs/digits/resnet.yaml --heads 'svd_*' newton_schulz average --seeds 5
+  gcp ablate --config digits/resnet --heads 'svd_*' newton_schulz average --seeds 5
 """
 
 
@@ -51,7 +54,7 @@ def main(argv: list[str]) -> int:
     axes, words = _without_grid(argv)
     arguments = parse(words, FLAGS)
     if "--help" in arguments.flags:
-        print(USAGE)
+        print(as_typed(USAGE))
         return 0
     from gcp.cli.flags import numbers
     from gcp.studies.run import resume_study, run_study
@@ -67,7 +70,7 @@ def main(argv: list[str]) -> int:
             )
         return resume_study(Path(folder), jobs, retry)
     study, faults = _study(arguments, axes)
-    command = shlex.join(["python", "scripts/ablate.py", *argv])
+    command = typed("ablate", *argv)
     out = Path(arguments.value("--out") or OUT)
     return run_study(replace(study, command=command), out / study.name, jobs, retry, faults)
 
@@ -106,8 +109,8 @@ def _study(arguments: Arguments, axes: list[str]) -> "tuple[Study, list[str]]":
     flags = arguments.flags
     if ("--config" in flags) == ("--study" in flags):
         raise GCPError(
-            "one of --config and --study is needed. Type for example\n  python scripts/ablate.py "
-            "--config configs/digits/resnet.yaml --heads 'svd_*' average\nor --help for more."
+            "one of --config and --study is needed. Type for example\n  gcp ablate "
+            "--config digits/resnet --heads 'svd_*' average\nor --help for more."
         )
     faults: list[str] = []
     if "--study" in flags:

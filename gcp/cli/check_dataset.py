@@ -1,4 +1,4 @@
-"""`python scripts/check_dataset.py NAME [ROOT] [--verify] [--sheet [FILE.png]] [--json FILE]`."""
+"""`gcp check NAME [ROOT] [--verify] [--sheet [FILE.png]] [--json FILE]`."""
 
 import sys
 from collections.abc import Iterable
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gcp.cli.arguments import parse
+from gcp.command import as_typed
 from gcp.errors import GCPError, OptionError, counted
 
 if TYPE_CHECKING:
@@ -16,14 +17,14 @@ FLAGS = {"--verify": (0, 0), "--partial": (0, 0), "--sheet": (0, 1), "--json": (
 # Comparing the contents of more files than this takes minutes.
 MANY = 200_000
 SHOWN = 10
-TYPE = "type python scripts/check_dataset.py NAME ROOT [flags]; see --help."
+TYPE = "type gcp check NAME ROOT [flags]; see --help."
 
 USAGE = """\
 What a data set on this machine holds, and what is wrong with it.
 
-  python scripts/check_dataset.py NAME [ROOT] [flags]
+  gcp check NAME [ROOT] [flags]
 
-  NAME               of the data set; python train.py --list datasets names them
+  NAME               of the data set; gcp list datasets names them
   ROOT               its folder, or the one above; built-in sets take none
 
   --verify           decode every image
@@ -36,14 +37,14 @@ validation comes from, missing files, images that are in two splits byte for byt
 decoded. The exit code is 0 for a sound data set and 2 for one with faults. Nothing is written into ROOT.
 
 Example:
-  python scripts/check_dataset.py cars /data/stanford_cars --verify --sheet
+  gcp check cars /data/stanford_cars --verify --sheet
 """
 
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; what stops it from checking is raised as GCPError."""
     if not argv or {"-h", "--help"} & set(argv):
-        print(USAGE)
+        print(as_typed(USAGE))
         return 0
     count = next((number for number, word in enumerate(argv) if word.startswith("-")), len(argv))
     words = argv[:count]
@@ -89,13 +90,9 @@ def _root(name: str, root: str | None) -> str | None:
 
     needs = DATASETS[name].obj.needs_root
     if needs and root is None:
-        raise OptionError(
-            f"data set {name!r} lies on disk; type its folder: python scripts/check_dataset.py {name} FOLDER"
-        )
+        raise OptionError(f"data set {name!r} lies on disk; type its folder: gcp check {name} FOLDER")
     if needs is False and root is not None:
-        raise OptionError(
-            f"data set {name!r} is built in and takes no folder; type python scripts/check_dataset.py {name}"
-        )
+        raise OptionError(f"data set {name!r} is built in and takes no folder; type gcp check {name}")
     return root
 
 

@@ -1,4 +1,4 @@
-"""`python scripts/compress.py --checkpoint FILE|RUN --params 0.25 [flags] [key=value ...]`."""
+"""`gcp compress --checkpoint FILE|RUN --params 0.25 [flags] [key=value ...]`."""
 
 import logging
 from pathlib import Path
@@ -8,6 +8,7 @@ from gcp.cli.arguments import Arguments, parse
 from gcp.cli.evaluate import SPLITS
 from gcp.cli.flags import Flags, numbers
 from gcp.cli.train import check_overrides
+from gcp.command import as_typed
 from gcp.errors import GCPError, OptionError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ TUNED = (*ALLOWED, "train.", "optim.", "schedule.", "checkpoint.", "monitor.")
 USAGE = """\
 Compress a trained model: its layers become products of thinner ones.
 
-  python scripts/compress.py --checkpoint MODEL --params 0.25 [flags] [key=value ...]
+  gcp compress --checkpoint MODEL --params 0.25 [flags] [key=value ...]
 
-MODEL is whatever evaluate.py scores, but for timm's own models. One target:
+MODEL is whatever gcp evaluate scores, but for timm's own models. One target:
 
   --params SHARE    of the parameters of the whole model, spread over the layers by marginal gain
   --error E         root of the sum of the layers' squared relative errors, with the fewest parameters
@@ -50,7 +51,7 @@ chooses what is scored before and after (test). Settings of data.*, evaluate.* a
 --finetune those of train.*, optim.* and schedule.*, such as optim.lr=0.01.
 
 Example:
-  python scripts/compress.py --checkpoint runs/digits-resnet20_cifar-svd_pade-1 --params 0.25 --finetune 5
+  gcp compress --checkpoint runs/digits-resnet20_cifar-svd_pade-1 --params 0.25 --finetune 5
 """
 
 
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
     arguments = parse(argv, FLAGS)
     if "--help" in arguments.flags:
-        print(USAGE)
+        print(as_typed(USAGE))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     split = arguments.take("split") or "test"
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
         raise UnknownNameError("split", split, SPLITS)
     flags = arguments.flags
     if "--checkpoint" not in flags:
-        raise GCPError("no checkpoint. Type for example\n  python scripts/compress.py --checkpoint RUN --params 0.25")
+        raise GCPError("no checkpoint. Type for example\n  gcp compress --checkpoint RUN --params 0.25")
     target, value = read_target(flags)
     method = flags.get("--method", METHODS[:1])[0]
     if method not in METHODS:
@@ -118,9 +119,7 @@ def _compress(arguments: Arguments, split: str, target: str, value: float, metho
     out = compressed.make_folder(subject.path, target, value, arguments.value("--out"), "--force" in flags)
     tuned = compressed.tuned_folder(out)
     if "--finetune" in flags and tuned.exists():
-        raise GCPError(
-            f"{tuned} is there already; continue it by python train.py resume={tuned}, or give another --out"
-        )
+        raise GCPError(f"{tuned} is there already; continue it by gcp train resume={tuned}, or give another --out")
 
     from gcp.compress import decompose
 

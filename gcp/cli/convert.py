@@ -1,4 +1,4 @@
-"""`python scripts/convert_checkpoint.py IN OUT [flags]` and `--inspect IN`."""
+"""`gcp convert IN OUT [flags]` and `--inspect IN`."""
 
 import logging
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gcp.cli.arguments import parse
+from gcp.command import as_typed
 from gcp.errors import GCPError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ log = logging.getLogger("gcp")
 USAGE = """\
 Weights of others into files of this library, and back.
 
-  python scripts/convert_checkpoint.py IN OUT [flags]
-  python scripts/convert_checkpoint.py --inspect IN
+  gcp convert IN OUT [flags]
+  gcp convert --inspect IN
 
 IN is a file of torch or safetensors of a layout below, a run folder, or the name of weights of timm. OUT is written
 as safetensors where its name ends so, else by torch.
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> int:
     if arguments.overrides:
         raise GCPError(f"unexpected {arguments.overrides[0]!r}: this command takes flags only; see --help.")
     if "--help" in flags:
-        print(f"{USAGE}\nLayouts:\n{_layouts()}")
+        print(f"{as_typed(USAGE)}\nLayouts:\n{_layouts()}")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if "--inspect" in flags:
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
     if len(paths) != 2:
         raise GCPError(
             f"needs IN and OUT before the flags, got {len(paths)} of them. Type for example\n"
-            "  python scripts/convert_checkpoint.py mpncovresnet50.pth weights.pt\nor --help for more."
+            "  gcp convert mpncovresnet50.pth weights.pt\nor --help for more."
         )
     return _convert(paths[0], Path(paths[1]), flags)
 

@@ -1,11 +1,10 @@
-"""`python evaluate.py --checkpoint FILE|RUN [key=value ...]`."""
+"""`gcp evaluate --checkpoint FILE|RUN [key=value ...]`."""
 
 import logging
 from typing import TYPE_CHECKING
 
 from gcp.cli import help
 from gcp.cli.arguments import Arguments, parse
-from gcp.cli.main import run
 from gcp.cli.train import check_overrides
 from gcp.errors import GCPError, UnknownNameError
 
@@ -26,13 +25,13 @@ ALLOWED = ("data.", "evaluate.", "run.")
 USAGE = f"""\
 Score a model, compare two of them, predict, or show where a model looks.
 
-  python evaluate.py --checkpoint MODEL [key=value ...] [--report FOLDER] [--json FILE]
-  python evaluate.py --checkpoint MODEL --compare OTHER [--report FOLDER]
-  python evaluate.py --checkpoint MODEL --predict FOLDER [CSV]
-  python evaluate.py --checkpoint MODEL --cam IMAGE ... [--report FOLDER]
-  python evaluate.py --timm NAME [--checkpoint FILE] data.name=NAME ...
-  torchrun --nproc-per-node=N evaluate.py ...
-  python evaluate.py {help.LIST}
+  gcp evaluate --checkpoint MODEL [key=value ...] [--report FOLDER] [--json FILE]
+  gcp evaluate --checkpoint MODEL --compare OTHER [--report FOLDER]
+  gcp evaluate --checkpoint MODEL --predict FOLDER [CSV]
+  gcp evaluate --checkpoint MODEL --cam IMAGE ... [--report FOLDER]
+  gcp evaluate --timm NAME [--checkpoint FILE] data.name=NAME ...
+  torchrun --nproc-per-node=N -m gcp evaluate ...
+  gcp evaluate {help.LIST}
 
 MODEL is a last.pt or best.pt; a run folder or its name under runs/, of which best.pt is taken, of a run in several
 stages that of the last stage which has one; a file of any layout that convert_checkpoint.py knows, .safetensors too;
@@ -51,7 +50,7 @@ evaluate.crops=one|mirror|ten. Files that do not tell their images need data.nam
 Of a last.pt with averaged weights (train.ema) the averaged weights are scored.
 
 Example:
-  python evaluate.py --checkpoint runs/digits-resnet20_cifar-svd_pade-1 split=val --report report
+  gcp evaluate --checkpoint runs/digits-resnet20_cifar-svd_pade-1 split=val --report report
 """
 
 
@@ -80,7 +79,7 @@ def _check(arguments: Arguments, split: str) -> None:
     flags = arguments.flags
     if not {"--checkpoint", "--timm"} & flags.keys():
         raise GCPError(
-            "no checkpoint. Type for example\n  python evaluate.py --checkpoint runs/NAME/best.pt\nor --help for more."
+            "no checkpoint. Type for example\n  gcp evaluate --checkpoint runs/NAME/best.pt\nor --help for more."
         )
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
@@ -132,8 +131,3 @@ def _score(contestant: "Contestant", arguments: Arguments, split: str, group: "G
     if group.main:
         write_scores(arguments.value("--json"), first)
         write_evaluation(arguments.value("--report"), first, comparison)
-
-
-def entry() -> int:
-    """The command as a program: exit code of the process."""
-    return run(main)

@@ -1,4 +1,4 @@
-"""`python scripts/evaluate_glow.py --checkpoint FILE|RUN [key=value ...]`."""
+"""`gcp evaluate-glow --checkpoint FILE|RUN [key=value ...]`."""
 
 import logging
 import math
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from gcp.cli import help
 from gcp.cli.arguments import Arguments, parse
 from gcp.cli.evaluate import SPLITS
-from gcp.cli.main import run
 from gcp.cli.train import check_overrides
 from gcp.errors import GCPError, OptionError, UnknownNameError
 from gcp.runs.flow.kind import FLOWS
@@ -27,11 +26,11 @@ MOST = 1000  # samples at a temperature: a picture has limits
 USAGE = f"""\
 Score a trained flow, find the images that it holds for unlikely, draw samples.
 
-  python scripts/evaluate_glow.py --checkpoint FLOW [split=test|val|train] [--out FOLDER] [--json FILE]
-  python scripts/evaluate_glow.py --checkpoint FLOW --predict FOLDER [--out FOLDER] [--json FILE]
-  python scripts/evaluate_glow.py --checkpoint FLOW --samples N [--temperature T ...] --out FOLDER
-  torchrun --nproc-per-node=N scripts/evaluate_glow.py ...
-  python scripts/evaluate_glow.py {help.LIST}
+  gcp evaluate-glow --checkpoint FLOW [split=test|val|train] [--out FOLDER] [--json FILE]
+  gcp evaluate-glow --checkpoint FLOW --predict FOLDER [--out FOLDER] [--json FILE]
+  gcp evaluate-glow --checkpoint FLOW --samples N [--temperature T ...] --out FOLDER
+  torchrun --nproc-per-node=N -m gcp evaluate-glow ...
+  gcp evaluate-glow {help.LIST}
 
 FLOW is a last.pt or best.pt, a run folder or its name under runs/, of which best.pt is taken. Averaged weights
 (train.ema) are taken where there are any.
@@ -47,7 +46,7 @@ FLOW is a last.pt or best.pt, a run folder or its name under runs/, of which bes
 Settings of evaluate.* and run.* can be changed, and data.root, data.partial, data.workers.
 
 Example:
-  python scripts/evaluate_glow.py --checkpoint runs/digits-glow-svd-1 split=val --samples 24 --out flow
+  gcp evaluate-glow --checkpoint runs/digits-glow-svd-1 split=val --samples 24 --out flow
 """
 
 
@@ -78,8 +77,7 @@ def _check(arguments: Arguments, split: str | None) -> None:
     flags = arguments.flags
     if "--checkpoint" not in flags:
         raise GCPError(
-            "no checkpoint. Type for example\n  python scripts/evaluate_glow.py --checkpoint runs/NAME\n"
-            "or --help for more."
+            "no checkpoint. Type for example\n  gcp evaluate-glow --checkpoint runs/NAME\nor --help for more."
         )
     if split not in (None, *SPLITS):
         raise UnknownNameError("split", str(split), SPLITS)
@@ -138,8 +136,3 @@ def _act(arguments: Arguments, split: str | None, group: "Group") -> None:
         draw(trained, _count(flags["--samples"][0]), _temperatures(arguments), out)
     if path := arguments.value("--json"):
         write_values(path, found)
-
-
-def entry() -> int:
-    """The command as a program: exit code of the process."""
-    return run(main)

@@ -1,10 +1,11 @@
-"""`python scripts/export.py MODEL OUT [flags] [key=value ...]`."""
+"""`gcp export MODEL OUT [flags] [key=value ...]`."""
 
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcp.cli.arguments import parse
+from gcp.command import as_typed
 from gcp.errors import GCPError, OptionError, suggest
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ ALLOWED = ("data.", "run.")
 USAGE = f"""\
 A trained model as a program that runs without this library.
 
-  python scripts/export.py MODEL OUT [flags] [key=value ...]
+  gcp export MODEL OUT [flags] [key=value ...]
 
-MODEL is what evaluate.py --checkpoint takes. OUT ends in .onnx, .pt2 (torch.export) or .ts (TorchScript). The program
+MODEL is what gcp evaluate takes. OUT ends in .onnx, .pt2 (torch.export) or .ts (TorchScript). The program
 takes normalised images (B, channels, S, S) float32 and gives logits; class names, image size, mean and deviation are in
 the file. It is compared with the model, ONNX by onnxruntime, before it is written: at most 1e-4 of the largest logit.
 
@@ -42,7 +43,7 @@ compact_bilinear) are written as they are. Any other is written as polar_express
   --force        replace OUT
 
 Example:
-  python scripts/export.py runs/digits-resnet20_cifar-svd_pade-1 digits.onnx
+  gcp export runs/digits-resnet20_cifar-svd_pade-1 digits.onnx
 """
 
 
@@ -55,13 +56,13 @@ def main(argv: list[str]) -> int:
     arguments = parse(argv, FLAGS)
     flags = arguments.flags
     if "--help" in flags:
-        print(USAGE)
+        print(as_typed(USAGE))
         return 0
     logging.basicConfig(format="%(message)s")  # warnings; the exporters of torch tell their life at a lower level
     if len(paths) != 2:
         raise GCPError(
             f"needs MODEL and OUT before the flags, got {len(paths)} of them. Type for example\n"
-            "  python scripts/export.py runs/NAME model.onnx\nor --help for more."
+            "  gcp export runs/NAME model.onnx\nor --help for more."
         )
     from gcp.cli.train import check_overrides
 

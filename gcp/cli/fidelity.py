@@ -1,4 +1,4 @@
-"""`python scripts/fidelity.py [--checkpoint RUN|FILE] [--heads NAME ...] [flags] [key=value ...]`."""
+"""`gcp fidelity [--checkpoint RUN|FILE] [--heads NAME ...] [flags] [key=value ...]`."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp.cli.arguments import Arguments, parse
 from gcp.cli.flags import Flags, numbers
+from gcp.command import as_typed
 from gcp.errors import GCPError, OptionError, UnknownNameError, counted
 
 if TYPE_CHECKING:
@@ -35,12 +36,15 @@ USAGE = """\
 How far the gradient of each head is from the exact one, without training: relative error, cosine and norm of the
 gradient with respect to the features, and the error of the output, for one random upstream gradient.
 
-  python scripts/fidelity.py [flags]                                   features with prescribed spectra
-  python scripts/fidelity.py --checkpoint MODEL [flags] [key=value ...]   features of a model
-  python scripts/fidelity.py --features FILE [flags]                   features of a file, (N, channels, H, W)
+  gcp fidelity [flags]
+      features with prescribed spectra
+  gcp fidelity --checkpoint MODEL [flags] [key=value ...]
+      features of a model
+  gcp fidelity --features FILE [flags]
+      features of a file, (N, channels, H, W)
 
   --heads NAME ...   heads by name or shell pattern ('svd_*'); default: every head that takes a root
-  --rules NAME ...   heads by the name of their rule (python train.py --list rules)
+  --rules NAME ...   heads by the name of their rule (gcp list rules)
   --forms            folded published: which forms of the rules (both)
   --precisions       float32 float64 (both)
   --sides            channel sample: which matrix is decomposed (both); the published forms have channel alone
@@ -52,12 +56,12 @@ gradient with respect to the features, and the error of the output, for one rand
   --out FOLDER       fidelity.csv, fidelity.json and figures/; without it nothing is written
   --seed N           of features and upstream gradient (0)      --threads N  of the processor
 
-MODEL is all that evaluate.py takes. Of its settings data.*, run.* and evaluate.batch_size (8) can be changed, and
+MODEL is all that gcp evaluate takes. Of its settings data.*, run.* and evaluate.batch_size (8) can be changed, and
 split=test|val|train. Its features are taken where the covariance is: after the reduction, in evaluation mode.
 
 Examples:
-  python scripts/fidelity.py --heads 'svd_*' newton_schulz polar_express --sweeps condition gap --out fidelity
-  python scripts/fidelity.py --checkpoint runs/digits-resnet20_cifar-svd_pade-1 --forms folded --precisions float32
+  gcp fidelity --heads 'svd_*' newton_schulz polar_express --sweeps condition gap --out fidelity
+  gcp fidelity --checkpoint runs/digits-resnet20_cifar-svd_pade-1 --forms folded --precisions float32
 """
 
 
@@ -65,7 +69,7 @@ def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
     arguments = parse(argv, FLAGS)
     if "--help" in arguments.flags:
-        print(USAGE)
+        print(as_typed(USAGE))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("checkpoint", "features"):

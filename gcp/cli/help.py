@@ -2,6 +2,7 @@
 
 from gcp.cli.arguments import Arguments
 from gcp.cli.listing import KINDS, listing
+from gcp.command import as_typed
 from gcp.errors import GCPError
 from gcp.runs.kind import CLASSIFIER, Kind
 
@@ -14,7 +15,7 @@ def answer(arguments: Arguments, usage: str, kind: Kind = CLASSIFIER) -> str | N
     if "--help" in arguments.flags:
         from gcp.config import describe
 
-        return f"{usage}\nKeys of a configuration:\n\n{describe(schema=kind.schema)}"
+        return f"{as_typed(usage)}\nKeys of a configuration:\n\n{describe(schema=kind.schema)}"
     if "--list" in arguments.flags:
         if not (words := arguments.flags["--list"]):
             raise GCPError(f"--list needs one of {', '.join(KINDS)}. Type for example --list heads 'svd_*'")

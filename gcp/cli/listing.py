@@ -1,7 +1,9 @@
-"""`--list heads|rules|backbones|datasets|transforms [pattern]`."""
+"""`gcp list KIND [pattern]`, and `--list KIND [pattern]` of the commands that train and evaluate."""
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 
+from gcp.command import as_typed
 from gcp.errors import GCPError, UnknownNameError, suggest
 from gcp.registry import Entry
 
@@ -36,13 +38,55 @@ def _transforms(pattern: str) -> list[Entry]:
     return TRANSFORMS.list(pattern)
 
 
+def _recipes(pattern: str) -> list[Entry]:
+    from gcp.config import recipes
+
+    return _matching(recipes.recipes(), pattern)
+
+
+def _studies(pattern: str) -> list[Entry]:
+    from gcp.config import recipes
+
+    return _matching(recipes.studies(), pattern)
+
+
+def _matching(names: dict[str, str], pattern: str) -> list[Entry]:
+    return [Entry(name, None, text) for name, text in names.items() if fnmatchcase(name, pattern)]
+
+
 KINDS: dict[str, Callable[[str], list[Entry]]] = {
     "heads": _heads,
     "rules": _rules,
     "backbones": _backbones,
     "datasets": _datasets,
     "transforms": _transforms,
+    "recipes": _recipes,
+    "studies": _studies,
 }
+
+
+USAGE = f"""\
+Names that a configuration or a command takes, each with what it is.
+
+  gcp list KIND [PATTERN]
+
+  KIND       {", ".join(KINDS)}
+  PATTERN    a shell pattern, such as 'svd_*'
+
+Example:
+  gcp list recipes 'digits/*'
+"""
+
+
+def main(argv: list[str]) -> int:
+    """The command. Returns the exit code; faults are raised as GCPError."""
+    if not argv or {"-h", "--help"} & set(argv):
+        print(as_typed(USAGE))
+        return 0
+    if len(argv) > 2:
+        raise GCPError(f"unexpected {argv[2]!r}: one KIND and one PATTERN, in quotes such as 'svd_*'; see --help.")
+    print(listing(*argv))
+    return 0
 
 
 def listing(kind: str, pattern: str = "*") -> str:

@@ -1,8 +1,9 @@
-"""`python scripts/report.py FOLDER [--out FOLDER] [--figures FOLDER]`."""
+"""`gcp report FOLDER [--out FOLDER] [--figures FOLDER]`."""
 
 from pathlib import Path
 
 from gcp.cli.arguments import parse
+from gcp.command import as_typed
 from gcp.errors import GCPError
 
 STUDIES = "runs/studies"  # where ablate.py puts them
@@ -11,8 +12,8 @@ FLAGS = {"--out": (1, 1), "--figures": (1, 1), "--help": (0, 0)}
 USAGE = """\
 The report of a study: the answer in sentences, the table, and figures that say what to see.
 
-  python scripts/report.py FOLDER [--out FOLDER]
-  python scripts/report.py FOLDER --figures FOLDER
+  gcp report FOLDER [--out FOLDER]
+  gcp report FOLDER --figures FOLDER
 
   FOLDER             of a study, such as runs/studies/heads, or its name there; a grid that is half done will do
 
@@ -28,14 +29,12 @@ def main(argv: list[str]) -> int:
     first = argv[:1] if argv and not argv[0].startswith("-") else []
     arguments = parse(argv[len(first) :], FLAGS)
     if "--help" in arguments.flags or not argv:
-        print(USAGE)
+        print(as_typed(USAGE))
         return 0
     if arguments.overrides:
         raise GCPError(f"unexpected {arguments.overrides[0]!r}: a report has no settings; see --help.")
     if not first:
-        raise GCPError(
-            "the folder of a study comes first. Type for example\n  python scripts/report.py runs/studies/heads"
-        )
+        raise GCPError("the folder of a study comes first. Type for example\n  gcp report runs/studies/heads")
     out, figures = arguments.value("--out"), arguments.value("--figures")
     if out and figures:
         raise GCPError("--out writes a whole report and --figures its figures alone: give one of them.")

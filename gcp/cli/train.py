@@ -1,4 +1,4 @@
-"""`python train.py --config FILE [key=value ...]` and `python train.py resume=RUN [key=value ...]`."""
+"""`gcp train --config FILE [key=value ...]` and `gcp train resume=RUN [key=value ...]`."""
 
 import logging
 import os
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from gcp.cli import help
 from gcp.cli.arguments import Arguments, parse
-from gcp.cli.main import run
 from gcp.errors import ConfigError, GCPError
 from gcp.runs.kind import CLASSIFIER, Kind
 
@@ -19,16 +18,20 @@ FLAGS = {"--config": (1, 1), **help.FLAGS}
 USAGE = f"""\
 Train a classifier.
 
-  python train.py --config FILE [key=value ...]   new run, settings of the file changed by key=value
-  python train.py resume=RUN [key=value ...]      continue a run folder (or its name under runs/) where it stopped
-  python train.py --config FILE run.name=NAME resume=auto [key=value ...]
-                                                  continue that run, or begin it: for schedulers and torchrun
-  torchrun --nproc-per-node=N train.py ...        in N processes, one per GPU, with the same result
-  python train.py {help.LIST}
-  python train.py --help
+  gcp train --config RECIPE [key=value ...]
+      a new run, the settings of the recipe changed by key=value. RECIPE is a YAML file of yours, or the name of one
+      of ours, such as digits/resnet; `gcp list recipes` lists these
+  gcp train resume=RUN [key=value ...]
+      continue a run folder (or its name under runs/) where it stopped
+  gcp train --config RECIPE run.name=NAME resume=auto [key=value ...]
+      continue that run, or begin it: for schedulers and torchrun
+  torchrun --nproc-per-node=N -m gcp train ...
+      in N processes, one per GPU, with the same result
+  gcp train {help.LIST}
+  gcp train --help
 
 Example:
-  python train.py --config configs/digits/resnet.yaml head.name=newton_schulz train.epochs=5
+  gcp train --config digits/resnet head.name=newton_schulz train.epochs=5
 
 With resume only these may change: train.epochs, run.device, run.threads, run.hang_minutes, run.rank_logs, data.workers,
 data.root, evaluate.*, checkpoint.*, monitor.*; everything else is that of the run; the number of processes is free. A
@@ -76,7 +79,7 @@ def _start(arguments: Arguments, continues: bool, group: "Group", resumable: tup
     if path is None:
         raise GCPError(
             "no configuration. Type for example\n"
-            f"  python {kind.script} --config {kind.example}\n"
+            f"  gcp {kind.command} --config {kind.example}\n"
             "or resume=RUN to continue a run; --help shows every setting."
         )
     if not continues and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
@@ -120,8 +123,3 @@ def within(key: str, places: tuple[str, ...]) -> bool:
     """Whether a key, perhaps of a stage, is one of `places`, or begins with one that ends in a dot."""
     key = re.sub(r"^stages\.\d+\.", "", key)
     return any(key.startswith(place) if place.endswith(".") else key == place for place in places)
-
-
-def entry() -> int:
-    """The command as a program: exit code of the process."""
-    return run(main)

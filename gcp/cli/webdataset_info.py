@@ -1,19 +1,18 @@
-"""`python scripts/webdataset_info.py FOLDER SPLIT=PATTERN ... [--field NAME] [--classes FILE]`."""
+"""`gcp webdataset-info FOLDER SPLIT=PATTERN ... [--field NAME] [--classes FILE]`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from gcp.cli.arguments import parse
-from gcp.data.sets.wds import INFO, Tar
-from gcp.data.stream import Shard
+from gcp.command import as_typed
 from gcp.errors import DataError, GCPError
 
 FLAGS = {"--field": (1, 1), "--classes": (1, 1), "--help": (0, 0)}
 
-USAGE = f"""\
-Write {INFO}, which tells the shards of a WebDataset, their lengths and the classes. Every shard is read once.
+USAGE = """\
+Write _info.json, which tells the shards of a WebDataset, their lengths and the classes. Every shard is read once.
 
-  python scripts/webdataset_info.py FOLDER train='train-*.tar' test='test-*.tar' [flags]
+  gcp webdataset-info FOLDER train='train-*.tar' test='test-*.tar' [flags]
 
   SPLIT=PATTERN      the shards of a split, below FOLDER; the splits train, test, validation are used in training
   --field NAME       the label is this field of the json file of a sample, not its .cls file
@@ -25,7 +24,7 @@ def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
     arguments = parse(argv[1:] if argv and not argv[0].startswith("-") else argv, FLAGS)
     if "--help" in arguments.flags or not argv:
-        print(USAGE)
+        print(as_typed(USAGE))
         return 0
     folder = Path(argv[0]).expanduser().absolute()
     patterns = dict(word.split("=", 1) for word in arguments.overrides)
@@ -41,6 +40,8 @@ def write_info(folder: Path, patterns: dict[str, str], field: str, names: Sequen
 
     Raises DataError where nothing matches, a shard cannot be read, or a label has no name.
     """
+    from gcp.data.sets.wds import INFO, Tar
+    from gcp.data.stream import Shard
     from gcp.engine.files import write_json
 
     splits, most = {}, -1

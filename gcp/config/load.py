@@ -6,7 +6,7 @@ from typing import Any, TypeVar, overload
 
 import yaml
 
-from gcp.config import stages, yaml_file
+from gcp.config import recipes, stages, yaml_file
 from gcp.config.faults import Fault, did_you_mean, kind, show
 from gcp.config.merge import merge
 from gcp.config.schema import Common, Config, sections
@@ -32,7 +32,7 @@ def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Co
     Raises `ConfigError` with every fault of the files and of the overrides, one a line.
     """
     overrides = list(overrides)
-    mapping, faults = _read_with_base(Path(path), schema)
+    mapping, faults = _read_with_base(recipes.find(path), schema)
     extra = {0: "", 1: " and 1 override"}.get(len(overrides), f" and {len(overrides)} overrides")
     values, more = _override(mapping or {}, overrides, schema)
     return validate(values, [*faults, *more], source=f"{path}{extra}", complete=mapping is not None, schema=schema)
@@ -132,6 +132,8 @@ def _read_with_base(path: Path, schema: type[Section]) -> tuple[dict[str, Any] |
         text = f"got {show(extends)} ({kind(extends)}); allowed: one YAML file, relative to {path}"
         return None, [*faults, Fault("extends", text)]
     below = path.parent / extends
+    if not below.is_file() and recipes.find(extends).is_file():  # one of ours by its name
+        below = recipes.find(extends)
     if not below.is_file():
         return None, [*faults, Fault("extends", _missing(below))]
     if below.resolve() == path.resolve():
@@ -164,14 +166,9 @@ def _missing(path: Path) -> str:
         found = sorted(str(file) for file in path.glob("*.y*ml"))
         return f"{str(path)!r} is a folder; allowed: a YAML file" + did_you_mean(map(repr, found[:4]))
     folder = next(folder for folder in [path.parent, *path.parent.parents, Path(".")] if folder.is_dir())
-    near_by = [
-        *(path.parent.glob("*.y*ml") if folder == path.parent else []),
-        *Path("configs").rglob("*.y*ml"),
-    ]
-    files = {file.stem: str(file) for file in reversed(near_by)}  # the file's own folder wins
-    close = nearest(path.stem, files)
-    if close is None and folder != path.parent:
-        return f"no file {str(path)!r}: there is no folder {str(path.parent)!r}"
-    return f"no file {str(path)!r}" + did_you_mean(
-        [repr(files[close])] if close else list(map(repr, files.values()))[:4]
-    )
+    near_by = {file.stem: str(file) for file in sorted(path.parent.glob("*.y*ml"))} if folder == path.parent else {}
+    close = nearest(path.stem, near_by)  # the file's own folder wins
+    meant = near_by[close] if close else recipes.close(path, recipes.recipes())
+    near = "" if folder == path.parent or meant else f": there is no folder {str(path.parent)!r}"
+    hint = did_you_mean([repr(meant)] if meant else list(map(repr, near_by.values()))[:4])
+    return f"no file {str(path)!r}{near}{hint or '.'} Recipes that come with gcp: gcp list recipes"

@@ -134,7 +134,7 @@ class FlowConfig(Section):
         return _plain(self, unread)
 
 
-TRAINED_BY: dict[type[Any], str] = {Config: "train.py", FlowConfig: "scripts/train_glow.py"}
+TRAINED_BY: dict[type[Any], str] = {Config: "gcp train", FlowConfig: "gcp train-glow"}
 
 
 def sections(schema: type[Section]) -> dict[str, type[Section]]:

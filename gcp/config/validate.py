@@ -59,7 +59,7 @@ def _for_another(values: Mapping[str, Any], schema: type[Section]) -> Fault | No
             what = "a section" if len(found) == 1 else "sections"
             return Fault(
                 ", ".join(found),
-                f"{what} for {script}; these settings are not for {TRAINED_BY[schema]}: type python {script} instead",
+                f"{what} for {script}; these settings are not for {TRAINED_BY[schema]}: type {script} instead",
             )
     return None
 

@@ -1,6 +1,7 @@
 """A run folder: its files, how one is made, and that only one process writes it."""
 
 import os
+import shlex
 from pathlib import Path
 
 from gcp.errors import GCPError, nearest
@@ -77,8 +78,8 @@ class RunFolder:
             self.path.rmdir()
 
 
-def create_run_folder(parent: str | Path, name: str | None, stem: str, script: str = "train.py") -> RunFolder:
-    """Make the folder of a new run: `name`, or the first free `stem-N`. `script`: what is typed to continue one.
+def create_run_folder(parent: str | Path, name: str | None, stem: str, command: str = "train") -> RunFolder:
+    """Make the folder of a new run: `name`, or the first free `stem-N`. `command`: that continues one.
 
     Raises:
         GCPError: the folder exists and is not empty, or cannot be made.
@@ -87,7 +88,7 @@ def create_run_folder(parent: str | Path, name: str | None, stem: str, script: s
     try:
         parent.mkdir(parents=True, exist_ok=True)
         if name is not None:
-            return _named(parent / name, script)
+            return _named(parent / name, command)
         number = 1
         while True:
             try:
@@ -100,12 +101,12 @@ def create_run_folder(parent: str | Path, name: str | None, stem: str, script: s
         raise GCPError(f"cannot make a run folder in {parent}: {why}. Set run.dir=FOLDER.") from error
 
 
-def _named(path: Path, script: str) -> RunFolder:
+def _named(path: Path, command: str) -> RunFolder:
     path.mkdir(exist_ok=True)
     if {file.name for file in path.iterdir()} - {".config.yaml.tmp"}:  # of a start that was killed at once
         choice = "Choose another run.name."
         if (path / "config.yaml").is_file():
-            choice = f"Continue it by python {script} resume={path}, or choose another run.name."
+            choice = f"Continue it by gcp {command} resume={shlex.quote(str(path))}, or choose another run.name."
         raise GCPError(f"run folder {path} exists and is not empty. {choice}")
     return RunFolder(path)
 

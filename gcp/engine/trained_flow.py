@@ -35,7 +35,7 @@ class TrainedFlow(NamedTuple):
 
 
 def load_flow(given: str | Path, which: str = "best", device: str | torch.device = "cpu") -> TrainedFlow:
-    """The flow that `scripts/train_glow.py` trained. The file is checked, and nothing in it is executed.
+    """The flow that `gcp train-glow` trained. The file is checked, and nothing in it is executed.
 
     Args:
         given: a file, a run folder, or its name under runs/.
@@ -54,8 +54,7 @@ def load_flow(given: str | Path, which: str = "best", device: str | torch.device
     if not isinstance(config, dict) or "flow" not in config:
         if isinstance(config, dict) and "head" in config:
             raise CheckpointError(
-                f"{path} is of a classifier, not of a flow. Type\n  "
-                f"python evaluate.py --checkpoint {shlex.quote(str(path))}"
+                f"{path} is of a classifier, not of a flow. Type\n  gcp evaluate --checkpoint {shlex.quote(str(path))}"
             )
         raise CheckpointError(f"{path} does not say of which flow it is: it has no configuration")
     try:

@@ -1,4 +1,4 @@
-"""`python evaluate.py --checkpoint MODEL --cam IMAGE ...`: where the model sees the class that it predicts."""
+"""`gcp evaluate --checkpoint MODEL --cam IMAGE ...`: where the model sees the class that it predicts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What `scripts/evaluate_glow.py` finds of a trained flow, in words, as plain values, and as files."""
+"""What `gcp evaluate-glow` finds of a trained flow, in words, as plain values, and as files."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

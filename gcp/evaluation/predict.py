@@ -1,4 +1,4 @@
-"""`python evaluate.py --checkpoint MODEL --predict FOLDER [CSV]`: classes of images without labels."""
+"""`gcp evaluate --checkpoint MODEL --predict FOLDER [CSV]`: classes of images without labels."""
 
 from gcp.engine.distributed import Group
 from gcp.evaluation.files import prediction_rows, write_csv

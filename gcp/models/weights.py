@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from gcp.command import typed
 from gcp.compress import factors_of
 from gcp.errors import CheckpointError
 from gcp.models.checkpoints import Checkpoint, State, open_checkpoint
@@ -116,9 +117,9 @@ def _mention_order(checkpoint: Checkpoint, kept: State) -> None:
     if recognise(checkpoint.state).obj.packs and first_layer(kept):
         logger.warning(
             "%s: its classifier is taken to read the upper triangle. Files of 2018 read the lower one and score at "
-            "chance like this; python scripts/convert_checkpoint.py %s OUT --order lower converts them",
+            "chance like this; %s converts them",
             checkpoint.path,
-            checkpoint.path,
+            typed("convert", checkpoint.path, "OUT", "--order", "lower"),
         )
 
 

@@ -13,12 +13,12 @@ class Kind:
     """Classifiers. A subclass is another kind; imports wait until they are needed, so that --help is quick.
 
     Attributes:
-        script: the command, as it is typed.
+        command: that trains it.
         example: a configuration to begin with.
     """
 
-    script = "train.py"
-    example = "configs/digits/resnet.yaml"
+    command = "train"
+    example = "digits/resnet"
 
     @property
     def schema(self) -> type[Any]:

@@ -95,7 +95,7 @@ def _begin(config: Common, group: Group) -> None:
 
 
 def _make(config: Common, kind: Kind) -> RunFolder:
-    return create_run_folder(config.run.dir, config.run.name, kind.stem(config), kind.script)
+    return create_run_folder(config.run.dir, config.run.name, kind.stem(config), kind.command)
 
 
 def _build(config: Common, folder: RunFolder, group: Group, kind: Kind) -> Run[Any] | StagedRun:

@@ -125,7 +125,7 @@ def _of_ours(path: Path) -> dict[str, Any] | None:
     if "flow" in saved["config"]:
         raise CheckpointError(
             f"{path} is of a flow, which has no classes. Type\n  "
-            f"python scripts/evaluate_glow.py --checkpoint {shlex.quote(str(path))}"
+            f"gcp evaluate-glow --checkpoint {shlex.quote(str(path))}"
         )
     return saved if "classes" in saved else None
 
@@ -139,7 +139,7 @@ def _foreign(
         raise CheckpointError(
             f"{path} does not tell its model: layout {summary.layout}, backbone {summary.backbone or 'unknown'}, "
             f"classes {summary.num_classes or 'unknown'}. Of a timm model add --timm NAME; else convert it first: "
-            f"python scripts/convert_checkpoint.py {path} OUT --backbone NAME"
+            f"gcp convert {path} OUT --backbone NAME"
         )
     if summary.order == "unknown" and order is None:
         log.warning("the order of the triangle is taken as upper, unchecked: files of 2018 need --order lower")

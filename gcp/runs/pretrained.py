@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gcp.config import Config, yaml_file
+from gcp.config import Config, recipes, yaml_file
 from gcp.errors import CheckpointError, nearest
 from gcp.models.checkpoints import is_there
 from gcp.models.names import OURS
@@ -14,7 +14,7 @@ def check_pretrained(config: Config) -> None:
     if isinstance(file, bool) or is_there(file):
         return
     recipe, backbone = recipe_of(Path(file).parent.name), config.model.backbone
-    train = f"Train it: python train.py --config {recipe} data.root=ROOT. Or give" if recipe else "Give"
+    train = f"Train it: gcp train --config {recipe} data.root=ROOT. Or give" if recipe else "Give"
     plain = "" if backbone in OURS else f", or model.pretrained=true for the plain ImageNet weights of {backbone}"
     run = run_near(Path(file), Path(config.run.dir))
     hint = f" Did you mean model.pretrained={run}?" if run else ""
@@ -35,10 +35,10 @@ def run_near(file: Path, parent: Path) -> Path | None:
     return runs[near] if near else None
 
 
-def recipe_of(run: str, configs: str | Path = "configs") -> Path | None:
-    """The recipe under `configs` whose `run.name` is `run`, None where there is none."""
-    for path in sorted(Path(configs).rglob("*.yaml")):
-        section = (yaml_file.read(path)[0] or {}).get("run")
-        if run and isinstance(section, dict) and section.get("name") == run:
-            return path
+def recipe_of(run: str) -> str | None:
+    """The recipe of ours whose `run.name` is `run`, None where there is none."""
+    for name in recipes.recipes() if run else ():
+        section = (yaml_file.read(recipes.find(name))[0] or {}).get("run")
+        if isinstance(section, dict) and section.get("name") == run:
+            return name
     return None

@@ -2,11 +2,11 @@
 
 import json
 import logging
-import shlex
 import sys
 from functools import cached_property
 from typing import Generic, TypeVar
 
+from gcp.command import typed
 from gcp.config import TRAINED_BY, Common, dump
 from gcp.data import BatchLoader, Splits
 from gcp.engine import checkpoint
@@ -31,9 +31,9 @@ log = logging.getLogger("gcp")
 C = TypeVar("C", bound=Common)
 
 
-def resume_command(folder: RunFolder, script: str = "train.py") -> str:
+def resume_command(folder: RunFolder, command: str = "train") -> str:
     """What to type to go on with a run."""
-    return f"python {script} resume={shlex.quote(str(folder.whole().path))}"
+    return typed(command, f"resume={folder.whole().path}")
 
 
 class Run(Generic[C]):
@@ -136,7 +136,7 @@ class Run(Generic[C]):
             raise
 
     def _resume_command(self) -> str:
-        return resume_command(self.folder, TRAINED_BY[type(self.config)])
+        return resume_command(self.folder, TRAINED_BY[type(self.config)].removeprefix("gcp "))
 
     def _run(self) -> int:
         if self.group.main:

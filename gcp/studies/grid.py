@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from gcp.config import parse_override, yaml_file
+from gcp.config import parse_override, recipes, yaml_file
 from gcp.config.faults import kind, show
 from gcp.errors import ConfigError, GCPError, suggest
 
@@ -261,10 +261,11 @@ def load_study(path: Path) -> tuple[Study, list[str]]:
     Raises:
         GCPError: no such file, or not YAML.
     """
+    path = recipes.find(path, recipes.STUDIES)
     if not path.is_file():
-        found = {file.stem: str(file) for file in sorted(Path("configs/studies").glob("*.yaml"))}
-        hint = suggest(path.stem, found)
-        raise GCPError(f"no file {str(path)!r}.{hint} Studies at hand: {', '.join(found.values()) or 'none'}.")
+        ours = recipes.studies()
+        hint = suggest(path.stem, ours)
+        raise GCPError(f"no file {str(path)!r}, nor a study of that name in gcp.{hint} Known: {', '.join(ours)}.")
     values, read_faults = yaml_file.read(path)
     if values is None:
         raise GCPError("; ".join(map(str, read_faults)))

@@ -1,7 +1,6 @@
 """A study from its description to its tables, with a line of progress."""
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gcp.command import typed
 from gcp.config import load, yaml_file
 from gcp.engine.files import write_text
 from gcp.engine.folder import RunFolder
@@ -174,7 +174,7 @@ def _go(study: Study, folder: Path, cells: list[Cell], jobs: int | None, retry: 
     progress.say(f"\n{text}")
     records = [read(cell) for cell in cells]
     failed = sum(record.state == FAILED for record in records)
-    again = f"python scripts/ablate.py resume={shlex.quote(str(folder))}"
+    again = typed("ablate", f"resume={folder}")
     if code or any(record.state == PENDING for record in records):
         progress.say(f"stopped. Continue with\n  {again}")
         return code or 1

@@ -174,10 +174,10 @@ def test_a_set_that_is_not_there(tmp_path, check):
     ("words", "message"),
     [
         (["crs", "x"], r"unknown data set 'crs'. Did you mean 'cars'\?"),
-        (["cars"], r"lies on disk; type its folder: python scripts/check_dataset.py cars FOLDER"),
-        (["digits", "x"], r"built in and takes no folder; type python scripts/check_dataset.py digits"),
-        (["cars", "x", "y"], r"unexpected 'y': type python scripts/check_dataset.py NAME ROOT \[flags\]"),
-        (["--verify", "cars", "x"], r"the data set comes first: type python scripts/check_dataset.py NAME ROOT"),
+        (["cars"], r"lies on disk; type its folder: gcp check cars FOLDER"),
+        (["digits", "x"], r"built in and takes no folder; type gcp check digits"),
+        (["cars", "x", "y"], r"unexpected 'y': type gcp check NAME ROOT \[flags\]"),
+        (["--verify", "cars", "x"], r"the data set comes first: type gcp check NAME ROOT"),
         (["cars", "x", "--verfy"], r"unknown flag '--verfy'. Did you mean '--verify'"),
         (["cars", "x", "--json"], r"--json needs a value"),
         (

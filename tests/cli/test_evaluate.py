@@ -77,7 +77,7 @@ def test_as_a_process(finished, spawn, here):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], r"no checkpoint\. Type for example\n  python evaluate\.py --checkpoint runs/NAME/best\.pt\n"),
+        ([], r"no checkpoint\. Type for example\n  gcp evaluate --checkpoint runs/NAME/best\.pt\n"),
         (["x"], r"unexpected 'x': a checkpoint or a run is given as --checkpoint x"),
         (["--chekpoint", "x"], r"unknown flag '--chekpoint'\. Did you mean '--checkpoint'\?"),
         (

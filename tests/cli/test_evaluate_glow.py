@@ -180,7 +180,7 @@ def test_mistakes(words, message, glow):
     [
         (
             "classifier.pt",
-            "classifier.pt is of a classifier, not of a flow. Type\n  python evaluate.py --check",
+            "classifier.pt is of a classifier, not of a flow. Type\n  gcp evaluate --check",
         ),
         ("damaged.pt", "checkpoint damaged.pt is damaged or truncated"),
         ("digits-glow-svd-2", "Did you mean runs/digits-glow-svd-1?"),
@@ -214,7 +214,7 @@ def test_help_and_no_checkpoint(capsys):
     assert run(gcp.cli.evaluate_glow.main, ["--help"]) == 0
     assert "scripts/evaluate_glow.py --checkpoint FLOW" in capsys.readouterr().out
     assert run(gcp.cli.evaluate_glow.main, []) == 2
-    assert "python scripts/evaluate_glow.py --checkpoint runs/NAME" in capsys.readouterr().err
+    assert "gcp evaluate-glow --checkpoint runs/NAME" in capsys.readouterr().err
 
 
 def test_the_documented_block_runs(place, capsys):

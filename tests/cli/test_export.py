@@ -84,7 +84,7 @@ def test_as_a_process(finished, here):
     ("words", "message"),
     [
         ([], r"needs MODEL and OUT before the flags, got 0 of them"),
-        (["x"], r"got 1 of them\. Type for example\n  python scripts/export\.py"),
+        (["x"], r"got 1 of them\. Type for example\n  gcp export"),
         (["x", "m.onx"], r"m\.onx: the name ends in \.onnx, \.pt2, \.ts\. Did you mean '\.onnx'\?"),
         (["x", "no/m.ts"], r"no/m\.ts is not a file in a folder that exists"),
         (["y", "m.ts"], r"no run to be found: looked for y and runs/y"),

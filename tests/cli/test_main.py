@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""`gcp` and its commands, and how a command ends."""
 
 import errno
 import sys
@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from gcp.cli.main import run
+from gcp.cli.main import COMMANDS, gcp, run
+from gcp.command import SCRIPTS
 from gcp.errors import ConfigError, GCPError
 
 
@@ -55,6 +56,65 @@ def test_interrupted(capsys):
 def test_a_defect_keeps_its_traceback(error):
     with pytest.raises(type(error)):
         run(command(error), [])
+
+
+def test_the_commands_fit_on_a_screen(capsys):
+    assert run(gcp, []) == run(gcp, ["--help"]) == run(gcp, ["help"]) == 0
+    out = capsys.readouterr().out
+    text = out[: len(out) // 3]
+    assert out == 3 * text and all(
+        f"\n  {name} " in text and summary in text for name, (_, summary) in COMMANDS.items()
+    )
+    assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command(name, capsys):
+    assert run(gcp, [name, "--help"]) == 0
+    assert f"gcp {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
+        (["ablation"], "Did you mean 'ablate'?"),
+        (["check_dataset"], "Did you mean 'check'?"),
+        (["train_glow"], "Did you mean 'train-glow'?"),
+        (["--config", "x"], "the command comes first, such as gcp train"),
+        (["head.name=svd_pade"], "the command comes first"),
+        (["list", "recipe"], "Did you mean 'recipes'?"),
+        (["train", "--confg", "x"], "Did you mean '--config'?"),
+        (["predict", "x"], "needs MODEL and FOLDER"),
+    ],
+)
+def test_a_mistyped_command(words, message, capsys):
+    assert run(gcp, words) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith("error: ") and message in error
+
+
+def test_version(capsys):
+    assert run(gcp, ["--version"]) == 0
+    assert capsys.readouterr().out.startswith("gcp 0.")
+
+
+def test_help_needs_no_torch(spawn):
+    """Nor anything else that takes long to import."""
+    script = (
+        "import sys; from gcp.cli.main import gcp; gcp(sys.argv[1:]); print(sorted({'torch', 'yaml'} & {*sys.modules}))"
+    )
+    for words in ([], ["--version"], *([name, "--help"] for name in ("ablate", "check", "export", "report"))):
+        with spawn("-c", script, *words) as process:
+            out, error = process.communicate()
+        assert (process.returncode, error) == (0, "") and out.endswith("[]\n")
+
+
+@pytest.mark.parametrize("script", [script for script in SCRIPTS.values() if " " not in script])
+def test_scripts_are_aliases(script, request):
+    name = next(name for name, other in SCRIPTS.items() if other == script)
+    text = (request.config.rootpath / script).read_text()
+    assert f'entry("{name}")' in text and name in COMMANDS
 
 
 def test_a_reader_that_leaves(spawn):

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from gcp.config import Config
+from gcp.config.recipes import find
 
 FILES = {
     "list.yaml": "- a\n- b\n",
@@ -84,7 +85,7 @@ def test_all_faults_at_once(small, refused):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], r"no configuration\. Type for example\n  python train\.py --config configs/digits/resnet\.yaml\n"),
+        ([], r"no configuration\. Type for example\n  gcp train --config digits/resnet\n"),
         (["--config"], "--config needs a value"),
         (["--confg", "small.yaml"], r"unknown flag '--confg'\. Did you mean '--config'\?"),
         (["small.yaml"], r"unexpected 'small\.yaml': a configuration is given as --config small\.yaml"),
@@ -97,15 +98,15 @@ def test_command_lines(words, message, train, refused):
     assert re.search(message, refused(train(*words)))
 
 
-def test_the_example_of_the_message_exists(train, refused, monkeypatch, request):
+def test_the_example_of_the_message_exists(train, refused):
     example = re.search(r"--config (\S+)", refused(train()))[1]
-    assert (request.config.rootpath / example).is_file()
+    assert find(example).is_file()
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_help_names_every_key(command, request):
     answer = request.getfixturevalue(command)("--help")
-    assert answer.code == 0 and f"python {command}.py" in answer.out
+    assert answer.code == 0 and f"gcp {command}" in answer.out
     described = {line.split()[0]: line.split()[2:] for line in answer.out.splitlines() if line.startswith("  ")}
     for section, keys in Config().plain().items():
         for key in keys:
@@ -115,9 +116,7 @@ def test_help_names_every_key(command, request):
 def test_an_existing_run_is_not_overwritten(small, refused, here):
     (here / "runs" / "x").mkdir(parents=True)
     (here / "runs" / "x" / "config.yaml").write_text("mine")
-    assert "runs/x exists and is not empty. Continue it by python train.py resume=runs/x" in refused(
-        small("run.name=x")
-    )
+    assert "runs/x exists and is not empty. Continue it by gcp train resume=runs/x" in refused(small("run.name=x"))
     assert [file.read_text() for file in (here / "runs" / "x").iterdir()] == ["mine"]
 
 

@@ -166,7 +166,7 @@ def test_missing_file(write, tmp_path, monkeypatch):
     write("", "here/vgg.yaml")
     for path, meant in [
         ("configs/digits/resnt.yaml", "configs/digits/resnet.yaml"),
-        ("resnet.yml", "configs/digits/resnet.yaml"),
+        ("resnet.yml", "digits/resnet"),
         ("here/vg.yaml", "here/vgg.yaml"),
     ]:
         with pytest.raises(ConfigError, match=f"no file '{path}'; did you mean '{meant}'"):

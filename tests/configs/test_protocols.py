@@ -127,8 +127,8 @@ def test_fine_tuning_keeps_the_reduction(name):
     config = resolved(name)
     folder, run, file = Path(config.model.pretrained).parts
     assert (folder, file) == (load(CONFIGS / "imagenet" / "resnet50.yaml", ["data.root=x"]).run.dir, "best.pt")
-    start = recipe_of(run, CONFIGS)
-    assert start is not None and start.parent.name == "imagenet"
+    start = recipe_of(run)
+    assert start is not None and start.startswith("imagenet/")
     theirs = load(start, ["data.root=ROOT"])
     for key in ("backbone", "last_stride", "hidden"):
         assert getattr(config.model, key) == getattr(theirs.model, key)

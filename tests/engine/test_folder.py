@@ -33,7 +33,7 @@ def test_a_name_of_ones_own_and_an_empty_folder_that_is_there(tmp_path):
 
 def test_a_folder_with_a_run_is_refused_with_the_way_to_continue_it(runs):
     with pytest.raises(
-        GCPError, match=r"digits-1 exists and is not empty\. Continue it by python train.py resume=.*digits-1, or"
+        GCPError, match=r"digits-1 exists and is not empty\. Continue it by gcp train resume=.*digits-1, or"
     ):
         create_run_folder(runs, "digits-1", "x")
     (runs / "empty" / "notes.txt").write_text("")

@@ -69,7 +69,7 @@ def test_ready_for_use(run):
     [
         (
             {"config": {"head": {}, "model": {}}},
-            r"is of a classifier.*\n  python evaluate.py .* '.*best one.pt'",
+            r"is of a classifier.*\n  gcp evaluate .* '.*best one.pt'",
         ),
         ({"config": None}, "does not say of which flow it is: it has no configuration"),
         ({"config": {**CONFIG, "flow": {"form": "plain"}}}, "does not say of which flow it is: KeyError: 'levels'"),

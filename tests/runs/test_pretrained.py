@@ -8,30 +8,32 @@ from gcp.runs.pretrained import recipe_of
 
 
 @pytest.fixture
-def recipes(here):
-    """A folder of configurations, of which one names its run; one is not readable as YAML."""
+def recipes(here, monkeypatch):
+    """A folder of recipes as if they came with the library, of which one names its run; one is not readable as YAML."""
     place = here / "configs" / "digits"
     place.mkdir(parents=True)
     (place / "base.yaml").write_text("data: {name: digits}\n")
     (place / "broken.yaml").write_text("run: {name: [\n")
     (place / "empty.yaml").write_text("run:\n")
     (place / "first.yaml").write_text("run: {name: digits-first}\n")
+    for file in place.iterdir():
+        file.write_text(f"# {file.stem}\n# command    python train.py\n{file.read_text()}")
+    monkeypatch.setattr("gcp.config.recipes.folder", lambda: place.parent)
     return place
 
 
 def test_recipe_of(recipes):
-    assert recipe_of("digits-first", recipes.parent) == recipes / "first.yaml"
-    assert recipe_of("digits-second", recipes.parent) is None
-    assert recipe_of("", recipes.parent) is None
-    assert recipe_of("digits-first", recipes / "nowhere") is None
+    assert recipe_of("digits-first") == "digits/first"
+    assert recipe_of("digits-second") is None
+    assert recipe_of("") is None
 
 
 def test_the_recipe_of_a_missing_run_is_named(recipes, small, refused, here):
     words = ["model.backbone=resnet18", "data.in_chans=3", "data.image_size=96"]
     text = refused(small(*words, "model.pretrained=runs/digits-first/best.pt"))
     assert text == (
-        "no checkpoint at runs/digits-first/best.pt, which model.pretrained names. Train it: python train.py --config "
-        "configs/digits/first.yaml data.root=ROOT. Or give model.pretrained=FILE for weights that you have, or "
+        "no checkpoint at runs/digits-first/best.pt, which model.pretrained names. Train it: gcp train --config "
+        "digits/first data.root=ROOT. Or give model.pretrained=FILE for weights that you have, or "
         "model.pretrained=true for the plain ImageNet weights of resnet18."
     )
     assert not (here / "runs").exists()

@@ -175,7 +175,7 @@ def test_a_signal_names_the_command_that_goes_on(two, train, here, whole, same, 
     monkeypatch.setattr(gcp.engine.train, "update", counted)
     answer = two("run.name=x")
     assert answer.code == 128 + signal.SIGTERM
-    command = answer.out.rpartition("  python train.py ")[2].split()
+    command = answer.out.rpartition("  gcp train ")[2].split()
     assert train(*command).code == 0
     same(here / "runs/x", whole)
 
@@ -194,7 +194,7 @@ def test_a_signal_at_the_last_step_of_a_stage_ends_the_run_before_the_next(two, 
     monkeypatch.setattr(gcp.engine.train, "update", counted)
     answer = two("run.name=x")
     assert answer.code == 130 and answer.out.endswith(
-        "stopped before stage 2. Continue with\n  python train.py resume=runs/x\n"
+        "stopped before stage 2. Continue with\n  gcp train resume=runs/x\n"
     )
     assert not (here / "runs/x/stage-2").exists()
     assert train("resume=x").code == 0

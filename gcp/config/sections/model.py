@@ -39,8 +39,7 @@ class Model(Section):
     )
     factors: Names = Field(
         default=(),
-        description="layers that are products of thinner ones, such as classifier=200, as scripts/compress.py writes "
-        "them",
+        description="layers that are products of thinner ones, such as classifier=200, as gcp compress writes them",
     )
     widths: Widths = Field(
         default_factory=dict,

@@ -4,7 +4,7 @@
     wds/NAME#label                              ... or as the field `label` of NAME.json
 
 data.root is a folder or an address (https:, gs:, hf:). It holds `_info.json`, in the layout of timm's reader with
-the classes beside it; scripts/webdataset_info.py writes it:
+the classes beside it; `gcp webdataset-info` writes it:
 
     {"classes": ["cat", "dog"],
      "splits": {"train": {"filenames": ["train-0000.tar", ...], "shard_lengths": [1000, ...]}, "test": {...}}}
@@ -55,7 +55,7 @@ def read_info(place: str) -> tuple[tuple[str, ...], dict[str, list[Shard]]]:
     from webdataset.gopen import gopen
 
     path = f"{place}/{INFO}"
-    command = f"python scripts/webdataset_info.py {shlex.quote(place)} train='train-*.tar' test='test-*.tar'"
+    command = f"gcp webdataset-info {shlex.quote(place)} train='train-*.tar' test='test-*.tar'"
     write = f"Write one where the shards lie, with\n  {command}"
     try:
         with gopen(path) as file:

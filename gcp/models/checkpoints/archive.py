@@ -136,8 +136,8 @@ def _cause(path: Path, error: Exception) -> str:
         reason = f"Weights only load failed: it holds more than plain tensors and wants to import {wanted}"
         if all(name.startswith((NUMPY, "_codecs.")) for name in names):
             return (
-                f"{reason}, NumPy's numbers beside the weights; convert it once by python "
-                f"scripts/convert_checkpoint.py {path} OUT --numpy-scalars"
+                f"{reason}, NumPy's numbers beside the weights; convert it once by "
+                f"gcp convert {path} OUT --numpy-scalars"
             )
         return f"{reason}, which could execute anything; nothing of it was run"
     if isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in str(error):

@@ -50,7 +50,7 @@ class Subject:
 
 
 def open_subject(given: str, overrides: list[str], split: str, images: int, batch: int) -> Subject:
-    """Everything about a model that `evaluate.py` can score. Raises GCPError for models of timm's own."""
+    """Everything about a model that `gcp evaluate` can score. Raises GCPError for models of timm's own."""
     contestant = enter(given, overrides, ALONE)
     model = contestant.model
     if not isinstance(model, Classifier):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Flows(Kind):
     """Normalising flows."""
 
-    script = "scripts/train_glow.py"
-    example = "configs/glow/digits.yaml"
+    command = "train-glow"
+    example = "glow/digits"
 
     @property
     def schema(self) -> type[Any]:

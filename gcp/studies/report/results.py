@@ -209,8 +209,7 @@ def open_study(folder: Path | str) -> StudyResults:
     cells, table = ([row for row in read(folder / name) if row.get("variant")] for name in ("cells.csv", "table.csv"))
     if not cells and not table:
         raise DataError(
-            f"{folder} holds no study: neither cells.csv nor table.csv has a row with a variant. Type "
-            "python scripts/ablate.py --help"
+            f"{folder} holds no study: neither cells.csv nor table.csv has a row with a variant. Type gcp ablate --help"
         )
     rows = table or _summary(cells)
     reference = str(about.get("reference") or rows[0]["variant"])
