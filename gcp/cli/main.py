@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "webdataset-info": ("webdataset_info", "write the info file of WebDataset shards"),
     "train-glow": ("train_glow", "train a normalising flow"),
     "evaluate-glow": ("evaluate_glow", "score a flow, draw samples"),
-    "list": ("listing", "recipes, studies, heads, rules, backbones, datasets or transforms"),
+    "list": ("listing", "the recipes, studies, heads, rules, backbones, data sets"),
 }
 
 

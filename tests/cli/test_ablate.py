@@ -113,7 +113,7 @@ def test_invalid_combinations_can_be_left_out(ablate, here):
             "--grid optim.lr: no values; allowed: key=v1,v2",
         ),
         (["--config", "small.yaml", "--heads", "average", "--reference", "--jobs", "2"], "--reference needs a value"),
-        (["--study", "none.yaml"], "no file 'none.yaml'."),
+        (["--study", "none.yaml"], "no file 'none.yaml'"),
         (["--config", "small.yaml", "--heads", "average", "data.name=cub", "data.root=none"], "none"),
         (["--config", "small.yaml", "--heads", "average", "model.pretrained=a/b.pt"], "no checkpoint at a/b.pt"),
         (["resume=nothing"], "no study in nothing: it has no study.yaml"),
@@ -274,7 +274,7 @@ def test_in_processes_of_their_own(here, capsys, monkeypatch):
     assert "final weights" in (cell / "log.txt").read_text()
     study = yaml.safe_load((cell.parents[1] / "study.yaml").read_text())
     assert study["reference"] == "average" and study["grid"] == {"head.name": ["average"]} and study["seeds"] == [0]
-    assert shlex.split(study["command"])[:2] == ["python", "scripts/ablate.py"]
+    assert shlex.split(study["command"])[:2] == ["gcp", "ablate"]
     assert "average" in (cell.parents[1] / "report.html").read_text()
 
 

@@ -219,6 +219,6 @@ def test_what_may_change_on_resume(glow, whole):
 
 def test_help(glow):
     code, out, _ = glow("--help")
-    assert code == 0 and "scripts/train_glow.py --config" in out
+    assert code == 0 and "gcp train-glow --config" in out
     assert "flow.form" in out and "head.name" not in out and "train.mixup" not in out
     assert "gcp train-glow --config glow/digits" in glow()[2]
