@@ -36,11 +36,17 @@ def _names(config: Common) -> Iterator[Fault]:
     from timm.optim import list_optimizers
 
     import gcp.data
+    from gcp.data.own import is_own, why_unknown
 
     datasets = gcp.data.DATASETS
     optimizers = [str(name) for name in list_optimizers()]
     names: list[tuple[str, str, Collection[str], str]] = [
-        ("data.name", config.data.name, datasets, f"{', '.join(datasets)} (--list datasets)"),
+        (
+            "data.name",
+            config.data.name,
+            datasets,
+            f"{', '.join(datasets)} or MODULE:FUNCTION of your own (--list datasets)",
+        ),
         (
             "optim.name",
             config.optim.name,
@@ -49,7 +55,9 @@ def _names(config: Common) -> Iterator[Fault]:
         ),
     ]
     for key, got, known, allowed in names:
-        if got not in known:
+        if known is datasets and is_own(got) and got not in known:
+            yield Fault(key, why_unknown(got))
+        elif got not in known:
             close = datasets.nearest(got) if known is datasets else nearest(got, known)
             yield wrong(key, got, allowed, [close] if close else [])
 

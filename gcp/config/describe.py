@@ -55,7 +55,10 @@ def json_schema(kind: type[Section] = Config) -> dict[str, Any]:
         _add_heads(schema)
     datasets = list(gcp.data.DATASETS)
     families = "|".join(name[:-2] for name in datasets if name.endswith("/*"))
-    _section(schema, "data")["properties"]["name"] |= {"anyOf": [{"enum": datasets}, {"pattern": f"^({families})/."}]}
+    own = r"^[\w.]+:\w+$"  # MODULE:FUNCTION
+    _section(schema, "data")["properties"]["name"] |= {
+        "anyOf": [{"enum": datasets}, {"pattern": f"^({families})/."}, {"pattern": own}]
+    }
     extends = {"type": "string", "description": "a file whose values stand under these, relative to this one"}
     schema["properties"] = {"extends": extends} | schema["properties"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "gcp configuration"} | schema

@@ -29,12 +29,14 @@ def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Co
     """The configuration in a YAML file, over that of the file it `extends`, under `key.path=value` overrides;
     `schema`: of a classifier, or of another kind of run.
 
-    Raises `ConfigError` with every fault of the files and of the overrides, one a line.
+    A data set of the user's own, `data.name: MODULE:FUNCTION`, is imported. Raises `ConfigError` with every fault of
+    the files and of the overrides, one a line.
     """
     overrides = list(overrides)
     mapping, faults = _read_with_base(recipes.find(path), schema)
     extra = {0: "", 1: " and 1 override"}.get(len(overrides), f" and {len(overrides)} overrides")
     values, more = _override(mapping or {}, overrides, schema)
+    _import_own(values)
     return validate(values, [*faults, *more], source=f"{path}{extra}", complete=mapping is not None, schema=schema)
 
 
@@ -53,11 +55,15 @@ def from_dict(
     schema: type[Any] = Config,
 ) -> Any:
     """The configuration in plain values by section (`Config.plain()` gives them), under overrides; `schema` as of
-    `load`.
+    `load`. The values may be of a checkpoint, which may come from anybody: a data set `MODULE:FUNCTION` is imported
+    from overrides alone.
 
     Raises `ConfigError` with every fault; `source` names the origin of the values in it.
     """
-    merged, faults = _override(values, list(overrides), schema)
+    overrides = list(overrides)
+    merged, faults = _override(values, overrides, schema)
+    if any(text.startswith("data.name=") for text in overrides):
+        _import_own(merged)
     return validate(merged, faults, source=source, schema=schema)
 
 
@@ -92,6 +98,16 @@ def parse_override(text: str) -> tuple[str, Any]:
     if faults:
         raise ValueError(f"override {text!r}: {faults[0]}")
     return key, parsed
+
+
+def _import_own(values: Mapping[str, Any]) -> None:
+    """Import the data set that a user named as MODULE:FUNCTION; what is wrong with it the checks will say."""
+    section = values.get("data")
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if isinstance(name, str) and ":" in name:
+        from gcp.data.own import try_import
+
+        try_import(name)
 
 
 def _override(

@@ -9,7 +9,8 @@
     loader          batches in a seeded order, of any part of the processes (`rank_slice`); `stream_loader` of streams
     normalize, mix  what is left for the device
 
-A new data set is one new file in `sets`, a new transform one in `transforms`.
+A new data set is one new file in `sets`, a new transform one in `transforms`. One of yours, outside of the package, is
+`from_torch` in Python, and in a run a function by its name (`own`).
 """
 
 from pathlib import Path
@@ -18,10 +19,12 @@ import gcp.data.sets  # noqa: F401  each file adds itself to DATASETS
 from gcp.data.images import ImageSet
 from gcp.data.loader import BatchLoader, Loader
 from gcp.data.mix import mix
+from gcp.data.own import import_dataset
 from gcp.data.source import DATASETS, Source, check_dataset
 from gcp.data.splits import Splits, few_shot, stratified_split
 from gcp.data.stream import StreamSet
 from gcp.data.stream_loader import StreamLoader, create_loader
+from gcp.data.torch_dataset import from_torch
 from gcp.registry import Entry
 
 __all__ = [
@@ -37,6 +40,8 @@ __all__ = [
     "create_dataset",
     "create_loader",
     "few_shot",
+    "from_torch",
+    "import_dataset",
     "list_datasets",
     "mix",
     "stratified_split",

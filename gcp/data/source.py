@@ -102,7 +102,18 @@ class Source:
             yield Refusal("transform", transform, ", ".join(transforms), nearest(transform, transforms))
 
 
-DATASETS: Registry[Source] = Registry("data set")
+class DatasetRegistry(Registry[Source]):
+    """Data sets by name. What is added is a Source, or a function as `gcp.data.own` describes it."""
+
+    def add(self, name: str, obj: Any, *, summary: str, paper: str = "") -> Any:
+        """Register a Source, or a function that makes one. Returns what it was given."""
+        from gcp.data.own import source_of
+
+        super().add(name, obj if isinstance(obj, Source) else source_of(obj), summary=summary, paper=paper)
+        return obj
+
+
+DATASETS = DatasetRegistry("data set")
 
 
 def check_dataset(name: str, root: str | Path | None = None, transform: str = "default", **options: Any) -> Request:
