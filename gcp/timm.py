@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gcp import heads
 from gcp.errors import OptionError
 from gcp.models import Classifier, create_model
+from gcp.models.backbones import REGISTERED, source
 from gcp.models.classifier import linear_layers
-from gcp.models.names import REGISTERED, source
 
 BACKBONES = (
     *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),

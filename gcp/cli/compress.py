@@ -139,8 +139,7 @@ def _compress(arguments: Arguments, split: str, target: str, value: float, metho
 
 def _sweep(subject: "Subject", out: Path, target: str, values: list[float], options: dict[str, Any]) -> None:
     from gcp.evaluation.files import write_csv
-    from gcp.runs.compression.plot import draw_sweep
-    from gcp.runs.compression.sweep import plain, sweep
+    from gcp.runs.compression.sweep import draw_sweep, plain, sweep
 
     batch = next(iter(subject.images))
     points = sweep(subject.model, target, sorted(set(values)), subject.images, subject.top1, batch, METHODS, options)

@@ -100,7 +100,7 @@ def _open(given: str, flags: dict[str, list[str]]) -> "tuple[Checkpoint, Summary
 
 
 def _inspect(given: str, flags: dict[str, list[str]]) -> int:
-    from gcp.runs.weights.describe import describe
+    from gcp.runs.weights import describe
 
     print(describe(*_open(given, flags)))
     return 0
@@ -124,8 +124,7 @@ def _convert(given: str, out: Path, flags: dict[str, list[str]]) -> int:
     from gcp.compress import merge
     from gcp.models.convert import build_model, export, left_over
     from gcp.models.layouts import LAYOUTS
-    from gcp.runs.weights.describe import describe
-    from gcp.runs.weights.write import replace_file, write_own
+    from gcp.runs.weights import describe, replace_file, write_own
 
     to = _choice(flags, "--to", [OWN, *(name for name in LAYOUTS if LAYOUTS[name].obj.packs)])
     order = _choice(flags, "--order", ORDERS)
@@ -170,7 +169,7 @@ def _convert(given: str, out: Path, flags: dict[str, list[str]]) -> int:
 
 def _look_at_images(model: "Classifier", flags: dict[str, list[str]], asked: bool) -> tuple[str, tuple[str, ...]]:
     """The order that labelled images tell of a model, upper where nobody `asked`, and their classes."""
-    from gcp.runs.weights.triangle_order import check_classes, choose_order, labelled
+    from gcp.runs.weights import check_classes, choose_order, labelled
 
     images, classes = labelled(flags["--data"], _number(flags, "--image-size", 224), model.features.in_chans)
     check_classes(classes, model)

@@ -10,7 +10,7 @@ from gcp.errors import GCPError, UnknownNameError
 
 if TYPE_CHECKING:
     from gcp.engine.distributed import Group
-    from gcp.runs.scored_model import Contestant
+    from gcp.runs.scored_model import ScoredModel
 
 FLAGS = {
     **dict.fromkeys(("--checkpoint", "--timm", "--order", "--compare", "--report", "--json"), (1, 1)),
@@ -96,33 +96,33 @@ def _check(arguments: Arguments, split: str) -> None:
 
 def _act(arguments: Arguments, split: str, group: "Group") -> None:
     from gcp.engine import distributed
-    from gcp.runs.open_model import enter, enter_timm
+    from gcp.runs.open_model import open_model, open_timm_model
 
     given, timm, overrides = arguments.value("--checkpoint"), arguments.value("--timm"), arguments.overrides
     scored = not {"--predict", "--cam"} & arguments.flags.keys()
     if timm is not None:
-        contestant = enter_timm(timm, given, overrides, group, scored)
+        scored_model = open_timm_model(timm, given, overrides, group, scored)
     else:
-        contestant = enter(str(given), overrides, group, arguments.value("--order"), scored=scored)
-    distributed.start(group, contestant.device)
+        scored_model = open_model(str(given), overrides, group, arguments.value("--order"), scored=scored)
+    distributed.start(group, scored_model.device)
     if "--predict" in arguments.flags:
-        from gcp.evaluation.predict import predict
+        from gcp.evaluation.unlabelled import predict
 
-        predict(contestant, *arguments.flags["--predict"], group=group)
+        predict(scored_model, *arguments.flags["--predict"], group=group)
     if "--cam" in arguments.flags:
-        from gcp.evaluation.cam import draw
+        from gcp.evaluation.attention import draw
 
-        draw(contestant, arguments.flags["--cam"], arguments.value("--report"), group)
+        draw(scored_model, arguments.flags["--cam"], arguments.value("--report"), group)
     if scored:
-        _score(contestant, arguments, split, group)
+        _score(scored_model, arguments, split, group)
 
 
-def _score(contestant: "Contestant", arguments: Arguments, split: str, group: "Group") -> None:
+def _score(scored_model: "ScoredModel", arguments: Arguments, split: str, group: "Group") -> None:
     from gcp.evaluation.files import write_evaluation, write_scores
     from gcp.evaluation.scoring import describe_comparison, describe_scores, versus
     from gcp.evaluation.scoring import score as score_contestant
 
-    first = score_contestant(contestant, split, group)
+    first = score_contestant(scored_model, split, group)
     print(describe_scores(first))
     comparison = None
     if other := arguments.value("--compare"):

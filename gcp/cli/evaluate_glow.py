@@ -118,10 +118,10 @@ def _act(arguments: Arguments, split: str | None, group: "Group") -> None:
     from gcp.engine import distributed
     from gcp.evaluation.files import write_values
     from gcp.evaluation.flow import about, describe, draw, score_folder, score_split
-    from gcp.runs.flow.trained import enter
+    from gcp.runs.flow.trained import open_model
 
     flags = arguments.flags
-    trained = enter(flags["--checkpoint"][0], arguments.overrides, group)
+    trained = open_model(flags["--checkpoint"][0], arguments.overrides, group)
     distributed.start(group, trained.device)
     out = Path(flags["--out"][0]) if "--out" in flags else None
     print(describe(trained))

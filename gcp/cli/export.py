@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gcp.models.program import Difference
-    from gcp.runs.scored_model import Contestant
+    from gcp.runs.scored_model import ScoredModel
 
 FLAGS = {
     **dict.fromkeys(("--bound", "--batch", "--images", "--order"), (1, 1)),
@@ -92,18 +92,18 @@ def _export(
     from gcp.engine.distributed import ALONE
     from gcp.models import Classifier
     from gcp.models.program import substitute, write_program
-    from gcp.runs.open_model import enter
+    from gcp.runs.open_model import open_model
 
-    contestant = enter(given, [*overrides, "run.device=cpu"], ALONE, order, scored=False)
-    model = contestant.model
+    scored_model = open_model(given, [*overrides, "run.device=cpu"], ALONE, order, scored=False)
+    model = scored_model.model
     if not isinstance(model, Classifier):
         raise GCPError(f"{given} is a model of timm, which exports it itself; this is for models with a head of ours")
-    images, told = _images(contestant, flags.get("--images", [None])[0], max(COUNT, batch or 0))
+    images, told = _images(scored_model, flags.get("--images", [None])[0], max(COUNT, batch or 0))
     difference = None if "--keep-head" in flags else substitute(model, images)
-    print(f"{'model':<12}{contestant.backbone} + {contestant.head}\n{'images':<12}{told}")
+    print(f"{'model':<12}{scored_model.backbone} + {scored_model.head}\n{'images':<12}{told}")
     if difference is not None:
-        _report(difference, contestant.head, model.arguments["head"], bound)
-    worst = write_program(model, images, out, _about(contestant, model.arguments["head"]), batch)
+        _report(difference, scored_model.head, model.arguments["head"], bound)
+    worst = write_program(model, images, out, _about(scored_model, model.arguments["head"]), batch)
     print(f"{'agrees':<12}to {worst:.1e} of the largest logit")
     print(f"{'written':<12}{out}, {out.stat().st_size / 2**20:.1f} MiB")
     return 0
@@ -120,7 +120,7 @@ def _report(difference: "Difference", head: str, substitute: str, bound: float) 
     print(f"{'head':<12}{substitute} in the place of {head}: {told} class")
 
 
-def _images(contestant: "Contestant", folder: str | None, count: int) -> "tuple[Tensor, str]":
+def _images(scored_model: "ScoredModel", folder: str | None, count: int) -> "tuple[Tensor, str]":
     """Normalised images on the CPU, and what they are."""
     import torch
 
@@ -129,29 +129,29 @@ def _images(contestant: "Contestant", folder: str | None, count: int) -> "tuple[
 
     if folder is not None:
         files = images_in(folder)
-        chosen = file_set(contestant, [files[place % len(files)] for place in range(count)])
+        chosen = file_set(scored_model, [files[place % len(files)] for place in range(count)])
         return chosen.normalize(chosen.read(range(count))[0]), f"{min(count, len(files))} of {folder}"
     try:
-        images = contestant.splits().test
+        images = scored_model.splits().test
         if not isinstance(images, StreamSet):
             count = min(count, len(images))
             places = [place * len(images) // count for place in range(count)]
-            return images.normalize(images.read(places)[0]), f"{count} test images of {contestant.config.data.name}"
+            return images.normalize(images.read(places)[0]), f"{count} test images of {scored_model.config.data.name}"
     except GCPError:
         pass  # the program does not depend on them, and the line that is printed says what it was measured on
-    size, chans = contestant.image_size, contestant.config.data.in_chans
+    size, chans = scored_model.image_size, scored_model.config.data.in_chans
     noise = torch.randn(count, chans, size, size, generator=torch.Generator().manual_seed(0))
     return noise, f"{count} of noise, for want of the data set; --images DIR measures on real ones"
 
 
-def _about(contestant: "Contestant", head: str) -> dict[str, Any]:
-    normalize: Any = contestant.file_transform().normalize
+def _about(scored_model: "ScoredModel", head: str) -> dict[str, Any]:
+    normalize: Any = scored_model.file_transform().normalize
     return {
-        "backbone": contestant.backbone,
+        "backbone": scored_model.backbone,
         "head": head,
-        "trained_head": contestant.head,
-        "classes": list(contestant.classes or ()),
-        "image_size": contestant.image_size,
+        "trained_head": scored_model.head,
+        "classes": list(scored_model.classes or ()),
+        "image_size": scored_model.image_size,
         "mean": list(normalize.mean),
         "std": list(normalize.std),
     }

@@ -189,17 +189,17 @@ def _captured(options: dict[str, Any], overrides: list[str]) -> tuple[str, Any]:
     from gcp.cli.train import check_overrides
     from gcp.engine.distributed import ALONE
     from gcp.engine.feed import Feed
-    from gcp.runs.open_model import enter
+    from gcp.runs.open_model import open_model
     from gcp.studies.fidelity.features import capture
 
     check_overrides(overrides, ALLOWED, "a measurement")
-    contestant = enter(options["checkpoint"], [BATCH, *overrides, "evaluate.crops=one"], ALONE)
-    config = contestant.config
-    images = contestant.prepared(getattr(contestant.splits(), options["split"]))
-    loader = contestant.loader(images, ALONE)
-    feed = Feed(contestant.device, loader.normalize, config.run.channels_last)
-    maps = capture(contestant.model, islice(loader.epoch(0), options["batches"]), feed, config.run.amp)
-    return f"{_name(contestant.given)} ({config.data.name}, {options['split']})", maps
+    scored_model = open_model(options["checkpoint"], [BATCH, *overrides, "evaluate.crops=one"], ALONE)
+    config = scored_model.config
+    images = scored_model.prepared(getattr(scored_model.splits(), options["split"]))
+    loader = scored_model.loader(images, ALONE)
+    feed = Feed(scored_model.device, loader.normalize, config.run.channels_last)
+    maps = capture(scored_model.model, islice(loader.epoch(0), options["batches"]), feed, config.run.amp)
+    return f"{_name(scored_model.given)} ({config.data.name}, {options['split']})", maps
 
 
 def _name(checkpoint: str) -> str:

@@ -3,12 +3,12 @@
 from gcp.compress.decompose import decompose
 from gcp.compress.factored import Factored
 from gcp.compress.factors import dense_shapes, factorise, factors_of, merge, parse_factors
-from gcp.compress.report import Report, Row
+from gcp.compress.report import CompressionReport, LayerReport
 
 __all__ = [
     "Factored",
-    "Report",
-    "Row",
+    "CompressionReport",
+    "LayerReport",
     "decompose",
     "dense_shapes",
     "factorise",

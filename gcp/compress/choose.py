@@ -1,13 +1,75 @@
-"""Which ranks: for every layer by itself, or for all of them under one bound."""
+"""Which rank each layer of a plan gets: every layer by itself, or all of them under one bound."""
 
-from gcp.compress.budget import Choice, spread
-from gcp.compress.candidates import Candidates, by_ratio
-from gcp.compress.factored import Factored
-from gcp.compress.plan import Plan, factor, still_open
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gcp.compress.basis import Basis
+from gcp.compress.factored import Factored, Ranks, create_factored
+from gcp.compress.ranks import Candidates, Choice, by_ratio, spread
+from gcp.compress.report import LayerReport
+from gcp.compress.statistics import Statistics
+from gcp.compress.survey import SurveyedLayer
 from gcp.errors import OptionError
 
 
-def each(plans: list[Plan], target: str, value: float, force: bool) -> None:
+@dataclass
+class LayerPlan:
+    """One layer on its way."""
+
+    layer: SurveyedLayer
+    row: LayerReport
+    statistics: Statistics
+    unseen: Statistics
+    basis: Basis | None = None
+    choices: Candidates | None = None
+    new: Factored | None = None
+
+
+def count(model: nn.Module, dense: bool = False) -> int:
+    """Parameters of a model, each once; `dense`: with every factored layer as wide as it was."""
+    total = numbers(model)
+    factored = [module for module in model.modules() if isinstance(module, Factored)] if dense else []
+    for module in factored:
+        bias = 0 if module.bias is None else module.bias.numel()
+        total += torch.Size(module.shape).numel() + bias - numbers(module)
+    return total
+
+
+def numbers(module: nn.Module) -> int:
+    """Parameters, without those of lazy layers that have no shape yet."""
+    return sum(p.numel() for p in module.parameters() if not isinstance(p, nn.UninitializedParameter))
+
+
+def row_of(layer: SurveyedLayer) -> LayerReport:
+    """What is known of a layer beforehand."""
+    module = layer.module
+    row = LayerReport(layer.name, layer.kind, len(layer.names), 0, 0, reason=layer.reason or "")
+    row.parameters = row.parameters_after = numbers(module)
+    if isinstance(module, Factored):
+        row.rank = "x".join(map(str, module.ranks))
+    weight = module.weight if hasattr(module, "weight") else None
+    if weight is not None and not isinstance(weight, nn.UninitializedParameter):
+        row.m, row.n = weight.shape[0], weight.shape[1:].numel()
+    return row
+
+
+def still_open(plans: list[LayerPlan]) -> list[LayerPlan]:
+    """Those that nothing speaks against so far."""
+    return [plan for plan in plans if not plan.row.reason]
+
+
+def factor(plan: LayerPlan, ranks: Ranks) -> None:
+    """Make the factors of these ranks."""
+    assert plan.basis is not None and plan.choices is not None
+    plan.new = create_factored(plan.layer.module, ranks)
+    plan.basis.fill(plan.new)
+    plan.row.rank = "x".join(map(str, ranks))
+    plan.row.estimated = float(plan.choices.errors[plan.choices.ranks.index(ranks)]) ** 0.5
+
+
+def each(plans: list[LayerPlan], target: str, value: float, force: bool) -> None:
     """A rank for every layer by itself."""
     for plan in still_open(plans):
         assert plan.basis is not None and plan.choices is not None
@@ -24,7 +86,7 @@ def each(plans: list[Plan], target: str, value: float, force: bool) -> None:
         factor(plan, ranks)
 
 
-def together(plans: list[Plan], target: str, value: float, present: int, parameters: int) -> None:
+def together(plans: list[LayerPlan], target: str, value: float, present: int, parameters: int) -> None:
     """Ranks for all layers under one bound."""
     if target == "error" and any(isinstance(plan.layer.module, Factored) for plan in plans):
         for plan in still_open(plans):

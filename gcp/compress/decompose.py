@@ -8,13 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from gcp.compress.basis import METHODS, basis
-from gcp.compress.candidates import candidates
-from gcp.compress.choose import each, together
+from gcp.compress.choose import LayerPlan, count, each, numbers, row_of, still_open, together
 from gcp.compress.factored import TuckerConv2d
-from gcp.compress.plan import Plan, count, numbers, row_of, still_open
-from gcp.compress.report import Report
-from gcp.compress.statistics import Deviation, Statistics
-from gcp.compress.stream import EVERY, Part, count_samples, fit, held, output_error, stream
+from gcp.compress.ranks import candidates
+from gcp.compress.report import CompressionReport
+from gcp.compress.statistics import (
+    EVERY,
+    Deviation,
+    SampleFilter,
+    Statistics,
+    count_samples,
+    fit,
+    held,
+    output_error,
+    stream,
+)
 from gcp.compress.survey import put_in_place, survey
 from gcp.errors import OptionError, UnknownNameError
 
@@ -34,7 +42,7 @@ def decompose(
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
     force: bool = False,
-) -> tuple[nn.Module, Report]:
+) -> tuple[nn.Module, CompressionReport]:
     """A copy of a model with Linear and Conv2d layers factored, and a report. Exactly one target is given.
 
     Args:
@@ -53,7 +61,7 @@ def decompose(
         force: also factor a layer where that needs more parameters than it has (rank, ratio, energy).
 
     Returns:
-        The model, whose layers keep dtype, device, mode, `requires_grad` and shared use, and the Report.
+        The model, whose layers keep dtype, device, mode, `requires_grad` and shared use, and the CompressionReport.
 
     Raises:
         OptionError: no or two targets, a value outside its range, a budget that cannot be met, data of another kind.
@@ -69,7 +77,7 @@ def decompose(
     include = [include] if isinstance(include, str) else include
     layers = survey(model, include, [exclude] if isinstance(exclude, str) else exclude)
     plans = [
-        Plan(layer, row_of(layer), Statistics(layer.module, method), Statistics(layer.module, method))
+        LayerPlan(layer, row_of(layer), Statistics(layer.module, method), Statistics(layer.module, method))
         for layer in layers
     ]
     _observe(model, plans, data, unseen)
@@ -89,7 +97,7 @@ def decompose(
             else:
                 put_in_place(model, plan.layer.names, plan.new)
     error = None if data is None else output_error(dense, model, data, unseen)
-    return model, Report(method, [plan.row for plan in plans], parameters, count(model), error)
+    return model, CompressionReport(method, [plan.row for plan in plans], parameters, count(model), error)
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -125,7 +133,7 @@ def _method(method: str | None, data: Any) -> str:
     return method
 
 
-def _observe(model: nn.Module, plans: list[Plan], data: Iterable[Any] | None, unseen: Part) -> None:
+def _observe(model: nn.Module, plans: list[LayerPlan], data: Iterable[Any] | None, unseen: SampleFilter) -> None:
     if data is None:
         return
     stream(model, data, {plan.layer.module: plan.statistics.add for plan in still_open(plans)}, fit)
@@ -136,7 +144,9 @@ def _observe(model: nn.Module, plans: list[Plan], data: Iterable[Any] | None, un
 
 
 @torch.no_grad()
-def _measure(model: nn.Module, plans: list[Plan], method: str, data: Iterable[Any] | None, unseen: Part) -> None:
+def _measure(
+    model: nn.Module, plans: list[LayerPlan], method: str, data: Iterable[Any] | None, unseen: SampleFilter
+) -> None:
     """Compare every layer with its factored form; `output_pca` puts the mean difference into the bias."""
     done = [plan for plan in plans if plan.new is not None]
     if data is None:
@@ -152,7 +162,9 @@ def _measure(model: nn.Module, plans: list[Plan], method: str, data: Iterable[An
         plan.row.measured = deviation.relative
 
 
-def _deviations(model: nn.Module, plans: list[Plan], data: Iterable[Any], part: Part) -> list[tuple[Plan, Deviation]]:
+def _deviations(
+    model: nn.Module, plans: list[LayerPlan], data: Iterable[Any], part: SampleFilter
+) -> list[tuple[LayerPlan, Deviation]]:
     pairs = [(plan, Deviation(plan.layer.module, plan.new)) for plan in plans if plan.new is not None]
     stream(model, data, {plan.layer.module: deviation.add for plan, deviation in pairs}, part)
     return pairs
@@ -164,7 +176,7 @@ def _weight_error(old: Tensor, new: Tensor) -> float:
     return torch.linalg.vector_norm(new.to(precise).sub(old)).item() / norm if norm else 0.0
 
 
-def _account(plan: Plan, data: bool) -> None:
+def _account(plan: LayerPlan, data: bool) -> None:
     """Parameters and FLOPs of a layer before and after."""
     row, new, seen = plan.row, plan.new, plan.statistics
     if new is not None:

@@ -8,7 +8,7 @@ from gcp.errors import GCPError
 
 
 @dataclass
-class Row:
+class LayerReport:
     """One layer. Errors are relative: root of the mean squared difference over that of what is approximated.
 
     Attributes:
@@ -42,7 +42,7 @@ class Row:
 
 
 @dataclass
-class Report:
+class CompressionReport:
     """All layers, and the model.
 
     Attributes:
@@ -54,13 +54,13 @@ class Report:
     """
 
     method: str
-    rows: list[Row]
+    rows: list[LayerReport]
     parameters: int
     parameters_after: int
     error: float | None = None
 
     @property
-    def factored(self) -> list[Row]:
+    def factored(self) -> list[LayerReport]:
         return [row for row in self.rows if row.rank and not row.reason]
 
     def table(self) -> str:
@@ -95,7 +95,7 @@ class Report:
         """One line for each layer. Raises GCPError where the file cannot be written."""
         try:
             with open(path, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+                writer = csv.DictWriter(file, [field.name for field in fields(LayerReport)])
                 writer.writeheader()
                 writer.writerows(asdict(row) for row in self.rows)
         except OSError as error:

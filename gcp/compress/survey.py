@@ -16,7 +16,7 @@ READERS = ("MultiheadAttention", "ShiftedWindowAttention", "ShiftedWindowAttenti
 
 
 @dataclass
-class Layer:
+class SurveyedLayer:
     """A Linear or Conv2d with every name that it has; `reason` says why it stays as it is, None where it need not."""
 
     module: Any
@@ -35,7 +35,7 @@ class Layer:
         return f"{type(module).__name__} {'x'.join(map(str, module.kernel_size))}"
 
 
-def survey(model: nn.Module, include: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[Layer]:
+def survey(model: nn.Module, include: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[SurveyedLayer]:
     """Every Linear, Conv2d and attention of a model, in its order, the root itself under the name "".
 
     Args:
@@ -47,7 +47,7 @@ def survey(model: nn.Module, include: Sequence[str] | None = None, exclude: Sequ
         UnknownNameError: a pattern that no layer fits.
         NonFiniteError: a weight with inf or NaN.
     """
-    found: dict[int, Layer] = {}
+    found: dict[int, SurveyedLayer] = {}
     _walk(model, "", None, found)
     layers = list(found.values())
     names = [name for layer in layers for name in layer.names]
@@ -67,10 +67,10 @@ def survey(model: nn.Module, include: Sequence[str] | None = None, exclude: Sequ
     return layers
 
 
-def _walk(module: nn.Module, name: str, reader: str | None, found: dict[int, Layer]) -> None:
+def _walk(module: nn.Module, name: str, reader: str | None, found: dict[int, SurveyedLayer]) -> None:
     reads = type(module).__name__ in READERS
     if isinstance(module, nn.Linear | nn.Conv2d | Factored) or reads:
-        layer = found.setdefault(id(module), Layer(module))
+        layer = found.setdefault(id(module), SurveyedLayer(module))
         layer.names.append(name)
         if reads:
             layer.reason = "attention: its projections are read as matrices"
@@ -124,7 +124,7 @@ def _tied(module: Any, owners: dict[int, list[tuple[int, str]]]) -> str | None:
     return f"its weight is shared with {others[0]}, which would keep it" if others else None
 
 
-def _fits(layer: Layer, patterns: Sequence[str]) -> bool:
+def _fits(layer: SurveyedLayer, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for name in layer.names for pattern in patterns)
 
 

@@ -52,7 +52,7 @@ def _places(config: Config) -> Iterator[Fault]:
 
 
 def _budget(evolve: Evolve) -> Iterator[Fault]:
-    from gcp.evolve.policy.cost import Budget
+    from gcp.evolve.policy.budget import Budget
 
     if evolve.budget is None:
         allowed = "a cost with evolve.policy: budget, such as 20k parameters or 25 % flops"

@@ -53,7 +53,7 @@ def unfit(old: Head, name: str, new: Head | Hybrid) -> str | None:
 def _exchangeable(old: Head, name: str, options: dict[str, Any]) -> bool:
     """True also where one of the two cannot be built, which is another fault."""
     from gcp.heads import create_head
-    from gcp.models.exchange import misfit
+    from gcp.models.classifier import misfit
 
     channels = old.dim or 64  # without a reduction the backbone decides; heads differ alike for any number
     heads = (old.name, arguments(old)), (name, options)

@@ -3,7 +3,7 @@
 Writing: into a temporary file of the same folder, synced to the disk, then renamed over the old one; at every
 moment there is a whole `last.pt`. The ones before stay as `last-1.pt`, `last-2.pt`, ... (hard links, no copy).
 Reading: the archive is checked before anything is unpickled, and only tensors and plain Python are admitted (see
-`gcp.models.checkpoints.archive`).
+`gcp.models.archive`).
 """
 
 import errno
@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 
 from gcp.errors import CheckpointError, nearest
-from gcp.models.checkpoints.archive import Unreadable, damage, is_archive, unpickle
-from gcp.models.checkpoints.signature import foreign
+from gcp.models.archive import Unreadable, damage, foreign, is_archive, unpickle
 
 log = logging.getLogger("gcp")
 

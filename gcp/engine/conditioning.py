@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from gcp.engine.distributed import ALONE, Group
 from gcp.errors import OptionError
 from gcp.layers.learning_rate import exact_rate, paper_rate, unorthogonality
-from gcp.layers.polar import polar_factor
+from gcp.layers.orthonormal import polar_factor
 
 
 class Conditioning:

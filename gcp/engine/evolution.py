@@ -20,7 +20,7 @@ from gcp.engine.batch_norm import in_evaluation
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.state import Progress, TrainingState
 from gcp.evolve import grow, shrink
-from gcp.evolve.policy.decision import Decision
+from gcp.evolve.policy.budget import Decision
 from gcp.evolve.policy.policies import Policy
 
 

@@ -1,7 +1,7 @@
 """Bits per dimension as what a training minimises, and as the score of a split.
 
 The model, or any other function, gives the log-density of images in nats, (B, C, H, W) -> (B,); see
-`gcp.flow.density` for the unit.
+`gcp.flow.glow` for the unit.
 """
 
 from collections.abc import Callable

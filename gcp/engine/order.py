@@ -13,7 +13,7 @@ from gcp.engine.feed import Feed
 from gcp.engine.loader import Loader
 from gcp.errors import DataError
 from gcp.models import Classifier
-from gcp.models.checkpoints.order import lower_from_upper, triangle_side
+from gcp.models.weights import lower_from_upper, triangle_side
 
 LEVEL = 0.01  # of the two-sided sign test between the two orders
 

@@ -22,7 +22,7 @@ class Pooling:
 
     def put_into(self, model: nn.Module) -> None:
         """Let a Classifier pool with this head."""
-        from gcp.models.exchange import exchange_head
+        from gcp.models.classifier import exchange_head
 
         exchange_head(model, self.name, **self.options)  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ from gcp.engine.likelihood import Bits
 from gcp.engine.state import load_weights
 from gcp.errors import CheckpointError, UnknownNameError
 from gcp.flow import Glow, create_flow
-from gcp.models.checkpoints.checkpoint import FILES
+from gcp.models.checkpoints import FILES
 
 CHOICES = ("best", "last")
 

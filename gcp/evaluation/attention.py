@@ -11,21 +11,28 @@ because a covariance does not change with the mean of the features. For these he
 exact account of the logit: a covariance is of degree 2 in x and its root of degree 1, so that with a linear classifier
 sum_p cam(p) is 2 (logit - bias) or (logit - bias), by Euler's theorem. A `bilinear` head is normalised: its map sums to
 zero, and shows what would raise the logit at the cost of what.
+
+`python evaluate.py --checkpoint MODEL --cam IMAGE ...`: where the model sees the class that it predicts.
 """
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gcp.drawing.figure import save
-from gcp.engine.rival import Rival
+from gcp.engine.distributed import Group
+from gcp.engine.feed import Feed
+from gcp.engine.timm_reference import TimmReference
 from gcp.errors import GCPError
+from gcp.evaluation.unlabelled import class_names, file_set
 from gcp.heads.average import Average
 from gcp.heads.bilinear import Bilinear
 from gcp.heads.compact_bilinear import CompactBilinear
 from gcp.models import Classifier
+from gcp.runs.scored_model import ScoredModel
 
 UNCENTRED = (Average, Bilinear, CompactBilinear)
 INCHES = 2.6  # of a panel
@@ -41,7 +48,7 @@ class Centre(nn.Module):
 class Divided(nn.Module):
     """The same logits, with `map` at the place where the pooling takes its features."""
 
-    def __init__(self, model: Classifier | Rival):
+    def __init__(self, model: Classifier | TimmReference):
         super().__init__()
         self.model = model
         centred = isinstance(model, Classifier) and not isinstance(model.head, UNCENTRED)
@@ -57,7 +64,7 @@ class Divided(nn.Module):
         return self.model.body.forward_head(self.model.from_map(x, features, size))
 
 
-def attention(model: Classifier | Rival, images: Tensor, classes: list[int]) -> np.ndarray:
+def attention(model: Classifier | TimmReference, images: Tensor, classes: list[int]) -> np.ndarray:
     """Maps (B, H, W) float32 from 0 to 1, each for its class, at the size of the images.
 
     Args:
@@ -113,3 +120,34 @@ def draw_attention(images: list[np.ndarray], maps: list[np.ndarray], titles: lis
         under.imshow(image)
         under.imshow(cam, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
     save(figure, path)
+
+
+BATCH = 16  # images whose graph is held at a time
+
+
+def draw(scored_model: ScoredModel, paths: list[str], folder: str | None, group: Group) -> None:
+    """Draw the maps of some images into cam.png, in rank 0.
+
+    Raises:
+        DataError: an image that cannot be read.
+        GCPError: the model has no feature map.
+    """
+    if not group.main:
+        return
+    images = file_set(scored_model, paths)
+    names = class_names(scored_model)
+    feed = Feed(scored_model.device, images.normalize)
+    pictures, maps, titles = [], [], []
+    for start in range(0, len(paths), BATCH):
+        pixels, labels = images.read(range(start, min(start + BATCH, len(paths))))
+        fed = feed(pixels, labels)[0]
+        with torch.no_grad():
+            best = scored_model.model(fed).float().softmax(1).max(1)
+        maps += list(attention(scored_model.model, fed, best.indices.tolist()))
+        shown = pixels.float() / 255
+        pictures += [image.expand(3, -1, -1).permute(1, 2, 0).numpy() for image in shown]
+        titles += [f"{names[i]} {100 * p:.0f} %" for p, i in zip(*(each.tolist() for each in best), strict=True)]
+    target = Path(folder or ".") / "cam.png"
+    titles = [f"{Path(path).name}\n{title}" for path, title in zip(paths, titles, strict=True)]
+    draw_attention(pictures, maps, titles, target)
+    print(f"{'maps':<12}{target}")

@@ -69,8 +69,7 @@ def write_evaluation(folder: str | None, result: "Evaluation", comparison: "Comp
     from gcp.data import StreamSet
     from gcp.engine.files import write_json
     from gcp.evaluation.calibration import draw_calibration
-    from gcp.evaluation.confusion import confusion_matrix, draw_confusion, most_confused
-    from gcp.evaluation.per_class import class_rows
+    from gcp.evaluation.confusion import class_rows, confusion_matrix, draw_confusion, most_confused
     from gcp.evaluation.scoring import comparison_dict
 
     place, samples, names = Path(folder), result.samples, result.splits.classes

@@ -11,15 +11,15 @@ from gcp.engine.samples import Samples
 from gcp.errors import GCPError
 from gcp.evaluation.calibration import BINS, Calibration, calibration
 from gcp.evaluation.comparison import Comparison, compare
-from gcp.runs.open_model import enter
-from gcp.runs.scored_model import Contestant
+from gcp.runs.open_model import open_model
+from gcp.runs.scored_model import ScoredModel
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a contestant reached on a split."""
+    """What a scored_model reached on a split."""
 
-    contestant: Contestant
+    scored_model: ScoredModel
     splits: Splits
     split: str
     samples: Samples
@@ -29,37 +29,37 @@ class Evaluation:
     @property
     def images(self) -> ImageSet | StreamSet:
         """The images that were scored, as the model takes them."""
-        return self.contestant.prepared(getattr(self.splits, self.split))
+        return self.scored_model.prepared(getattr(self.splits, self.split))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a file. Accuracies and the calibration error in percent."""
-        contestant = self.contestant
+        scored_model = self.scored_model
         return {
-            "checkpoint": contestant.given,
-            "averaged_weights": contestant.averaged,
-            "data": contestant.config.data.name,
+            "checkpoint": scored_model.given,
+            "averaged_weights": scored_model.averaged,
+            "data": scored_model.config.data.name,
             "split": self.split,
             "rule": self.splits.rule,
-            "backbone": contestant.backbone,
-            "head": contestant.head,
-            "image_size": contestant.image_size,
-            "crops": contestant.config.evaluate.crops,
+            "backbone": scored_model.backbone,
+            "head": scored_model.head,
+            "image_size": scored_model.image_size,
+            "crops": scored_model.config.evaluate.crops,
             **self.scores.as_dict(),
             "ece": 100 * self.calibration.error,
         }
 
 
-def score(contestant: Contestant, split: str, group: Group) -> Evaluation:
-    """Score a contestant on a split.
+def score(scored_model: ScoredModel, split: str, group: Group) -> Evaluation:
+    """Score a scored_model on a split.
 
     Raises:
         CheckpointError: it has other classes than the data set.
         DataError: the data set is not there or not whole.
     """
-    splits = contestant.splits()
-    samples = contestant.run(contestant.prepared(getattr(splits, split)), group)
+    splits = scored_model.splits()
+    samples = scored_model.run(scored_model.prepared(getattr(splits, split)), group)
     found = calibration(samples.confidence.numpy(), samples.right.numpy())
-    return Evaluation(contestant, splits, split, samples, summarise(samples), found)
+    return Evaluation(scored_model, splits, split, samples, summarise(samples), found)
 
 
 def versus(first: Evaluation, other: str, overrides: list[str], group: Group) -> tuple[Evaluation, Comparison]:
@@ -68,7 +68,7 @@ def versus(first: Evaluation, other: str, overrides: list[str], group: Group) ->
     Raises:
         GCPError: the images are not the same.
     """
-    second = score(enter(other, overrides, group, data=first.contestant.config), first.split, group)
+    second = score(open_model(other, overrides, group, data=first.scored_model.config), first.split, group)
     theirs, ours = (each.splits.fingerprint()[first.split] for each in (second, first))
     if theirs != ours or first.splits.classes != second.splits.classes:
         raise GCPError(f"{other} was scored on other images: {theirs}, not {ours}")
@@ -77,7 +77,7 @@ def versus(first: Evaluation, other: str, overrides: list[str], group: Group) ->
 
 def describe_scores(result: Evaluation) -> str:
     """A line for each fact."""
-    values, crops = result.as_dict(), result.contestant.config.evaluate.crops
+    values, crops = result.as_dict(), result.scored_model.config.evaluate.crops
     averaged = " (averaged weights)" if values["averaged_weights"] else ""
     views = {"one": "", "mirror": ", mean of the logits with the mirror image", "ten": ", mean of ten crops"}[crops]
     lines = [

@@ -1,11 +1,13 @@
-"""Images without labels, and the names of the classes that a model gives them."""
+"""Predictions for images without labels, with the names of the classes that the model gives them."""
 
 from pathlib import Path
 
 from gcp.data.decode import EXTENSIONS
 from gcp.data.images import FileSet
+from gcp.engine.distributed import Group
 from gcp.errors import DataError, GCPError, suggest
-from gcp.runs.scored_model import Contestant
+from gcp.evaluation.files import prediction_rows, write_csv
+from gcp.runs.scored_model import ScoredModel
 
 
 def images_in(folder: str) -> list[str]:
@@ -26,17 +28,33 @@ def images_in(folder: str) -> list[str]:
     return found
 
 
-def file_set(contestant: Contestant, paths: list[str]) -> FileSet:
+def file_set(scored_model: ScoredModel, paths: list[str]) -> FileSet:
     """Files as a model takes them; their labels are 0 and mean nothing."""
-    return FileSet(paths, [0] * len(paths), contestant.file_transform(), contestant.config.data.in_chans)
+    return FileSet(paths, [0] * len(paths), scored_model.file_transform(), scored_model.config.data.in_chans)
 
 
-def class_names(contestant: Contestant) -> tuple[str, ...]:
+def class_names(scored_model: ScoredModel) -> tuple[str, ...]:
     """Of the file, else of the data set where it is there, else numbers."""
-    if contestant.classes is not None:
-        return contestant.classes
+    if scored_model.classes is not None:
+        return scored_model.classes
     try:
-        return contestant.splits().classes
+        return scored_model.splits().classes
     except GCPError:
-        print(f"classes     by number: {contestant.given} tells no names; add data.name=NAME data.root=FOLDER for them")
-        return tuple(f"class {number}" for number in range(contestant.model.num_classes))
+        print(
+            f"classes     by number: {scored_model.given} tells no names; add data.name=NAME data.root=FOLDER for them"
+        )
+        return tuple(f"class {number}" for number in range(scored_model.model.num_classes))
+
+
+def predict(scored_model: ScoredModel, folder: str, file: str = "predictions.csv", *, group: Group) -> None:
+    """Write the best classes of every image in a folder.
+
+    Raises:
+        DataError: no images, or one that cannot be read.
+    """
+    paths = images_in(folder)
+    names = class_names(scored_model)
+    samples = scored_model.run(file_set(scored_model, paths), group)
+    if group.main:
+        write_csv(file, prediction_rows(samples, names, paths, labelled=False))
+    print(f"{'images':<12}{len(paths)} in {folder}\n{'predictions':<12}{file}")

@@ -17,15 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gcp.evolve.channel_graph.dimension import Dimension, Triangle
+from gcp.evolve.channel_graph.graph import Axis
 from gcp.evolve.choose import pooled_maps
-from gcp.evolve.ties.dimension import Dimension
-from gcp.evolve.ties.graph import Axis
-from gcp.evolve.ties.layout import Triangle
 from gcp.ops.triangle import pack, unpack
 
 
 @dataclass(frozen=True)
-class Turnable:
+class Rotatable:
     """A pooled dimension that is affine in what its one convolution reads.
 
     Attributes:
@@ -41,8 +40,8 @@ class Turnable:
     readers: list[str]
 
 
-def turnable(model: nn.Module, dimension: Dimension) -> Turnable | None:
-    """How to turn the axes of a dimension, None where it cannot be done."""
+def rotatable(model: nn.Module, dimension: Dimension) -> Rotatable | None:
+    """How to rotate the axes of a dimension, None where it cannot be done."""
     graph = dimension.graph
     readers = graph.readers(dimension)
     if len(readers) != 1 or not isinstance(readers[0].layout, Triangle):
@@ -59,39 +58,39 @@ def turnable(model: nn.Module, dimension: Dimension) -> Turnable | None:
         return None
     if norm is not None and any(getattr(model.get_submodule(norm), name, None) is None for name in ("weight", "bias")):
         return None  # it scales every direction to one, and there is nothing to undo it
-    return Turnable(layout.head, weight, norm, [axis.tensor for axis in readers])
+    return Rotatable(layout.head, weight, norm, [axis.tensor for axis in readers])
 
 
 def _twice(axis: Axis, axes: list[Axis]) -> bool:
     return sum(other.tensor == axis.tensor for other in axes) > 1
 
 
-def principal_axes(model: nn.Module, turn: Turnable, images: Tensor) -> Tensor:
+def principal_axes(model: nn.Module, rotation: Rotatable, images: Tensor) -> Tensor:
     """(d, d) eigenvectors of the mean covariance over images as columns, the largest eigenvalue first; float64."""
-    z = pooled_maps(model, images, [turn.head])[turn.head]
+    z = pooled_maps(model, images, [rotation.head])[rotation.head]
     z = z - z.mean(2, keepdim=True)
     return torch.linalg.eigh(torch.einsum("bim,bjm->ij", z, z).cpu())[1].flip(1)
 
 
 @torch.no_grad()
-def turn_axes(
-    model: nn.Module, turn: Turnable, U: Tensor, images: Tensor, optimizer: torch.optim.Optimizer | None = None
+def rotate_axes(
+    model: nn.Module, rotation: Rotatable, U: Tensor, images: Tensor, optimizer: torch.optim.Optimizer | None = None
 ) -> None:
     """Use the columns of U (d, d) as channels, in place."""
-    z = pooled_maps(model, images, [turn.head])[turn.head].transpose(0, 1).flatten(1)
+    z = pooled_maps(model, images, [rotation.head])[rotation.head].transpose(0, 1).flatten(1)
     U = U.to(z.device)
-    conv: Any = model.get_submodule(turn.weight.rpartition(".")[0])
+    conv: Any = model.get_submodule(rotation.weight.rpartition(".")[0])
     W = conv.weight.double()
     shift = W.new_zeros(len(W)) if conv.bias is None else conv.bias.double()
     changed = [conv.weight, conv.bias]
-    if turn.norm is not None:
-        norm: Any = model.get_submodule(turn.norm)
+    if rotation.norm is not None:
+        norm: Any = model.get_submodule(rotation.norm)
         scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
         shift = scale * (shift - norm.running_mean.double()) + norm.bias.double()
         W = scale.view(-1, 1, 1, 1) * W
         changed += [norm.weight, norm.bias]
     W, shift = (U.mT @ W.flatten(1)).view_as(W), U.mT @ shift
-    if turn.norm is not None:
+    if rotation.norm is not None:
         turned = U.mT @ z
         mean, variance = turned.mean(1) - shift, turned.var(1, unbiased=False)
         _set(norm.running_mean, mean)
@@ -102,7 +101,7 @@ def turn_axes(
     _set(conv.weight, W)
     if conv.bias is not None:
         _set(conv.bias, shift)
-    for name in turn.readers:
+    for name in rotation.readers:
         reader = model.get_parameter(name)
         changed.append(reader)
         M = unpack(reader.double())

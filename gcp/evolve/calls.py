@@ -20,7 +20,7 @@ HELD_OUT = 4  # one of so many images measures the error, the others fit
 Images = Tensor | Sequence[Tensor]
 
 
-class Call:
+class LayerCall:
     """One call of a linear layer or convolution: its weight by name, and what it reads."""
 
     def __init__(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None, patch: dict[str, Any] | None):
@@ -91,7 +91,7 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value[0], value[0]) if len(value) == 1 else (value[0], value[1])
 
 
-Visit = Callable[[Call, Callable[[], Tensor]], Tensor]
+Visit = Callable[[LayerCall, Callable[[], Tensor]], Tensor]
 
 
 class _Visits(TorchFunctionMode):
@@ -106,9 +106,9 @@ class _Visits(TorchFunctionMode):
         return self.visit(call, lambda: func(*args, **kwargs)) if call else func(*args, **kwargs)
 
 
-def _linear(names: dict[int, str], input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call | None:
+def _linear(names: dict[int, str], input: Tensor, weight: Tensor, bias: Tensor | None = None) -> LayerCall | None:
     name = names.get(id(weight))
-    return Call(name, input, weight, bias, None) if name else None
+    return LayerCall(name, input, weight, bias, None) if name else None
 
 
 def _conv2d(
@@ -120,10 +120,10 @@ def _conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> Call | None:
+) -> LayerCall | None:
     name = names.get(id(weight))
     patch = {"stride": stride, "padding": padding, "dilation": dilation}
-    return Call(name, input, weight, bias, patch) if name else None
+    return LayerCall(name, input, weight, bias, patch) if name else None
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 
 
 def watch(model: nn.Module, images: Tensor, weights: Sequence[str], visit: Visit) -> Tensor | None:
-    """Call a model, in evaluation mode; `visit` stands in for every call of a layer with one of these weights.
+    """LayerCall a model, in evaluation mode; `visit` stands in for every call of a layer with one of these weights.
 
     Returns what the model gives, None where that is no tensor.
     """

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import OptionError, suggest
-from gcp.evolve.calls import Call, Visit, watch
-from gcp.evolve.ties.dimension import Dimension
-from gcp.evolve.ties.graph import Axis
-from gcp.evolve.ties.layout import Triangle
+from gcp.evolve.calls import LayerCall, Visit, watch
+from gcp.evolve.channel_graph.dimension import Dimension, Triangle
+from gcp.evolve.channel_graph.graph import Axis
 
 METHODS = ("pivot", "magnitude", "last")
 
@@ -94,7 +93,7 @@ def _seen(model: nn.Module, dimension: Dimension, images: Tensor) -> Tensor:
         moments = (flat.mT @ flat).cpu()
         total = total + moments / moments.trace().clamp(min=1e-300)
 
-    def visit(call: Call, compute: Callable[[], Tensor]) -> Tensor:
+    def visit(call: LayerCall, compute: Callable[[], Tensor]) -> Tensor:
         axis = readers[call.name]
         if not isinstance(axis.layout, Triangle):
             places = axis.layout.places(dimension)

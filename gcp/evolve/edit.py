@@ -1,5 +1,10 @@
-"""One dimension of a model gets other channels: every tensor, every number and the optimizer's state with it."""
+"""One dimension of a model gets other channels: every tensor, every number and the optimizer's state with it.
 
+Of the optimizer's state (momentum, moments of Adam and their like) a tensor of the parameter's shape is cut and padded
+as the parameter is, and new entries are zero; a single number, such as the count of steps, stays.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,9 +12,56 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import OptionError
-from gcp.evolve.moments import Moments
-from gcp.evolve.ties.dimension import Dimension
-from gcp.evolve.ties.graph import ONES, ROWS, TYPICAL, Axis
+from gcp.evolve.channel_graph.dimension import Dimension
+from gcp.evolve.channel_graph.graph import ONES, ROWS, TYPICAL, Axis
+
+
+class OptimizerState:
+    """What an optimizer keeps of its parameters.
+
+    Args:
+        optimizer: any of torch's kind; None where there is none.
+        names: id of a parameter -> its name, of all those that are about to change.
+
+    Raises:
+        OptionError: it keeps tensors of other shapes, of which nobody can tell the channels, or lists of tensors.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer | None, names: dict[int, str]):
+        self.optimizer = optimizer
+        groups = optimizer.param_groups if optimizer is not None else []
+        for parameter in (p for group in groups for p in group["params"] if id(p) in names):
+            for key, value in self._state(parameter).items():
+                if not _single(value) and not _alike(value, parameter):
+                    shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                    raise OptionError(
+                        f"optimizer {type(optimizer).__name__} keeps {key!r} of {names[id(parameter)]} as {shape}, not "
+                        f"in its shape {tuple(parameter.shape)}: it cannot follow a change of widths. Those that can "
+                        "are sgd, adam, adamw and others with one value for each weight"
+                    )
+
+    def _state(self, parameter: Tensor) -> dict[str, Any]:
+        assert self.optimizer is not None
+        return self.optimizer.state.get(parameter, {})
+
+    def carry(self, old: Tensor, new: Tensor, cut: Callable[[Tensor], Tensor]) -> None:
+        """`new` takes the place of `old`; `cut` maps a tensor of the old shape to one of the new."""
+        if self.optimizer is None:
+            return
+        for group in self.optimizer.param_groups:
+            group["params"][:] = [new if parameter is old else parameter for parameter in group["params"]]
+        state = self.optimizer.state.pop(old, None)
+        if state is not None:
+            self.optimizer.state[new] = {k: cut(v) if _alike(v, old) else v for k, v in state.items()}
+
+
+def _single(value: object) -> bool:
+    return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, bool | int | float | str | None)
+
+
+def _alike(value: object, parameter: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == parameter.shape
+
 
 Cuts = list[tuple[int, Tensor]]
 
@@ -26,23 +78,23 @@ def cut(tensor: Tensor, cuts: Cuts) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Follower:
+class LinkedState:
     """What changes along with the model: `optimizer` of its parameters, `average` of its weights."""
 
     optimizer: torch.optim.Optimizer | None = None
     average: nn.Module | None = None
 
 
-def followers(optimizer: torch.optim.Optimizer | None, ema: Any) -> Follower:
+def linked_state(optimizer: torch.optim.Optimizer | None, ema: Any) -> LinkedState:
     """`ema` may be a module, or an object that holds one as `module`."""
     average = ema if ema is None or isinstance(ema, nn.Module) else getattr(ema, "module", None)
     if ema is not None and not isinstance(average, nn.Module):
         raise OptionError(f"ema is {type(ema).__name__}; allowed: a module, or an object with one as .module")
-    return Follower(optimizer, average)
+    return LinkedState(optimizer, average)
 
 
 @torch.no_grad()
-def edit(model: nn.Module, dimension: Dimension, source: Tensor, follower: Follower = Follower()) -> None:
+def edit(model: nn.Module, dimension: Dimension, source: Tensor, linked: LinkedState = LinkedState()) -> None:
     """Give a dimension the channels of `source`, in place.
 
     Weights that read new channels have zeros there, those that write them values of the scale of the present ones,
@@ -53,7 +105,7 @@ def edit(model: nn.Module, dimension: Dimension, source: Tensor, follower: Follo
         model: any module.
         dimension: of `trace(model)`.
         source: (new width,), for each new channel the old one that it continues, -1 for a new one.
-        follower: what changes with it.
+        linked: what changes with it.
 
     Raises:
         OptionError: the optimizer keeps state that no channels can be told in.
@@ -63,9 +115,9 @@ def edit(model: nn.Module, dimension: Dimension, source: Tensor, follower: Follo
     for axis in graph.touching(dimension):
         axes.setdefault(axis.tensor, []).append(axis)
     cuts = {name: [(axis.axis, axis.layout.index(dimension, source)) for axis in axes[name]] for name in axes}
-    own, average = _Tensors(model), follower.average
+    own, average = _Tensors(model), linked.average
     theirs = _Tensors(average) if average is not None else None
-    moments = Moments(follower.optimizer, {id(own[name]): name for name in cuts})
+    moments = OptimizerState(linked.optimizer, {id(own[name]): name for name in cuts})
     for name, places in cuts.items():
         old = own[name]
         new = cut(old, places)

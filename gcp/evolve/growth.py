@@ -14,14 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from gcp.evolve.calls import Images, change, outputs, parts
+from gcp.evolve.channel_graph.dimension import Channels, Dimension, Triangle
+from gcp.evolve.channel_graph.graph import ROWS
 from gcp.evolve.choose import pooled_maps
-from gcp.evolve.edit import edit, followers
-from gcp.evolve.rehearsal import rehearse
-from gcp.evolve.report import Report
-from gcp.evolve.resolve import directed, publish, resolve
-from gcp.evolve.ties.dimension import Dimension
-from gcp.evolve.ties.graph import ROWS
-from gcp.evolve.ties.layout import Channels, Triangle
+from gcp.evolve.edit import edit, linked_state
+from gcp.evolve.widths import WidthReport, directed, publish, resolve, try_widths
 
 SMALL = 3e-3  # of a new channel of a covariance head
 GUESSED = 1e-3  # the same without images, when the scale of what is written is known to a factor of 3 at best
@@ -37,7 +34,7 @@ def grow(
     ema: Any = None,
     images: Images | None = None,
     example: Tensor | None = None,
-) -> Report: ...
+) -> WidthReport: ...
 @overload
 def grow(
     model: nn.Module,
@@ -48,7 +45,7 @@ def grow(
     ema: Any = None,
     images: Images | None = None,
     example: Tensor | None = None,
-) -> dict[str, Report]: ...
+) -> dict[str, WidthReport]: ...
 
 
 def grow(
@@ -60,7 +57,7 @@ def grow(
     ema: Any = None,
     images: Images | None = None,
     example: Tensor | None = None,
-) -> Report | dict[str, Report]:
+) -> WidthReport | dict[str, WidthReport]:
     """Widen one dimension, or several, in place, so that the outputs stay what they are.
 
     In evaluation mode outputs change by rounding; through a covariance head a new channel changes them by about 1e-6 of
@@ -85,21 +82,23 @@ def grow(
     wanted = resolve(model, which, width, example, images)
     for dimension, new in wanted:
         directed(dimension, new, upwards=True)
-    followed, pair = followers(optimizer, ema), parts(images, model)
-    rehearse(model, wanted, optimizer)
+    linked, pair = linked_state(optimizer, ema), parts(images, model)
+    try_widths(model, wanted, optimizer)
     reports = {}
     for dimension, new in wanted:
         before, parameters = dimension.width, sum(p.numel() for p in model.parameters())
         old = outputs(model, pair[1]) if pair else None
         if new > before:
             source = torch.cat([torch.arange(before), torch.full((new - before,), -1)])
-            edit(model, dimension, source, followed)
+            edit(model, dimension, source, linked)
             if dimension.pooled:
-                _shrink_scale(model, dimension, source < 0, pair[0] if pair else None, followed.average)
+                _shrink_scale(model, dimension, source < 0, pair[0] if pair else None, linked.average)
         error = change(old, outputs(model, pair[1])) if pair else None
         after = sum(p.numel() for p in model.parameters())
-        reports[dimension.name] = Report(dimension.name, before, new, error, tuple(range(before)), parameters, after)
-    publish((model, followed.average), wanted)
+        reports[dimension.name] = WidthReport(
+            dimension.name, before, new, error, tuple(range(before)), parameters, after
+        )
+    publish((model, linked.average), wanted)
     return reports if isinstance(which, Mapping) else next(iter(reports.values()))
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from gcp.compress.basis import eigh
-from gcp.evolve.calls import Call, watch
-from gcp.evolve.ties.dimension import Dimension
+from gcp.evolve.calls import LayerCall, watch
+from gcp.evolve.channel_graph.dimension import Dimension
 
 RIDGES = tuple(10.0**power for power in range(-12, 5, 2))  # of the largest eigenvalue of X^T X
 NULL = 1e-14
@@ -51,7 +51,7 @@ def targets(model: nn.Module, images: Tensor, weights: list[str]) -> dict[str, T
     """What the layers with these weights give, (n, m) each; without those that are called more than once."""
     found: dict[str, list[Tensor]] = {}
 
-    def visit(call: Call, compute: Callable[[], Tensor]) -> Tensor:
+    def visit(call: LayerCall, compute: Callable[[], Tensor]) -> Tensor:
         out = compute()
         found.setdefault(call.name, []).append(call.outputs(out))
         return out
@@ -64,7 +64,7 @@ def refit(model: nn.Module, images: Tensor, dimension: Dimension, wanted: dict[s
     """Fit the layers that read `dimension` so that they give what they gave before, in place."""
     norms = dimension.graph.norms
 
-    def visit(call: Call, compute: Callable[[], Tensor]) -> Tensor:
+    def visit(call: LayerCall, compute: Callable[[], Tensor]) -> Tensor:
         Y, X = wanted[call.name], call.inputs()
         mean = model.get_buffer(norms[call.name]) if call.name in norms else None
         R = Y - call.outputs(compute())

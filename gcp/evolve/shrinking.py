@@ -7,17 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import OptionError
-from gcp.evolve.axes import Turnable, principal_axes, turn_axes, turnable
+from gcp.evolve.axes import Rotatable, principal_axes, rotatable, rotate_axes
 from gcp.evolve.calls import Images, change, outputs, parts
+from gcp.evolve.channel_graph.dimension import Channels, Dimension
+from gcp.evolve.channel_graph.graph import ROWS
 from gcp.evolve.choose import check_method, choose
-from gcp.evolve.edit import Follower, edit, followers
+from gcp.evolve.edit import LinkedState, edit, linked_state
 from gcp.evolve.refit import refit, targets
-from gcp.evolve.rehearsal import rehearse
-from gcp.evolve.report import Report
-from gcp.evolve.resolve import directed, publish, resolve
-from gcp.evolve.ties.dimension import Dimension
-from gcp.evolve.ties.graph import ROWS
-from gcp.evolve.ties.layout import Channels
+from gcp.evolve.widths import WidthReport, directed, publish, resolve, try_widths
 
 
 @overload
@@ -33,7 +30,7 @@ def shrink(
     optimizer: torch.optim.Optimizer | None = None,
     ema: Any = None,
     example: Tensor | None = None,
-) -> Report: ...
+) -> WidthReport: ...
 @overload
 def shrink(
     model: nn.Module,
@@ -47,7 +44,7 @@ def shrink(
     optimizer: torch.optim.Optimizer | None = None,
     ema: Any = None,
     example: Tensor | None = None,
-) -> dict[str, Report]: ...
+) -> dict[str, WidthReport]: ...
 
 
 def shrink(
@@ -62,7 +59,7 @@ def shrink(
     optimizer: torch.optim.Optimizer | None = None,
     ema: Any = None,
     example: Tensor | None = None,
-) -> Report | dict[str, Report]:
+) -> WidthReport | dict[str, WidthReport]:
     """Narrow one dimension, or several one after the other, in place.
 
     With images, the layers that read the dimension are fitted to what they gave before (`gcp.evolve.refit`). Where a
@@ -97,12 +94,12 @@ def shrink(
     if keep is None:
         check_method(method, pair[0] if pair else None)
     kept = None if keep is None else _checked(wanted[0][0], keep)
-    followed = followers(optimizer, ema)
-    rehearse(model, wanted, optimizer)
+    linked = linked_state(optimizer, ema)
+    try_widths(model, wanted, optimizer)
     reports = {
-        dimension.name: _shrink(model, dimension, new, pair, kept, method, fit, followed) for dimension, new in wanted
+        dimension.name: _shrink(model, dimension, new, pair, kept, method, fit, linked) for dimension, new in wanted
     }
-    publish((model, followed.average), wanted)
+    publish((model, linked.average), wanted)
     return reports if isinstance(which, Mapping) else next(iter(reports.values()))
 
 
@@ -125,32 +122,32 @@ def _shrink(
     kept: Tensor | None,
     method: str,
     fit: bool,
-    followed: Follower,
-) -> Report:
+    linked: LinkedState,
+) -> WidthReport:
     before, parameters = dimension.width, sum(p.numel() for p in model.parameters())
     error: float | None = 0.0 if pair else None
-    turn: Turnable | None = None
+    rotation: Rotatable | None = None
     source = torch.arange(width)
     if width < before:
-        models = [model, *([followed.average] if followed.average is not None else [])]
+        models = [model, *([linked.average] if linked.average is not None else [])]
         fitted = fit and pair is not None
         wanted = [_targets(module, dimension, pair[0]) for module in models] if fitted and pair else []
         old = outputs(model, pair[1]) if pair else None
-        turn = turnable(model, dimension) if kept is None and method == "pivot" else None
-        if turn is not None and pair:
-            U = principal_axes(model, turn, pair[0])
+        rotation = rotatable(model, dimension) if kept is None and method == "pivot" else None
+        if rotation is not None and pair:
+            U = principal_axes(model, rotation, pair[0])
             for module in models:
-                turn_axes(module, turn, U, pair[0], followed.optimizer if module is model else None)
+                rotate_axes(module, rotation, U, pair[0], linked.optimizer if module is model else None)
         else:
             source = kept if kept is not None else choose(model, dimension, width, method, pair[0] if pair else None)
-        edit(model, dimension, source, followed)
+        edit(model, dimension, source, linked)
         for module, targeted in zip(models, wanted, strict=False):
             assert pair is not None
             refit(module, pair[0], dimension, _rest(dimension, targeted, source))
         error = change(old, outputs(model, pair[1])) if pair else None
     after = sum(p.numel() for p in model.parameters())
-    stay = () if turn is not None else tuple(source.tolist())
-    return Report(dimension.name, before, width, error, stay, parameters, after)
+    stay = () if rotation is not None else tuple(source.tolist())
+    return WidthReport(dimension.name, before, width, error, stay, parameters, after)
 
 
 def _targets(model: nn.Module, dimension: Dimension, images: Tensor) -> dict[str, Tensor]:

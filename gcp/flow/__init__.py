@@ -1,14 +1,19 @@
 """Normalising flows: images to a normal distribution and back, with the exact density of every image."""
 
-from gcp.flow.actnorm import ActNorm
-from gcp.flow.coupling import COUPLINGS, Coupling
-from gcp.flow.create import create_flow
-from gcp.flow.density import bits_per_dimension, normal_log_density
-from gcp.flow.gaussian import Gaussian
-from gcp.flow.glow import Glow
-from gcp.flow.split import Prior, Split
-from gcp.flow.squeeze import squeeze, unsqueeze
-from gcp.flow.step import Step
+from gcp.flow.glow import Glow, create_flow
+from gcp.flow.layers import (
+    COUPLINGS,
+    ActNorm,
+    Coupling,
+    FlowStep,
+    Gaussian,
+    Prior,
+    Split,
+    bits_per_dimension,
+    normal_log_density,
+    squeeze,
+    unsqueeze,
+)
 
 __all__ = [
     "ActNorm",
@@ -18,7 +23,7 @@ __all__ = [
     "Glow",
     "Prior",
     "Split",
-    "Step",
+    "FlowStep",
     "bits_per_dimension",
     "create_flow",
     "normal_log_density",

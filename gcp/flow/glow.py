@@ -1,23 +1,19 @@
-"""Glow (Kingma and Dhariwal, NeurIPS 2018): levels of steps, half of the numbers leaving after each level.
+r"""Glow (Kingma and Dhariwal, NeurIPS 2018): levels of steps, half of the numbers leaving after each level.
 
 image -> [squeeze -> K steps -> split] x (L - 1) -> squeeze -> K steps -> prior -> numbers e, standard normal
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from gcp.errors import OptionError, ShapeError
-from gcp.flow.actnorm import ActNorm
-from gcp.flow.density import normal_log_density
-from gcp.flow.split import Prior, Split
-from gcp.flow.squeeze import squeeze, unsqueeze
-from gcp.flow.step import Step
+from gcp.flow.layers import ActNorm, FlowStep, Prior, Split, normal_log_density, squeeze, unsqueeze
 from gcp.layers.frame import check_size
 
-Shape = tuple[int, int, int]
+MapShape = tuple[int, int, int]
 
 
 class Glow(nn.Module):
@@ -40,7 +36,7 @@ class Glow(nn.Module):
 
     def __init__(
         self,
-        shape: Shape,
+        shape: MapShape,
         levels: int = 2,
         steps: int = 8,
         width: int = 64,
@@ -56,10 +52,10 @@ class Glow(nn.Module):
         if H % 2**levels or W % 2**levels:
             raise OptionError(f"{levels} levels halve the sides {levels} times, images of {H} x {W} pixels cannot be.")
         self.levels, self.splits = nn.ModuleList(), nn.ModuleList()
-        self.latent_shapes: list[Shape] = []
+        self.latent_shapes: list[MapShape] = []
         for level in range(levels):
             C, H, W = 4 * C, H // 2, W // 2
-            made = (Step(C, width, form, coupling, dropout, **options) for _ in range(steps))
+            made = (FlowStep(C, width, form, coupling, dropout, **options) for _ in range(steps))
             self.levels.append(nn.ModuleList(made))
             if level < levels - 1:
                 self.splits.append(Split(C))
@@ -118,7 +114,7 @@ class Glow(nn.Module):
             if number < len(self.splits):
                 x = cast(Split, self.splits[number]).inverse(x, latents[number])
             for step in reversed(cast(nn.ModuleList, self.levels[number])):
-                x = cast(Step, step).inverse(x)
+                x = cast(FlowStep, step).inverse(x)
             x = unsqueeze(x)
         return x
 
@@ -151,3 +147,17 @@ class Glow(nn.Module):
 
     def _norms(self) -> list[ActNorm]:
         return [module for module in self.modules() if isinstance(module, ActNorm)]
+
+
+SETTINGS = ("levels", "steps", "width", "form", "coupling", "dropout")
+
+
+def create_flow(shape: MapShape, settings: Mapping[str, Any]) -> Glow:
+    """The freshly initialised flow of images (C, H, W) that the section `flow` of a configuration, in plain values,
+    describes; keys that say nothing of the flow itself are passed over.
+
+    Raises:
+        KeyError: a setting is missing; OptionError, UnknownNameError: as of `Glow`.
+    """
+    options = {"spectrum": settings["spectrum"]} if settings["form"] == "svd" else {}
+    return Glow(shape, **{key: settings[key] for key in SETTINGS}, **options)

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import ShapeError
-from gcp.layers.factored import Factored, Pointwise
+from gcp.layers.factored import Pointwise, ProductLayer
 from gcp.layers.frame import Frame
 from gcp.layers.orthonormal import as_matrix
-from gcp.layers.spectrum import Spectrum
+from gcp.layers.spectrum import SingularValues
 
 Self = TypeVar("Self", bound="SVDLinear")
 
 
-class SVDLinear(Factored):
+class SVDLinear(ProductLayer):
     """y = W x + b on the last dimension, W = U diag(s) V^T (out, in) with r = min(in, out) singular values.
 
     At the start U and V are Haar-distributed and s = 1. `inverse(y)` is V diag(1/s) U^T (y - b).
@@ -50,7 +50,7 @@ class SVDLinear(Factored):
         r = min(in_features, out_features)
         self.left = Frame(out_features, r, reflectors, block, init)
         self.right = Frame(in_features, r, reflectors, block, init)
-        self.spectrum = Spectrum(r, spectrum, **options)
+        self.spectrum = SingularValues(r, spectrum, **options)
 
     @property
     def singular_values(self) -> Tensor:

@@ -20,10 +20,10 @@ from gcp.layers.cache import MatrixCache
 from gcp.layers.frame import Frame, check_size
 from gcp.ops.precision import outside_autocast
 
-Self = TypeVar("Self", bound="Factored")
+Self = TypeVar("Self", bound="ProductLayer")
 
 
-class Factored(nn.Module):
+class ProductLayer(nn.Module):
     """y = W x + b on one dimension of x. A subclass defines `multiply`, `solve`, `build` and `build_inverse`.
 
     Parameters and x are of one dtype, or autocast is on; the result is of the dtype that `nn.Linear` would give. The
@@ -163,7 +163,7 @@ class Factored(nn.Module):
         return functional.linear(x, matrix, bias)
 
 
-class Pointwise(Factored):
+class Pointwise(ProductLayer):
     """Makes a layer a 1x1 convolution: it acts on the channels of (B, C, H, W)."""
 
     axis = 1

@@ -155,7 +155,7 @@ def create_map(name: str, **options: Any) -> Map:
     return build(SPECTRA[name].obj, name, options)
 
 
-class Spectrum(nn.Module):
+class SingularValues(nn.Module):
     """Values (r,), all 1 at the start where 1 is within the bounds."""
 
     raw: Tensor

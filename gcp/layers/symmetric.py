@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from gcp.errors import ShapeError
-from gcp.layers.factored import Factored
+from gcp.layers.factored import ProductLayer
 from gcp.layers.frame import Frame
 from gcp.layers.orthonormal import as_matrix
-from gcp.layers.spectrum import Spectrum
+from gcp.layers.spectrum import SingularValues
 
 
-class SymmetricLinear(Factored):
+class SymmetricLinear(ProductLayer):
     """y = W x + b on the last dimension with W = Q diag(l) Q^T (d, d). At the start l = 1, so that W = I.
 
     Args:
@@ -40,7 +40,7 @@ class SymmetricLinear(Factored):
     ):
         super().__init__(features, features, bias)
         self.frame = Frame(features, features, reflectors, block, init)
-        self.spectrum = Spectrum(features, spectrum, **options)
+        self.spectrum = SingularValues(features, spectrum, **options)
 
     @property
     def eigenvalues(self) -> Tensor:

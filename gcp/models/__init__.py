@@ -1,12 +1,9 @@
 """Image classifiers with a covariance-pooling head: backbones, assembly, freezing, parameter groups."""
 
 from gcp.models.backbone import Backbone
-from gcp.models.backbones import create_backbone
+from gcp.models.backbones import check_backbone, create_backbone, default_image_size, list_backbones
 from gcp.models.classifier import Classifier, create_model
-from gcp.models.freeze import freeze
-from gcp.models.groups import parameter_groups
-from gcp.models.image_size import default_image_size
-from gcp.models.names import check_backbone, list_backbones
+from gcp.models.parts import freeze, parameter_groups
 from gcp.models.weights import load_backbone, load_classifier
 
 __all__ = [

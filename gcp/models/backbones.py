@@ -1,13 +1,111 @@
-"""Backbones by name, from three sources."""
+"""Backbones by name: what there is, building one, its last stride, and the image size that suits it.
 
+There are three sources: our own networks, torchvision's families, every model of timm.
+"""
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from functools import lru_cache, partial
 from pathlib import Path
 
-from gcp.errors import GCPError, OptionError
-from gcp.models import timm_body, torchvision_body
+import torch
+from torch import nn
+
+from gcp.errors import GCPError, OptionError, ShapeError, UnknownNameError
 from gcp.models.backbone import Backbone
-from gcp.models.last_stride import double_last_map
-from gcp.models.names import OURS, source
+from gcp.models.bodies import (
+    BOUNDARIES,
+    DEPTHS,
+    alexnet_bn,
+    boundary,
+    cifar_resnet,
+    input_size,
+    timm_body,
+    torchvision_body,
+    torchvision_names,
+)
+from gcp.models.dry_run import MapCall, dry_run
 from gcp.models.weights import load_backbone
+from gcp.registry import Entry, Registry
+
+PREFIX = "torchvision/"
+REGISTERED = "gcp_"
+
+# name -> builder(in_chans) of a body that maps images to a feature map.
+OURS: Registry[Callable[[int], nn.Module]] = Registry("backbone")
+OURS.add(
+    "alexnet_bn",
+    alexnet_bn,
+    summary="AlexNet with batch norm, 13x13 map at 224, the published variant",
+    paper="Krizhevsky 2014",
+)
+for _depth in DEPTHS:
+    OURS.add(
+        f"resnet{_depth}_cifar",
+        partial(cifar_resnet, _depth),
+        summary=f"residual network of depth {_depth} for small images, 8x8 map at 32",
+        paper="He et al., CVPR 2016, section 4.2",
+    )
+
+
+@lru_cache(maxsize=1)
+def _timm_entries() -> tuple[Entry, ...]:
+    import timm
+
+    families = {name: family for family in timm.list_modules() for name in timm.list_models(module=family)}
+    # What `gcp.timm` registers there are whole models of ours, and no backbones.
+    theirs = [name for name in timm.list_models() if not name.startswith(REGISTERED)]
+    return tuple(Entry(name, name, f"timm, family {families.get(name, '?')}") for name in theirs)
+
+
+@lru_cache(maxsize=1)
+def _entries() -> tuple[Entry, ...]:
+    torchvision = torchvision_names()
+    theirs = _timm_entries()
+    known = {*OURS, *theirs}
+    pairs = [(name, family) for name, family in torchvision.items() if name not in known]
+    pairs += [(PREFIX + name, family) for name, family in torchvision.items()]
+    entries = (Entry(name, name, f"torchvision, family {family}") for name, family in pairs)
+    return (*OURS.list(), *entries, *theirs)
+
+
+def list_backbones(pattern: str = "*") -> list[Entry]:
+    """Backbones whose name matches a shell pattern: ours, torchvision's, timm's. Each has a `.summary`."""
+    return [entry for entry in _entries() if fnmatchcase(entry, pattern)]
+
+
+@lru_cache(maxsize=1)
+def _known() -> frozenset[str]:
+    return frozenset(str(entry) for entry in _entries())
+
+
+def source(name: str) -> tuple[str, str]:
+    """Who builds a backbone (`ours`, `torchvision` or `timm`) and its name there.
+
+    A plain name means timm's model where both have one; `torchvision/NAME` asks for the other. A tag of
+    timm's weights may follow its name (`resnet50.a1_in1k`). Raises UnknownNameError with the nearest name.
+    """
+    if name in OURS:
+        return "ours", name
+    known = _known()
+    if name in known:
+        if name.startswith(PREFIX):
+            return "torchvision", name.removeprefix(PREFIX)
+        return ("timm" if name in _timm_entries() else "torchvision"), name
+    arch, dot, _ = str(name).partition(".")
+    if dot and arch in _timm_entries():
+        import timm
+
+        tags = timm.list_models(f"{arch}.*", pretrained=True)
+        if name in tags:
+            return "timm", name
+        raise UnknownNameError("backbone", name, [arch, *tags])
+    raise UnknownNameError("backbone", name, known)
+
+
+def check_backbone(name: str) -> None:
+    """Raise UnknownNameError, with the nearest name, unless `name` is a backbone. Builds nothing."""
+    source(name)
 
 
 def _build(name: str, pretrained: bool, in_chans: int) -> tuple[Backbone, str | None]:
@@ -23,12 +121,12 @@ def _build(name: str, pretrained: bool, in_chans: int) -> tuple[Backbone, str | 
         body = OURS[name].obj(in_chans)
         return Backbone(body, name, in_chans, (32, 32) if cifar else (224, 224)), "layer2" if cifar else None
     if origin == "torchvision":
-        family = torchvision_body.names()[plain]
-        body = torchvision_body.torchvision_body(plain, pretrained, in_chans)
+        family = torchvision_names()[plain]
+        body = torchvision_body(plain, pretrained, in_chans)
         size = (299, 299) if family == "inception" else (224, 224)
-        return Backbone(body, name, in_chans, size), torchvision_body.BOUNDARIES.get(family)
-    body = timm_body.timm_body(plain, pretrained, in_chans)
-    return Backbone(body, name, in_chans, *timm_body.input_size(body)), timm_body.boundary(body)
+        return Backbone(body, name, in_chans, size), BOUNDARIES.get(family)
+    body = timm_body(plain, pretrained, in_chans)
+    return Backbone(body, name, in_chans, *input_size(body)), boundary(body)
 
 
 def _build_or_explain(name: str, pretrained: bool, in_chans: int) -> tuple[Backbone, str | None]:
@@ -72,3 +170,99 @@ def create_backbone(
     if isinstance(pretrained, str | Path):
         load_backbone(backbone, pretrained)
     return backbone
+
+
+# The last stage at the stride of the one before makes the map twice as large, with four times the samples of the
+# covariance. The published mpncovresnet does this (14 x 14 instead of 7 x 7 at 224 pixels): every convolution of the
+# last stage that halves the map gets stride 1, without dilation, and an average pool of its shortcut that halves the
+# map is taken out. The weights keep their shapes, so pretrained ones still load.
+WORKS_FOR = "resnet*, resnext*, wide_resnet*, regnet*, efficientnet*, densenet* and resnet*_cifar"
+
+
+def _halving(backbone: Backbone, boundary: str, size: tuple[int, int]) -> list[MapCall]:
+    """The calls after `boundary` that bring the map to its final sides."""
+    run = dry_run(backbone, backbone.in_chans, size)
+    final = tuple(run.output.shape[-2:])
+    inside = [i for i, call in enumerate(run.calls) if f"{call.name}.".startswith(f"body.{boundary}.")]
+    after = run.calls[inside[-1] + 1 :] if inside else ()
+    return [call for call in after if call.wrote == final and tuple(-(-s // 2) for s in call.read) == final]
+
+
+def _keep_size(backbone: Backbone, name: str) -> None:
+    module = backbone.get_submodule(name)
+    if isinstance(module, nn.Conv2d):
+        module.stride = (1, 1)
+    elif isinstance(module, nn.AvgPool2d):
+        kernel = module.kernel_size if isinstance(module.kernel_size, tuple) else (module.kernel_size,) * 2
+        if kernel == (2, 2):
+            parent, _, leaf = name.rpartition(".")
+            setattr(backbone.get_submodule(parent), leaf, nn.Identity())
+        else:
+            module.stride = 1
+    elif type(module).__name__ == "BlurPool2d":  # timm's anti-aliasing: its 3x3 filter keeps the size
+        setattr(module, "stride", 1)  # noqa: B010
+
+
+def double_last_map(backbone: Backbone, boundary: str | None, size: tuple[int, int]) -> None:
+    """Set the last stage of `backbone` to stride 1, in place, and check in a dry run that the map is as large
+    as that of the stage before.
+
+    `boundary` names the module of `backbone.body` after which the last stage begins; `size` is (H, W) of the
+    images of the dry run. Raises OptionError where the stage cannot be edited like this.
+    """
+    refusal = OptionError(
+        f"last_stride=1 does not work for backbone {backbone.name!r}: its last stage does not halve the "
+        f"map by strided convolutions alone. It works for {WORKS_FOR}; leave last_stride out for the others."
+    )
+    calls = _halving(backbone, boundary, size) if boundary else []
+    if not calls:
+        raise refusal
+    for call in calls:
+        _keep_size(backbone, call.name)
+    try:
+        kept = backbone.map_size(size) == calls[0].read
+    except ShapeError as error:  # a later layer was built for the smaller map
+        raise refusal from error
+    if not kept:
+        raise refusal
+
+
+STEP = 32
+# A covariance from a map of 3 x 3 has rank 8 at most: the least that is worth a second-order head.
+LEAST_SIDE = 3
+LARGEST = 1024
+
+
+@lru_cache(maxsize=8)
+def _skeleton(name: str) -> Backbone:
+    """The backbone on the meta device: shapes without memory or computation."""
+    with torch.device("meta"):
+        return create_backbone(name)
+
+
+def _large_enough(backbone: Backbone, size: int) -> bool:
+    try:
+        return min(backbone.map_size(size)) >= LEAST_SIDE
+    except ShapeError:
+        return False
+
+
+@lru_cache(maxsize=64)
+def default_image_size(name: str, dataset_size: int) -> int:
+    """Side in pixels to which images of `dataset_size` are brought for a backbone.
+
+    A network for small images (`*_cifar`) takes them as they are; one that takes a single size, that size;
+    any other the smallest multiple of 32, not below `dataset_size`, at which its map is at least 3 x 3
+    (`alexnet_bn`: 64 for images of 8 to 64; `resnet18`: 96). Found by dry runs without computation, cached.
+    Raises UnknownNameError.
+    """
+    if source(name)[0] == "ours" and name.endswith("_cifar"):
+        return dataset_size
+    backbone = _skeleton(name)
+    if backbone.image_size is not None:
+        return backbone.image_size[0]
+    first = -(-dataset_size // STEP) * STEP
+    for size in range(first, max(first, LARGEST) + 1, STEP):
+        if _large_enough(backbone, size):
+            return size
+    raise GCPError(f"no image size up to {LARGEST} gives {name!r} a map of {LEAST_SIDE}x{LEAST_SIDE}")

@@ -1,4 +1,4 @@
-"""The image classifier: classifier(head(features(images))), its three parts visible by these names."""
+"""The image classifier, classifier(head(features(images))): its three parts, building one, exchanging its head."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -9,15 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from gcp import heads
-from gcp.compress import factorise
 from gcp.errors import OptionError
-from gcp.evolve import resize
-from gcp.heads.base import Head
+from gcp.heads import Head, create_head
 from gcp.layers.spectral_norm import check_method, spectral_norm
 from gcp.models.backbone import Backbone
-from gcp.models.backbones import create_backbone
-from gcp.models.freeze import is_frozen
-from gcp.models.names import PREFIX, check_backbone
+from gcp.models.backbones import PREFIX, check_backbone, create_backbone
+from gcp.models.parts import MARK, is_frozen
 from gcp.models.weights import load_classifier
 
 # The classifiers of the published suites: (widths of the hidden layers, dropout after each).
@@ -64,7 +61,7 @@ class Classifier(nn.Module):
         return self.classifier(self.dropout(pooled))
 
     def train(self, mode: bool = True) -> "Classifier":
-        """As for any module, but frozen parts stay in eval mode (see `gcp.models.freeze`)."""
+        """As for any module, but frozen parts stay in eval mode (see `gcp.models.parts`)."""
         super().train(mode)
         for module in self.modules():
             if is_frozen(module):
@@ -157,11 +154,48 @@ def create_model(
         **head_options,
     }
     model = Classifier(features, pooling, classifier, num_classes, 0.0 if hidden else dropout, arguments)
-    resize(model, widths or {})
-    factorise(model, factors, keep=pretrained is True)
+    if widths:
+        from gcp.evolve.widths import resize
+
+        resize(model, widths)
+    if factors:
+        from gcp.compress.factors import factorise
+
+        factorise(model, factors, keep=pretrained is True)
     if classifier_norm is not None:
         for layer in [module for module in model.classifier.modules() if isinstance(module, nn.Linear)]:
             spectral_norm(layer, classifier_norm)
     if file is not None:
         load_classifier(model, file)
     return model
+
+
+def misfit(old: Head, new: Head) -> str | None:
+    """Why `new` cannot take the place of `old`; None where it can."""
+    if old.out_features != new.out_features:
+        return f"{new.out_features} outputs in place of {old.out_features}"
+    own = [key for head in (old, new) for key in head.state_dict() if not key.startswith("reduction.")]
+    return f"tensors of its own: {', '.join(own)}" if own else None
+
+
+def exchange_head(model: Classifier, name: str, **options: Any) -> None:
+    """Pool with the head `name` from now on; reduction and flag of the old one stay, no random number is drawn.
+
+    Heads that share reduction and outputs differ in their arithmetic only: an optimizer, an average of the weights and
+    a state dict that were made for the one are as good for the other.
+
+    `options` are those of `gcp.heads.create_head` but `dim` and `reduction`.
+    Raises OptionError where the heads differ in their outputs or have tensors beside the reduction.
+    """
+    old = model.head
+    new = create_head(name, old.channels, **options)
+    if reason := misfit(old, new):
+        raise OptionError(f"head {name!r} cannot take the place of this model's head: {reason}.")
+    new.train(old.training)  # before the reduction joins it, which may be frozen
+    new.in_channels, new.reduction, new.nonfinite = old.in_channels, old.reduction, old.nonfinite
+    if is_frozen(old):
+        setattr(new, MARK, True)
+    model.head = new
+    parts = ("backbone", "num_classes", "dim", "last_stride", "in_chans", "hidden", "dropout", "factors", "widths")
+    kept = {k: v for k, v in model.arguments.items() if k in (*parts, "classifier_norm", "reduction", "spectral_norm")}
+    model.arguments = {**kept, "head": name, **options}

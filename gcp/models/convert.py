@@ -4,11 +4,10 @@ from typing import Any
 
 from gcp.errors import CheckpointError
 from gcp.models.checkpoints import Checkpoint, State
-from gcp.models.checkpoints.order import reorder
 from gcp.models.classifier import Classifier, create_model
 from gcp.models.layouts import LAYOUTS, recognise, rename, restore
 from gcp.models.summary import CONVERTED, Summary, plain_value
-from gcp.models.weights import COUNTER
+from gcp.models.weights import COUNTER, reorder
 
 KEPT = ("epoch", "arch", "best_prec1")  # what a converted file says of the one that it comes from
 

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 
 @dataclass(frozen=True)
-class Call:
+class MapCall:
     """One call of a sub-module: its name and the side lengths (h, w) of what it read and wrote."""
 
     name: str
@@ -31,7 +31,7 @@ class DryRun:
     """
 
     output: Any
-    calls: tuple[Call, ...]
+    calls: tuple[MapCall, ...]
     used: frozenset[str]
 
     def idle(self, parent: nn.Module, prefix: str) -> list[str]:
@@ -55,12 +55,12 @@ def _leaves(value: object) -> list[Tensor]:
 
 
 def dry_run(model: nn.Module, in_chans: int, size: tuple[int, int], backward: bool = False) -> DryRun:
-    """Call `model` on one image (1, in_chans, *size) of the meta device, in eval mode.
+    """MapCall `model` on one image (1, in_chans, *size) of the meta device, in eval mode.
 
     With `backward` also backward, which `DryRun.idle` needs to see parameters that no call shows. Whatever
     the model raises (an image too small, say) is passed on.
     """
-    calls: list[Call] = []
+    calls: list[MapCall] = []
     used: set[str] = set()
 
     def watch(name: str) -> Callable[..., None]:
@@ -68,7 +68,7 @@ def dry_run(model: nn.Module, in_chans: int, size: tuple[int, int], backward: bo
             used.add(name)
             read, wrote = _side(args[0]) if args else None, _side(output)
             if read and wrote:
-                calls.append(Call(name, read, wrote))
+                calls.append(MapCall(name, read, wrote))
 
         return hook
 

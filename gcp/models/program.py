@@ -1,7 +1,8 @@
 """A trained model as a program that runs without this library: torch.export, ONNX, TorchScript.
 
-A program takes images (B, in_chans, S, S) float32, normalised, and gives logits. Every file is read back and compared
-with the model before it gets its name.
+A program takes images (B, in_chans, S, S) float32, normalised, and gives logits. What only training needs is left out
+of it: the autograd functions of the heads, and the flag of non-finite features. The parts and their weights are those
+of the model, and so are the results: every file is read back and compared with the model before it gets its name.
 """
 
 import io
@@ -18,10 +19,87 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import GCPError
+from gcp.heads import Head
+from gcp.heads.covariance import Covariance
+from gcp.heads.root import CovarianceRoot
+from gcp.heads.scaling_branch import ScalingBranch
 from gcp.layers.parametrize import settled
-from gcp.models.classifier import Classifier
-from gcp.models.exchange import exchange_head
-from gcp.models.plain import Plain
+from gcp.models.classifier import Classifier, exchange_head
+from gcp.ops.covariance import noise_floor
+from gcp.ops.matrix import trace
+from gcp.ops.precision import compute_dtype
+from gcp.sqrtm import Root
+
+
+class PlainHead(nn.Module):
+    """(B, C, H, W) -> (B, out_features), as the head."""
+
+    def __init__(self, head: Head):
+        super().__init__()
+        self.reduction, self.pooling = head.reduction, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pooling.pool(self.reduction(x))
+
+
+class PlainCovariance(nn.Module):
+    """The triangle of the covariance, or of its root."""
+
+    place: Tensor
+
+    def __init__(self, head: Covariance | CovarianceRoot | ScalingBranch):
+        super().__init__()
+        self.reduction = head.reduction
+        self.root: Root | None = getattr(head, "root", None)
+        self.precision: str | None = getattr(head, "precision", None)
+        rows, columns = torch.triu_indices(head.channels, head.channels)
+        self.register_buffer("place", rows * head.channels + columns, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.reduction(x)
+        Q = self._root(x, self.root) if self.root else self._covariance(x)
+        return Q.flatten(1).index_select(1, self.place).to(x.dtype)
+
+    def _covariance(self, x: Tensor) -> Tensor:
+        dtype = compute_dtype(x, self.precision, "float32")
+        P = _covariance(_centred(x, dtype))
+        return P * (trace(P) > noise_floor(x, dtype))[:, None, None]
+
+    def _root(self, x: Tensor, root: Root) -> Tensor:
+        d, M = x.shape[1], x.shape[2] * x.shape[3]
+        on_samples = d >= M if root.side == "auto" else root.side == "sample"
+        dtype = compute_dtype(x, root.precision, root.default_precision)
+        method, dtype = root.method.settle(dtype, smaller=on_samples == (d >= M))
+        Xc, floor = _centred(x, dtype), noise_floor(x, dtype)
+        Q, _ = method.sample_root(Xc, floor) if on_samples else method.matrix_root(_covariance(Xc), floor)
+        return Q
+
+
+class Plain(nn.Module):
+    """Images (B, in_chans, H, W) float32 -> logits (B, num_classes)."""
+
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.features, self.classifier = model.features, model.classifier
+        self.head = plain_head(model.head)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.head(self.features(images)))
+
+
+def plain_head(head: Head) -> nn.Module:
+    """The head without its autograd functions."""
+    return PlainCovariance(head) if isinstance(head, Covariance | CovarianceRoot | ScalingBranch) else PlainHead(head)
+
+
+def _centred(x: Tensor, dtype: torch.dtype) -> Tensor:
+    X = x.flatten(2).to(dtype)
+    return X - X.mean(2, keepdim=True)
+
+
+def _covariance(Xc: Tensor) -> Tensor:
+    return Xc @ Xc.mT / Xc.shape[2]
+
 
 AGREE = 1e-4  # largest difference of a program's logits from the model's, relative to the largest logit or 1
 # Heads that are made of products, sums and elementwise functions; every runtime has these.
@@ -37,7 +115,7 @@ PRODUCTS_ONLY = (
 SUBSTITUTE = "polar_express"  # has the root of an eigendecomposition by products only
 ABOUT = "about.json"
 
-Run = Callable[[Tensor], Tensor]
+Program = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -127,7 +205,7 @@ def _quiet() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _difference(model: Classifier, run: Run, images: Tensor, batch: int | None) -> float:
+def _difference(model: Classifier, run: Program, images: Tensor, batch: int | None) -> float:
     """Over parts of the images of `batch`, or of one and of the rest together."""
     parts = images[: len(images) // batch * batch].split(batch) if batch else (images[:1], images[1:])
     worst = 0.0
@@ -148,12 +226,12 @@ def _exported(plain: nn.Module, example: Tensor, batch: int | None) -> Any:
         raise GCPError(f"torch.export cannot trace the model: {reason}{hint}") from error
 
 
-def _pt2(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int | None) -> Run:
+def _pt2(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int | None) -> Program:
     torch.export.save(_exported(plain, example, batch), path, extra_files={ABOUT: about})
     return torch.export.load(path).module()
 
 
-def _onnx(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int | None) -> Run:
+def _onnx(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int | None) -> Program:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401 (torch.onnx needs it and says so late)
@@ -172,13 +250,13 @@ def _onnx(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int 
     return lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0])
 
 
-def _torchscript(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int | None) -> Run:
+def _torchscript(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int | None) -> Program:
     traced = torch.jit.trace(plain, example, check_trace=False)
     torch.jit.save(traced, path, _extra_files={ABOUT: about})
     return torch.jit.load(path)
 
 
-FORMATS: dict[str, Callable[[nn.Module, Tensor, Path, str, int | None], Run]] = {
+FORMATS: dict[str, Callable[[nn.Module, Tensor, Path, str, int | None], Program]] = {
     ".onnx": _onnx,
     ".pt2": _pt2,
     ".ts": _torchscript,

@@ -1,20 +1,89 @@
-"""What a file of weights is: the answer to `--inspect`, and the arguments that build its model."""
+"""What a file of weights is: its layout, its backbone by names and shapes, and the arguments that build its model."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from gcp.compress import dense_shapes
-from gcp.errors import CheckpointError
+from gcp.errors import CheckpointError, GCPError, OptionError
+from gcp.models.backbone import Backbone
+from gcp.models.backbones import check_backbone, create_backbone
+from gcp.models.bodies import DEPTHS
 from gcp.models.checkpoints import Checkpoint
-from gcp.models.checkpoints.order import triangle_side
-from gcp.models.identify import identify, in_chans_of, skeleton, spelling_for
-from gcp.models.layouts import recognise, rename
-from gcp.models.layouts.layout import CLASSIFIER, Spelling
-from gcp.models.weights import factors_in
+from gcp.models.layouts import BODY, CLASSIFIER, Layout, Spelling, recognise, rename
+from gcp.models.weights import COUNTER, State, factors_in, triangle_side
 from gcp.ops.triangle import triangle_size
+
+# Backbone -> convolutions, of those that files come with no name of: what is not here is asked for.
+CONVOLUTIONS = {
+    "alexnet_bn": 5,
+    "torchvision/alexnet": 5,
+    **{f"torchvision/vgg{depth}{norm}": depth - 3 for norm in ("_bn", "") for depth in (11, 13, 16, 19)},
+    **{f"resnet{depth}_cifar": depth + 1 for depth in DEPTHS},
+    "resnet18": 20,
+    "resnet34": 36,
+    **dict.fromkeys(("resnet50", "wide_resnet50_2", "resnext50_32x4d"), 53),
+    **dict.fromkeys(("resnet101", "wide_resnet101_2", "resnext101_32x8d"), 104),
+    "resnet152": 155,
+    **{f"densenet{depth}": depth - 1 for depth in (121, 161, 169, 201)},
+    "torchvision/inception_v3": 94,
+}
+
+
+@lru_cache(maxsize=8)
+def meta_backbone(name: str, in_chans: int) -> Backbone:
+    """The backbone on the meta device: shapes without memory."""
+    with torch.device("meta"):
+        return create_backbone(name, in_chans=in_chans)
+
+
+def in_chans_of(state: State, name: str) -> int:
+    """Input channels of weights under our names, by the first convolution of backbone `name`."""
+    own = meta_backbone(name, 3).state_dict(prefix="features.")
+    first = next((key for key, value in own.items() if value.ndim == 4), None)
+    return state[first].shape[1] if first in state and state[first].ndim == 4 else 3
+
+
+def spelling_for(state: State, layout: Layout, name: str) -> Spelling | None:
+    """The spelling under which a file has every tensor of backbone `name`, in its shape; None where none does.
+
+    Of several, the one that finds a place for most of the file.
+    """
+    places: dict[Spelling, int] = {}
+    for spelling in layout.spellings:
+        renamed = {ours: state[theirs] for theirs, ours in rename(state, spelling).items()}
+        try:
+            own = meta_backbone(name, in_chans_of(renamed, name)).state_dict(prefix="features.")
+        except OptionError:  # it does not take these input channels
+            continue
+        shapes = {key: tuple(value.shape) for key, value in own.items() if not key.endswith(COUNTER)}
+        if all(key in renamed and tuple(renamed[key].shape) == shape for key, shape in shapes.items()):
+            places[spelling] = sum(key in own or not key.startswith(BODY) for key in renamed)
+    return max(places, key=places.__getitem__) if places else None
+
+
+def identify(state: State, layout: Layout, hint: str | None = None) -> str | None:
+    """The name of the backbone, None where it is none of the usual ones. `hint`: what the file calls it."""
+    counts = set()
+    for spelling in layout.spellings:
+        ours = rename(state, spelling)
+        counts.add(sum(state[theirs].ndim == 4 for theirs, key in ours.items() if key.startswith(BODY)))
+    names = [name for name, convolutions in CONVOLUTIONS.items() if convolutions in counts]
+    if hint is not None and hint not in names:
+        names.insert(0, hint)
+    return next((name for name in names if _known(name) and spelling_for(state, layout, name) is not None), None)
+
+
+def _known(name: str) -> bool:
+    try:
+        check_backbone(name)
+    except GCPError:
+        return False
+    return True
+
 
 ASSUMED = "svd_pade"  # the exact root and its exact gradient, where a file does not say which head it was trained with
 PUBLISHED_DROPOUT = 0.5  # of classifiers whose linear layers stand at 0, 3, 6: a ReLU and a dropout lie between them
@@ -60,7 +129,7 @@ def summarise(checkpoint: Checkpoint, backbone: str | None = None, head: str | N
     Raises:
         CheckpointError: the file is not of the backbone that was named.
     """
-    shapes = dense_shapes(checkpoint.state, factors_in(checkpoint.about))
+    shapes = _dense_shapes(checkpoint)
     entry = recognise(shapes)
     layout = entry.obj
     told = _told(checkpoint) if entry == "own" else {}
@@ -107,6 +176,16 @@ def summarise(checkpoint: Checkpoint, backbone: str | None = None, head: str | N
     )
 
 
+def _dense_shapes(checkpoint: Checkpoint) -> State:
+    """The tensors of a file, or their shapes as they were before layers were factored."""
+    factors = factors_in(checkpoint.about)
+    if not factors:
+        return checkpoint.state
+    from gcp.compress.factors import dense_shapes
+
+    return dense_shapes(checkpoint.state, factors)
+
+
 def _order(packs: bool, width: int | None, head: str | None) -> str:
     if width is None or triangle_side(width) is None or head == "average":
         return ""
@@ -135,7 +214,7 @@ def _possible(width: int | None, state: dict[str, Tensor], dim: int | None, back
     """A head whose output has this width."""
     if "head.buckets" in state:
         return "compact_bilinear"
-    channels = dim or (skeleton(backbone, 3).channels if backbone else None)
+    channels = dim or (meta_backbone(backbone, 3).channels if backbone else None)
     if width is None or channels is None:
         return None
     return {channels: "average", channels**2: "bilinear", triangle_size(channels): ASSUMED}.get(width)

@@ -2,6 +2,10 @@
 
 Accepted: every layout of `gcp.models.layouts` in a file of torch or safetensors, a run folder, and the name of
 weights of timm. Files are read as plain tensors; nothing in them is executed (see `gcp.models.checkpoints`).
+
+Files of 2018 pack the row-major lower triangle, (0,0) (1,0) (1,1) (2,0) ..., later ones and this library the
+row-major upper one, (0,0) (0,1) ... (0,d-1) (1,1) .... The matrix is symmetric, so entry (j,i) of the upper order
+is entry (i,j) of the lower one, i >= j, and permuting the columns of the layer that reads it converts exactly.
 """
 
 import logging
@@ -9,14 +13,53 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from gcp.command import typed
-from gcp.compress import factors_of
-from gcp.errors import CheckpointError
+from gcp.errors import CheckpointError, OptionError
 from gcp.models.checkpoints import Checkpoint, State, open_checkpoint
-from gcp.models.checkpoints.order import first_layer
 from gcp.models.layouts import best_spelling, recognise, rename
+from gcp.ops.triangle import triangle_size
+
+ORDERS = ("upper", "lower")
+
+
+def upper_from_lower(d: int) -> Tensor:
+    """Index (d(d+1)/2,) with `upper = lower[index]`: for each place of the upper order its place in the lower."""
+    row, column = torch.triu_indices(d, d)
+    return column * (column + 1) // 2 + row
+
+
+def lower_from_upper(d: int) -> Tensor:
+    """The inverse of `upper_from_lower`."""
+    return torch.argsort(upper_from_lower(d))
+
+
+def triangle_side(width: int) -> int | None:
+    """The d of which `width` is d(d+1)/2, None where there is none."""
+    d = int((2 * width) ** 0.5)
+    return d if width > 0 and triangle_size(d) == width else None
+
+
+def first_layer(state: dict[str, Tensor]) -> str | None:
+    """Key of the weight (out, in) of the classifier's first linear layer, in a state dict of ours."""
+    return next((key for key in ("classifier.weight", "classifier.0.weight") if key in state), None)
+
+
+def reorder(state: dict[str, Tensor], to: str) -> dict[str, Tensor]:
+    """A state dict of ours whose classifier reads the other order: `to` is "upper" or "lower".
+
+    Raises OptionError where the classifier does not read a triangle.
+    """
+    key = first_layer(state)
+    side = triangle_side(state[key].shape[1]) if key else None
+    if key is None or side is None:
+        width = f"takes {state[key].shape[1]} numbers" if key else "is not in the file"
+        raise OptionError(f"there is no order to change: the classifier {width}, which is no d(d+1)/2")
+    places = upper_from_lower(side) if to == "upper" else lower_from_upper(side)
+    return {**state, key: state[key][:, places].contiguous()}
+
 
 logger = logging.getLogger("gcp")
 
@@ -133,6 +176,10 @@ def factors_in(about: dict[str, Any]) -> list[str]:
 def _require_factors(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Raise CheckpointError where layers of the file are factored and those of the model are not."""
     told = factors_in(checkpoint.about)
+    if not told:
+        return
+    from gcp.compress.factors import factors_of
+
     if missing := [factor for factor in told if factor not in factors_of(model)]:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise CheckpointError(

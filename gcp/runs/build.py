@@ -23,8 +23,7 @@ from gcp.engine.step import Recipe
 from gcp.errors import OptionError
 from gcp.heads.reduction import trained_weight
 from gcp.models import Classifier, create_model, default_image_size
-from gcp.models.freeze import freeze
-from gcp.models.groups import parameter_groups
+from gcp.models.parts import freeze, parameter_groups
 from gcp.ops.covariance import check_samples
 from gcp.runs.hybrid import build_pooling
 

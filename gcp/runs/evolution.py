@@ -18,10 +18,8 @@ from gcp.engine.state import TrainingState
 from gcp.engine.train import Events
 from gcp.errors import OptionError, counted
 from gcp.evolve import grow, trace
-from gcp.evolve.policy.budget import amount
-from gcp.evolve.policy.cost import Budget, Costs
-from gcp.evolve.policy.decision import Bounds
-from gcp.evolve.policy.policies import Policy, Spectrum, WithinBudget, chosen
+from gcp.evolve.policy.budget import Bounds, Budget, Costs, amount
+from gcp.evolve.policy.policies import BudgetPolicy, Policy, SpectrumPolicy, chosen
 from gcp.models import Classifier
 from gcp.runs.sample_images import SampleImages
 from gcp.runs.timing import Timing
@@ -77,7 +75,7 @@ def build_evolution(
     dimensions = trace(model, image)
     changing = chosen(model, dimensions, evolve.where)
     bounds = Bounds(evolve.min_width, evolve.max_width, evolve.factor)
-    policy: Policy = Spectrum(evolve.where, bounds, evolve.signal, evolve.shrink_below, evolve.grow_above)
+    policy: Policy = SpectrumPolicy(evolve.where, bounds, evolve.signal, evolve.shrink_below, evolve.grow_above)
     if evolve.budget is not None:
         budget = Budget.parse(evolve.budget)
         costs = Costs(model, dimensions, image, budget.unit)
@@ -89,7 +87,7 @@ def build_evolution(
                 f"{evolve.min_width} the model still costs {amount(least)} {budget.unit}. Set a larger budget, a "
                 "smaller evolve.min_width or a wider evolve.where."
             )
-        policy = WithinBudget(evolve.where, bounds, bound, budget.unit, group.beat)
+        policy = BudgetPolicy(evolve.where, bounds, bound, budget.unit, group.beat)
     order = torch.channels_last if run.channels_last else torch.contiguous_format
     return Evolution(policy, calendar, lambda: list(images), evolve.patience, run.seed, order)
 

@@ -10,18 +10,17 @@ from gcp.config import Config, from_dict
 from gcp.engine import checkpoint
 from gcp.engine.distributed import Group
 from gcp.engine.folder import find_run_folder
-from gcp.engine.rival import Rival, create_rival
 from gcp.engine.state import load_weights
+from gcp.engine.timm_reference import TimmReference, create_timm_reference
 from gcp.errors import CheckpointError, GCPError
-from gcp.models.checkpoints import open_checkpoint
-from gcp.models.checkpoints.archive import Unreadable, contents
-from gcp.models.checkpoints.checkpoint import FILES, is_timm_weights
+from gcp.models.archive import Unreadable, contents
+from gcp.models.checkpoints import FILES, is_timm_weights, open_checkpoint
 from gcp.models.convert import build_model
 from gcp.models.summary import summarise
 from gcp.runs import build
 from gcp.runs.hybrid import build_pooling
-from gcp.runs.scored_model import Contestant
-from gcp.runs.weights.write import configuration
+from gcp.runs.scored_model import ScoredModel
+from gcp.runs.weights import configuration
 
 log = logging.getLogger("gcp")
 SAME = ("name", "root", "per_class", "val_fraction", "split_seed", "partial")  # of the section data: which images
@@ -47,14 +46,14 @@ def find_checkpoint(given: str) -> Path:
     raise CheckpointError(f"{folder.path} has no checkpoint yet")
 
 
-def enter(
+def open_model(
     given: str,
     overrides: list[str],
     group: Group,
     order: str | None = None,
     data: Config | None = None,
     scored: bool = True,
-) -> Contestant:
+) -> ScoredModel:
     """Build the model of a file, of a run, or of weights of timm by their name.
 
     Args:
@@ -72,8 +71,8 @@ def enter(
     """
     if not Path(given).exists() and not _is_run(given) and is_timm_weights(given):
         with group.main_first():  # a download
-            rival = create_rival(given)
-        return _rival(given, rival, overrides, group, data, scored)
+            reference = create_timm_reference(given)
+        return _timm_model(given, reference, overrides, group, data, scored)
     path = find_checkpoint(given)
     saved = _of_ours(path)
     if saved is None:
@@ -87,20 +86,20 @@ def enter(
     averaged = saved.get("ema") is not None
     load_weights(model, saved["ema"] if averaged else saved["model"], str(path))
     head = build_pooling(config, switched).name
-    return Contestant(str(path), model.eval(), config, device, head, tuple(saved["classes"]), averaged)
+    return ScoredModel(str(path), model.eval(), config, device, head, tuple(saved["classes"]), averaged)
 
 
-def enter_timm(
+def open_timm_model(
     name: str,
     file: str | None,
     overrides: list[str],
     group: Group,
     scored: bool = True,
-) -> Contestant:
-    """A model of timm with its own weights, or with those in a file; further arguments and errors as for `enter`."""
+) -> ScoredModel:
+    """A model of timm with its own weights, or with those in a file; other arguments and errors: `open_model`."""
     with group.main_first():
-        rival = create_rival(name, file)
-    return _rival(file or name, rival, overrides, group, None, scored)
+        reference = create_timm_reference(name, file)
+    return _timm_model(file or name, reference, overrides, group, None, scored)
 
 
 def _is_run(given: str) -> bool:
@@ -132,7 +131,7 @@ def _of_ours(path: Path) -> dict[str, Any] | None:
 
 def _foreign(
     path: Path, overrides: list[str], group: Group, order: str | None, data: Config | None, scored: bool
-) -> Contestant:
+) -> ScoredModel:
     found = open_checkpoint(path)
     summary = summarise(found)
     if summary.backbone is None or summary.num_classes is None:
@@ -152,21 +151,21 @@ def _foreign(
     device = build.build_device(config, group)
     names = found.about.get("classes")
     classes = tuple(map(str, names)) if isinstance(names, Sequence) and not isinstance(names, str) else None
-    return Contestant(str(path), model.to(device), config, device, str(summary.head), classes, found.averaged)
+    return ScoredModel(str(path), model.to(device), config, device, str(summary.head), classes, found.averaged)
 
 
-def _rival(
-    given: str, rival: Rival, overrides: list[str], group: Group, data: Config | None, scored: bool
-) -> Contestant:
+def _timm_model(
+    given: str, reference: TimmReference, overrides: list[str], group: Group, data: Config | None, scored: bool
+) -> ScoredModel:
     base = {
-        "model": {"backbone": rival.name},
+        "model": {"backbone": reference.name},
         "head": {"name": "average", "dim": None},
-        "data": {"in_chans": rival.in_chans},
+        "data": {"in_chans": reference.in_chans},
     }
-    base = _photographs(base, rival.image_size, given, overrides, data is None and scored, always=True)
+    base = _photographs(base, reference.image_size, given, overrides, data is None and scored, always=True)
     config = from_dict(_with_data(base, data), overrides, source=f"the configuration of {given}")
     device = build.build_device(config, group)
-    return Contestant(given, rival.to(device), config, device, "its own head")
+    return ScoredModel(given, reference.to(device), config, device, "its own head")
 
 
 def _photographs(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from gcp.config import Config, recipes, yaml_file
 from gcp.errors import CheckpointError, nearest
+from gcp.models.backbones import OURS
 from gcp.models.checkpoints import is_there
-from gcp.models.names import OURS
 
 
 def check_pretrained(config: Config) -> None:

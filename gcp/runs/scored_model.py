@@ -11,8 +11,8 @@ from gcp.data.rank_slice import RankSlice
 from gcp.data.transforms import TRANSFORMS, PerImage, Transform
 from gcp.engine.crops import with_crops, with_transform
 from gcp.engine.distributed import Group
-from gcp.engine.rival import Rival
 from gcp.engine.samples import Samples, collect
+from gcp.engine.timm_reference import TimmReference
 from gcp.errors import CheckpointError
 from gcp.models import Classifier
 from gcp.runs import build
@@ -20,14 +20,14 @@ from gcp.runs.same_data import check_classes
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ScoredModel:
     """A model in evaluation mode on its device, with the configuration of its images and of its scoring.
 
     `classes` are the names that its file tells, None where it tells none; `head` what pools in it.
     """
 
     given: str
-    model: Classifier | Rival
+    model: Classifier | TimmReference
     config: Config
     device: torch.device
     head: str
@@ -42,7 +42,7 @@ class Contestant:
     @property
     def backbone(self) -> str:
         """Name of the network."""
-        return self.model.name if isinstance(self.model, Rival) else self.config.model.backbone
+        return self.model.name if isinstance(self.model, TimmReference) else self.config.model.backbone
 
     def splits(self) -> Splits:
         """The data set, at the size of this model.
@@ -61,16 +61,16 @@ class Contestant:
 
     def prepared(self, images: ImageSet | StreamSet) -> ImageSet | StreamSet:
         """The images as this model takes them, without crops."""
-        if isinstance(self.model, Rival):
-            rival, size = self.model, self.image_size
-            return with_transform(images, lambda own: rival.transform(own, size))
+        if isinstance(self.model, TimmReference):
+            reference, size = self.model, self.image_size
+            return with_transform(images, lambda own: reference.transform(own, size))
         return images
 
     def file_transform(self) -> Transform:
         """From image files to what this model takes; the data set need not be there."""
         data, source = self.config.data, DATASETS[self.config.data.name].obj
         transform = for_files(data, self.image_size)
-        if isinstance(self.model, Rival):
+        if isinstance(self.model, TimmReference):
             return self.model.transform(transform, self.image_size)
         if source.needs_root is False and isinstance(transform, PerImage):
             transform.normalize = self.splits().test.normalize  # in memory, with statistics of its own

@@ -14,14 +14,14 @@ from gcp.data.seeds import preserved
 from gcp.data.transforms import Transform
 from gcp.engine.distributed import ALONE
 from gcp.errors import DataError
-from gcp.runs.open_model import enter
+from gcp.runs.open_model import open_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedClassifier:
     """A model in evaluation mode, and what its images need.
 
     Attributes:
@@ -55,7 +55,7 @@ class Trained:
         return self.model(self.prepare(images)).float().softmax(1).cpu()
 
 
-def load(checkpoint: str | Path, device: str = "auto") -> Trained:
+def load(checkpoint: str | Path, device: str = "auto") -> TrainedClassifier:
     """The classifier of a run, its best weights, else its last, and averaged ones where there are; or of a file.
 
     Args:
@@ -68,8 +68,8 @@ def load(checkpoint: str | Path, device: str = "auto") -> Trained:
     """
     settings = [f"run.device={device}", "run.threads=null", "run.deterministic=false"]
     with _undisturbed():
-        found = enter(str(Path(checkpoint).expanduser()), settings, ALONE, scored=False)
-    return Trained(found.model, found.classes, found.file_transform(), found.config.data.in_chans)
+        found = open_model(str(Path(checkpoint).expanduser()), settings, ALONE, scored=False)
+    return TrainedClassifier(found.model, found.classes, found.file_transform(), found.config.data.in_chans)
 
 
 def _decode(image: Any, number: int, in_chans: int) -> Tensor:

@@ -17,7 +17,7 @@ from gcp.compress import decompose, factors_of
 from gcp.models.checkpoints import open_checkpoint
 from gcp.models.convert import build_model
 from gcp.models.summary import summarise
-from gcp.runs.weights.write import configuration
+from gcp.runs.weights import configuration
 
 QUICK = ("--images", "24", "--batch", "8", "--repeats", "1")
 

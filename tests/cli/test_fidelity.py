@@ -71,14 +71,14 @@ def test_captured_features_are_those_that_the_head_pools(uninterrupted):
     """The head's own pooling of the captured map gives the logits of the model."""
     from gcp.engine.distributed import ALONE
     from gcp.engine.feed import Feed
-    from gcp.runs.open_model import enter
+    from gcp.runs.open_model import open_model
     from gcp.studies.fidelity.features import capture
 
-    contestant = enter(str(uninterrupted), ["evaluate.batch_size=5"], ALONE)
-    loader = contestant.loader(contestant.splits().test, ALONE)
+    scored_model = open_model(str(uninterrupted), ["evaluate.batch_size=5"], ALONE)
+    loader = scored_model.loader(scored_model.splits().test, ALONE)
     batch = next(iter(loader.epoch(0)))
     feed = Feed(torch.device("cpu"), loader.normalize)
-    model = contestant.model.train()
+    model = scored_model.model.train()
     maps = capture(model, [batch], feed)
     assert not model.training
     with torch.no_grad():

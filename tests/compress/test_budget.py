@@ -9,9 +9,8 @@ from torch import nn
 
 from gcp.compress import decompose
 from gcp.compress.basis import basis
-from gcp.compress.budget import spread
-from gcp.compress.candidates import Candidates, candidates
 from gcp.compress.factored import create_factored
+from gcp.compress.ranks import Candidates, candidates, spread
 
 
 def layers(seed, count=3, ranks=6):

@@ -15,8 +15,8 @@ from gcp.engine.evolution import Calendar, Evolution, describe_edit
 from gcp.engine.state import Progress
 from gcp.engine.train import Events, fit
 from gcp.evolve import resize, widths
-from gcp.evolve.policy.decision import Bounds, Decision
-from gcp.evolve.policy.policies import Spectrum
+from gcp.evolve.policy.budget import Bounds, Decision
+from gcp.evolve.policy.policies import SpectrumPolicy
 
 CPU = torch.device("cpu")
 LAST = 12  # optimizer steps of the toy run, four an epoch
@@ -235,7 +235,7 @@ def test_torch_compile_follows(toy, evolution, monkeypatch):
 
 
 def test_a_spectrum_decides_the_same_again(toy, images):
-    policy = Spectrum(("features",), Bounds(1), shrink_below=0.6, grow_above=0.7)
+    policy = SpectrumPolicy(("features",), Bounds(1), shrink_below=0.6, grow_above=0.7)
     rng.seed_all(0)
     model = model_of(toy)
     before = deepcopy(model.state_dict())

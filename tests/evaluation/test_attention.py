@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from gcp.engine.rival import Rival
+from gcp.engine.timm_reference import TimmReference
 from gcp.errors import GCPError
 from gcp.evaluation.attention import Divided, attention, draw_attention
 from gcp.models import create_model
@@ -98,7 +98,7 @@ def test_a_frozen_model_is_left_as_it_was():
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit3"])
 def test_models_of_timm(name):
-    model = Rival(timm.create_model(name, num_classes=5).eval(), name)
+    model = TimmReference(timm.create_model(name, num_classes=5).eval(), name)
     images = torch.randn(2, 3, 160, 160)
     with torch.no_grad():
         assert torch.allclose(Divided(model)(images), model(images), atol=1e-5)
@@ -107,7 +107,7 @@ def test_models_of_timm(name):
 
 
 def test_a_class_token_has_no_map():
-    model = Rival(timm.create_model("test_vit", num_classes=5).eval(), "test_vit")
+    model = TimmReference(timm.create_model("test_vit", num_classes=5).eval(), "test_vit")
     with pytest.raises(GCPError, match=r"no gradient reaches the feature map: .*class token"):
         attention(model, torch.randn(2, 3, 160, 160), CLASSES)
 

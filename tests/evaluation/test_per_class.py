@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from gcp.evaluation.per_class import class_rows
+from gcp.evaluation.confusion import class_rows
 
 
 def test_against_scikit_learn():

@@ -51,7 +51,7 @@ def shapes_of(model):
             yield all(vector.shape == (module.num_features,) for vector in vectors)
 
 
-def followed(old, new, before, width):
+def linked(old, new, before, width):
     """Whether each axis of a shape is as it was, or has `width` in the place of `before` channels."""
     return all(after == size or after * before == size * width for size, after in zip(old, new, strict=True))
 
@@ -80,7 +80,7 @@ def random_edits(create, edits, images, seed=0, most=1.3):
         what = f"edit {number} of seed {seed}: {name} {before} -> {width}"
         counted = sum(parameter.numel() for parameter in model.parameters())
         assert report.parameters_after == counted, what
-        assert all(followed(shapes[key], p.shape, before, width) for key, p in model.named_parameters()), what
+        assert all(linked(shapes[key], p.shape, before, width) for key, p in model.named_parameters()), what
         assert new.shape == old.shape and new.isfinite().all(), what
         assert all(shapes_of(model)), what
         if width >= before:

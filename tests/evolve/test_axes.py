@@ -8,7 +8,7 @@ from torch import nn
 
 import gcp
 from gcp.evolve import shrink, trace
-from gcp.evolve.axes import principal_axes, turn_axes, turnable
+from gcp.evolve.axes import principal_axes, rotatable, rotate_axes
 
 HEADS = ["covariance", "svd_exact", "newton_schulz", "polar_express", "seb"]
 
@@ -30,10 +30,10 @@ def linear_head(make, head, norm=True, bias=False, dim=6):
 def test_turning_changes_nothing(make, images, head, norm, bias):
     model = linear_head(make, head, norm, bias)
     before = model(images)
-    turn = turnable(model, trace(model)["head.reduction"])
-    assert turn is not None
-    U = principal_axes(model, turn, images)
-    turn_axes(model, turn, U, images)
+    rotation = rotatable(model, trace(model)["head.reduction"])
+    assert rotation is not None
+    U = principal_axes(model, rotation, images)
+    rotate_axes(model, rotation, U, images)
     assert torch.allclose(model(images), before, atol=2e-5)
     with torch.no_grad():
         z = model.head.reduction(model.features(images)).flatten(2)
@@ -45,8 +45,8 @@ def test_turning_changes_nothing(make, images, head, norm, bias):
 def test_in_training_mode_the_norm_scales_as_before(make, images):
     """Its statistics are those of the images; only their estimate of the variance differs."""
     model = linear_head(make, "covariance")
-    turn = turnable(model, trace(model)["head.reduction"])
-    turn_axes(model, turn, principal_axes(model, turn, images), images)
+    rotation = rotatable(model, trace(model)["head.reduction"])
+    rotate_axes(model, rotation, principal_axes(model, rotation, images), images)
     x = model.features(images)
     evaluated = model.head.reduction(x)
     assert torch.allclose(model.head.reduction.train()(x), evaluated, atol=1e-3)
@@ -113,7 +113,7 @@ def test_an_average_turns_by_the_same_axes(make, images):
 
 def test_with_a_relu_channels_are_chosen(make, images):
     model = make("svd_exact")
-    assert turnable(model, trace(model)["head.reduction"]) is None
+    assert rotatable(model, trace(model)["head.reduction"]) is None
     assert len(shrink(model, "head.reduction", 4, images).kept) == 4
 
 
@@ -133,7 +133,7 @@ def test_what_has_other_readers_or_writers_is_not_turned(images):
 
     model = Two()
     dimension = trace(model, images)["conv"]
-    assert dimension.pooled and turnable(model, dimension) is None
+    assert dimension.pooled and rotatable(model, dimension) is None
     before = model(images)
     assert shrink(model, "conv", 5, images).error < 1
     assert model(images).shape == before.shape

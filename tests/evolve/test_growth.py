@@ -150,7 +150,7 @@ def test_a_dimension_of_before_another_edit(make, images):
     model = make("residual")
     old, ties = trace(model, images)["stem"], trace(model, images)
     grow(model, ties["stem"], 10)
-    grow(model, ties["inner"], 9)  # of the same trace: it has followed
+    grow(model, ties["inner"], 9)  # of the same trace: it has linked
     assert ties["stem"].width == 10 and ties["inner"].width == 9
     stem, inner, outer = 27 * 10 + 2 * 10, 9 * (9 * 10 + 1), 10 * (9 * 9 + 1)
     behind = 12 * (10 + 1) + 12 * (9 * 10 + 1) + 5 * (12 + 1)

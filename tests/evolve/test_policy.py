@@ -8,13 +8,17 @@ from torch import nn
 
 from gcp.errors import OptionError, UnknownNameError
 from gcp.evolve import resize, shrink, trace
-from gcp.evolve.policy.budget import Price, by_budget, prices
-from gcp.evolve.policy.cost import MIB, Budget, Costs
-from gcp.evolve.policy.decision import Bounds, Decision
-from gcp.evolve.policy.policies import Spectrum, WithinBudget, chosen
-from gcp.evolve.policy.spectrum import activation_values, by_spectrum, weight_values
+from gcp.evolve.policy.budget import MIB, Bounds, Budget, Costs, Decision, Price, by_budget, prices
+from gcp.evolve.policy.policies import (
+    BudgetPolicy,
+    SpectrumPolicy,
+    activation_values,
+    by_spectrum,
+    chosen,
+    weight_values,
+)
 from gcp.models import create_model
-from gcp.models.freeze import freeze
+from gcp.models.parts import freeze
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +259,7 @@ def test_prices_are_measured_and_leave_the_model_alone(model, images):
 
 @pytest.mark.parametrize("bound", [3e4, 2e5])
 def test_within_budget_arrives_at_the_last_event(bound, model, images, caplog):
-    policy = WithinBudget(("features.layer3", "head"), Bounds(2, None, 2.0), bound)
+    policy = BudgetPolicy(("features.layer3", "head"), Bounds(2, None, 2.0), bound)
     start = last = Costs(model, trace(model, images[0]), images[0][:1], "parameters")({})
     for left in (2, 1):
         for decision in policy(model, images, left):
@@ -267,7 +271,7 @@ def test_within_budget_arrives_at_the_last_event(bound, model, images, caplog):
 
 
 def test_a_budget_that_is_missed_is_told(model, images, caplog):
-    WithinBudget(("head",), Bounds(8, None, 1.5), 100.0)(model, images, 1)
+    BudgetPolicy(("head",), Bounds(8, None, 1.5), 100.0)(model, images, 1)
     assert "evolve.budget: the model costs" in caplog.text and "100 were asked for" in caplog.text
 
 
@@ -289,7 +293,7 @@ def test_where(model, images):
 
 
 def test_decisions_are_plain_data(model, images):
-    found = Spectrum(("features", "head"), Bounds(4), shrink_below=0.05)(model, images, 3)
+    found = SpectrumPolicy(("features", "head"), Bounds(4), shrink_below=0.05)(model, images, 3)
     assert found and all(isinstance(decision, Decision) for decision in found)
     for decision in found:
         assert [type(value) for value in decision] == [str, int, int, str]

@@ -10,7 +10,7 @@ from gcp.compress import factorise
 from gcp.errors import OptionError, UnknownNameError
 from gcp.evolve import grow, resize, shrink, widths
 from gcp.models import load_classifier
-from gcp.models.exchange import exchange_head
+from gcp.models.classifier import exchange_head
 
 
 def test_a_network_is_built_again(network, images, make, request):

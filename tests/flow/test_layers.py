@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gcp.errors import NonFiniteError, OptionError, UnknownNameError
-from gcp.flow import ActNorm, Coupling, Prior, Split, Step, squeeze, unsqueeze
+from gcp.flow import ActNorm, Coupling, FlowStep, Prior, Split, squeeze, unsqueeze
 
 SHAPE = (4, 2, 2)
 
@@ -14,7 +14,7 @@ LAYERS = {
     "additive": lambda: Coupling(4, 8, "additive"),
     "odd": lambda: Coupling(5, 8),
     "prior": lambda: Prior(SHAPE),
-    "step": lambda: Step(4, 8, "plu"),
+    "step": lambda: FlowStep(4, 8, "plu"),
 }
 
 
@@ -47,7 +47,7 @@ def test_inverse_and_log_determinant(name):
 def test_a_step_of_48_channels(form):
     """Away from its start: the inverse in float32, the log-determinant in float64."""
     torch.manual_seed(0)
-    step = Step(48, 64, form).eval()
+    step = FlowStep(48, 64, form).eval()
     for parameter in step.parameters():
         parameter.data += 0.03 * torch.randn_like(parameter)
     x = torch.randn(4, 48, 8, 8)

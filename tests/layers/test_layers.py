@@ -8,7 +8,7 @@ import torch
 
 from gcp.errors import OptionError, ShapeError
 from gcp.layers import LinearSVD, Orthogonal, OrthogonalConv1x1, OrthogonalLinear, SVDConv1x1, SVDLinear
-from gcp.layers.factored import Factored
+from gcp.layers.factored import ProductLayer
 
 FEW, MANY = 2, 60
 
@@ -25,7 +25,7 @@ def test_both_ways_have_the_same_gradients(layer, columns, monkeypatch):
     x = columns(layer, 7).requires_grad_()
     leaves, gradients = (x, *layer.parameters()), []
     for applies in (True, False):
-        monkeypatch.setattr(Factored, "_applies", lambda self, count, applies=applies: applies)
+        monkeypatch.setattr(ProductLayer, "_applies", lambda self, count, applies=applies: applies)
         gradients.append(torch.autograd.grad(layer(x).sin().sum() + layer.matrix().cos().sum(), leaves))
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-11)
@@ -123,7 +123,7 @@ def test_state_dict_round_trip(layer, columns):
 
 
 def test_no_weight_decay_group(layer):
-    from gcp.models.groups import parameter_groups
+    from gcp.models.parts import parameter_groups
 
     model = torch.nn.ModuleDict({"features": torch.nn.Identity(), "head": layer, "classifier": torch.nn.Identity()})
     groups = {group["name"]: group for group in parameter_groups(model, lr=0.1, weight_decay=0.1)}

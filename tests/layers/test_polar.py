@@ -5,7 +5,7 @@ from unittest import mock
 import pytest
 import torch
 
-from gcp.layers.polar import polar_factor
+from gcp.layers.orthonormal import polar_factor
 
 
 def spectral(rows, columns, values):

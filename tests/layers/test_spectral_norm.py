@@ -11,8 +11,8 @@ from torch.nn.utils.parametrizations import spectral_norm as torch_spectral_norm
 from gcp import layers
 from gcp.errors import OptionError
 from gcp.layers import spectral_norm
-from gcp.layers.norms import frequencies, largest, upper_bound
 from gcp.layers.parametrize import settled
+from gcp.layers.spectral_norm import frequencies, largest, upper_bound
 
 HOLDING = ("exact", "bound")
 METHODS = ("power", *HOLDING)

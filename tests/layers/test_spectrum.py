@@ -5,7 +5,7 @@ import torch
 
 from gcp.errors import OptionError, ShapeError, UnknownNameError
 from gcp.layers import Orthogonal, SVDConv1x1, SVDLinear, SymmetricLinear
-from gcp.layers.spectrum import SPECTRA, Spectrum, create_map
+from gcp.layers.spectrum import SPECTRA, SingularValues, create_map
 
 FAR = torch.tensor([-1e4, -30.0, -3.0, -1e-3, 0.0, 1e-3, 2.0, 30.0, 1e4], dtype=torch.float64)
 
@@ -37,9 +37,9 @@ def test_formulas():
 
 
 def test_fixed_trains_nothing_and_the_others_start_at_one():
-    assert not list(Spectrum(3, "fixed").parameters())
+    assert not list(SingularValues(3, "fixed").parameters())
     for name in SPECTRA:
-        assert torch.allclose(Spectrum(3, name)(), torch.ones(3))
+        assert torch.allclose(SingularValues(3, name)(), torch.ones(3))
 
 
 def test_unknown_names_and_options():

@@ -9,8 +9,8 @@ from torch import nn
 
 from gcp.errors import GCPError, OptionError, ShapeError, UnknownNameError
 from gcp.models import check_backbone, create_backbone, list_backbones
-from gcp.models.feature_map import grid, prefix_tokens
-from gcp.models.torchvision_body import names
+from gcp.models.backbone import grid, prefix_tokens
+from gcp.models.bodies import torchvision_names
 
 TORCHVISION = ["alexnet", "vgg11", "vgg16_bn", "resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"]
 TORCHVISION += ["densenet121", "inception_v3"]
@@ -178,7 +178,7 @@ def test_known_names_pass_and_are_listed_with_a_summary():
     for name in ["resnet50", "resnet50.a1_in1k", "torchvision/vgg16_bn", "alexnet", "resnet110_cifar"]:
         check_backbone(name)
     assert list_backbones("*_cifar")[0] == "resnet8_cifar"
-    assert {f"torchvision/{name}" for name in names()} == set(list_backbones("torchvision/*"))
+    assert {f"torchvision/{name}" for name in torchvision_names()} == set(list_backbones("torchvision/*"))
     everything = list_backbones()
     assert len(everything) == len(set(everything)) > 1000
     assert all(entry.summary for entry in everything)

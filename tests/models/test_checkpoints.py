@@ -13,9 +13,9 @@ import torch
 
 from gcp.errors import CheckpointError
 from gcp.models import create_model
+from gcp.models.archive import save_safetensors
 from gcp.models.checkpoints import open_checkpoint, read_checkpoint
-from gcp.models.checkpoints.archive import save_safetensors
-from gcp.models.checkpoints.order import lower_from_upper, triangle_side, upper_from_lower
+from gcp.models.weights import lower_from_upper, triangle_side, upper_from_lower
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 
@@ -228,7 +228,7 @@ def test_weights_of_timm_by_name_into_a_model(monkeypatch, caplog):
     import timm
 
     weights = timm.create_model("test_resnet").state_dict()
-    monkeypatch.setattr("gcp.models.checkpoints.checkpoint._download", lambda name: weights)
+    monkeypatch.setattr("gcp.models.checkpoints._download", lambda name: weights)
     with caplog.at_level(logging.WARNING, "gcp"):
         model = create_model("test_resnet", "svd_pade", 5, dim=4, pretrained="test_resnet.r160_in1k")
     assert torch.equal(model.features.body.conv1[0].weight, weights["conv1.0.weight"])

@@ -5,8 +5,8 @@ import torch
 
 from gcp.errors import OptionError, UnknownNameError
 from gcp.models import create_model
-from gcp.models.exchange import exchange_head
-from gcp.models.freeze import freeze
+from gcp.models.classifier import exchange_head
+from gcp.models.parts import freeze
 
 
 def model(head="newton_schulz", **options):

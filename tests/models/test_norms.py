@@ -6,7 +6,7 @@ from torch import nn
 
 import gcp
 from gcp.errors import OptionError
-from gcp.models.exchange import exchange_head
+from gcp.models.classifier import exchange_head
 from gcp.models.program import write_program
 from gcp.models.weights import load_classifier
 

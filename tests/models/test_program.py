@@ -10,8 +10,7 @@ import torch
 from gcp.errors import GCPError
 from gcp.heads import list_heads
 from gcp.models import create_model
-from gcp.models.plain import Plain
-from gcp.models.program import PRODUCTS_ONLY, substitute, write_program
+from gcp.models.program import PRODUCTS_ONLY, Plain, substitute, write_program
 
 ABOUT = {"classes": ["ü", "b"], "mean": [0.5]}
 HEADS = sorted(str(entry) for entry in list_heads())

@@ -5,9 +5,7 @@ import torch
 from torch import nn
 
 from gcp.compress import decompose
-from gcp.runs.compression.cost import costs
-from gcp.runs.compression.plot import draw_layers, draw_sweep
-from gcp.runs.compression.sweep import sweep
+from gcp.runs.compression.sweep import costs, draw_layers, draw_sweep, sweep
 
 
 def model():

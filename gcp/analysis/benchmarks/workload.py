@@ -10,7 +10,7 @@ from gcp.engine.precision import create_scaler
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 from gcp.models import create_model
-from gcp.models.groups import parameter_groups
+from gcp.models.parts import parameter_groups
 
 
 @dataclass(frozen=True)

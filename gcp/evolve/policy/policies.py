@@ -1,7 +1,14 @@
-"""Who decides on widths: by the spectrum of each, or by a budget for all.
+"""Who decides on widths: by the singular values of each (`SpectrumPolicy`), or by a budget for all (`BudgetPolicy`).
 
 A policy is called with the model, images as it takes them and the number of events that are left, this one included;
 it changes nothing and answers with decisions, which are plain data.
+
+Singular values say how much of a width is used. Of the activations: A (samples, width) is what the layers that read a
+dimension see, a row for every position of every image, less its mean where they take up a constant. Its singular values
+are the roots of the eigenvalues of A^T A, which is summed over these layers, each scaled to the same trace. As many
+units as there are zeros among them can be replaced exactly by the others, after a change of the weights that read them.
+Of the weights: W (width, inputs) are the weights that write a dimension side by side, each scaled to the same norm. A
+unit then counts as superfluous even where a ReLU behind it makes it useful.
 """
 
 import logging
@@ -9,15 +16,133 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor, nn
 
 from gcp.errors import OptionError, UnknownNameError
-from gcp.evolve.policy.budget import amount, by_budget, prices
-from gcp.evolve.policy.cost import Costs
-from gcp.evolve.policy.decision import Bounds, Decision
-from gcp.evolve.policy.spectrum import SIGNALS, by_spectrum
-from gcp.evolve.ties.dimension import Dimension
-from gcp.evolve.ties.tracer import trace
+from gcp.evolve.calls import LayerCall
+from gcp.evolve.channel_graph.dimension import Dimension, Triangle
+from gcp.evolve.channel_graph.graph import ROWS, Axis
+from gcp.evolve.channel_graph.tracer import trace
+from gcp.evolve.choose import pooled_maps
+from gcp.evolve.policy.budget import Bounds, Costs, Decision, amount, by_budget, prices
+
+
+def by_spectrum(
+    values: Mapping[str, Tensor],
+    dimensions: Mapping[str, Dimension],
+    bounds: Bounds,
+    shrink_below: float,
+    grow_above: float,
+) -> list[Decision]:
+    """Shrink what has negligible singular values by their number; grow what has none that is small.
+
+    Args:
+        values: of each dimension its singular values, (n,) descending, n <= width.
+        dimensions: the same.
+        bounds: of the widths.
+        shrink_below: values below this part of the largest are negligible.
+        grow_above: a width grows whose smallest value is above this part of the largest.
+    """
+    decisions = []
+    for name, singular in values.items():
+        before, step = dimensions[name].width, dimensions[name].step
+        parts = singular / singular[0].clamp_min(torch.finfo(singular.dtype).tiny)
+        negligible, smallest, after = int((parts < shrink_below).sum()), float(parts[-1]), before
+        if negligible:
+            after = bounds.shrunk(before, before - negligible, step)
+            why = f"{negligible} of {len(parts)} singular values below {shrink_below:g} of the largest"
+        elif smallest > grow_above:
+            after = bounds.grown(before, 10 * before, step)
+            why = f"smallest singular value {smallest:.2g} of the largest, above {grow_above:g}"
+        if after != before:
+            decisions.append(Decision(name, before, after, why))
+    return decisions
+
+
+def activation_values(
+    model: nn.Module, dimensions: Mapping[str, Dimension], images: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Singular values of the activations, float64 on the CPU, (min(width, samples),) descending.
+
+    `images`: batches (B, C, H, W). The model computes in evaluation mode, and has its modes back afterwards.
+    """
+    moments = {(name, axis.tensor): _Moments() for name, d in dimensions.items() for axis in d.graph.readers(d)}
+    for batch in images:
+        _look(model, dimensions, batch, moments)
+    return {name: _values([moments[key] for key in moments if key[0] == name]) for name in dimensions}
+
+
+def _look(
+    model: nn.Module, dimensions: Mapping[str, Dimension], batch: Tensor, moments: "dict[tuple[str, str], _Moments]"
+) -> None:
+    """Add what the readers see of one batch; of channels that a head pools, what it pools."""
+    readers = [(name, d, axis) for name, d in dimensions.items() for axis in d.graph.readers(d)]
+    of_layers: dict[str, list[tuple[str, Dimension, Axis]]] = {}
+    for reader in readers:
+        of_layers.setdefault(reader[2].tensor, []).append(reader)
+
+    def visit(call: LayerCall, compute: Callable[[], Tensor]) -> Tensor:
+        for name, dimension, axis in of_layers[call.name]:
+            if not isinstance(axis.layout, Triangle):
+                rows = call.channels()[:, axis.layout.places(dimension).to(call.x.device)]
+                # A bias, or a batch norm behind the layer, takes up a constant.
+                centred = call.bias is not None or call.name in dimension.graph.norms
+                moments[name, call.name].add(rows, centred)
+        return compute()
+
+    heads = [axis.layout.head for _, _, axis in readers if isinstance(axis.layout, Triangle)]
+    maps = pooled_maps(model, batch, heads, list(of_layers), visit)
+    for name, dimension, axis in readers:
+        if isinstance(axis.layout, Triangle):
+            x = maps[axis.layout.head]
+            x = (x - x.mean(2, keepdim=True))[:, axis.layout.channels.places(dimension).to(x.device)]
+            moments[name, axis.tensor].add(x.permute(0, 3, 1, 2).flatten(0, 1), False)
+
+
+class _Moments:
+    """Second moments of the channels of rows (n, width, r) that are added, summed over r, which are the positions of a
+    flattened map. `centred`: about the mean of each entry.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.sums: Tensor | float = 0.0
+        self.products: Tensor | float = 0.0
+
+    def add(self, rows: Tensor, centred: bool) -> None:
+        self.samples += len(rows)
+        flat = rows.transpose(1, 2).flatten(0, 1)
+        self.products = self.products + (flat.mT @ flat).cpu()
+        self.sums = self.sums + rows.sum(0).cpu() * centred
+
+    def scaled(self) -> Tensor:
+        """At a trace of 1."""
+        assert isinstance(self.products, Tensor) and isinstance(self.sums, Tensor)
+        found = self.products - self.sums @ self.sums.mT / self.samples
+        return found / found.trace().clamp_min(1e-300)
+
+
+def _values(parts: Sequence[_Moments]) -> Tensor:
+    total = torch.stack([part.scaled() for part in parts]).sum(0)
+    eigenvalues = torch.linalg.eigvalsh(total).flip(0).clamp_min(0)
+    return eigenvalues.sqrt()[: max(part.samples for part in parts)]
+
+
+@torch.no_grad()
+def weight_values(model: nn.Module, dimensions: Mapping[str, Dimension], images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Singular values of the producers' weights, float64 on the CPU, (min(width, inputs),) descending."""
+    values = {}
+    for name, dimension in dimensions.items():
+        writes = [axis for axis in dimension.graph.touching(dimension) if axis.role == ROWS]
+        matrices = [axis.entries(model, dimension).double().flatten(1) for axis in writes]
+        scaled = [matrix / matrix.norm().clamp_min(1e-300) for matrix in matrices]
+        values[name] = torch.linalg.svdvals(torch.cat(scaled, 1)).cpu()
+    return values
+
+
+SIGNALS: dict[str, Callable[..., dict[str, Tensor]]] = {"activations": activation_values, "weights": weight_values}
+
 
 log = logging.getLogger("gcp")
 
@@ -25,8 +150,8 @@ Policy = Callable[[nn.Module, Sequence[Tensor], int], list[Decision]]
 
 
 @dataclass(frozen=True)
-class Spectrum:
-    """Each width by its singular values; see `gcp.evolve.policy.spectrum`."""
+class SpectrumPolicy:
+    """Each width by its singular values; see the head of this file."""
 
     where: tuple[str, ...]
     bounds: Bounds
@@ -41,7 +166,7 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class WithinBudget:
+class BudgetPolicy:
     """All widths by what the model may cost after the last event; see `gcp.evolve.policy.budget`."""
 
     where: tuple[str, ...]

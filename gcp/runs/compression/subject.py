@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from gcp.compress import Report, factors_of
+from gcp.compress import CompressionReport, factors_of
 from gcp.config import from_dict
 from gcp.data import Splits
 from gcp.engine import checkpoint
@@ -16,12 +16,11 @@ from gcp.engine.evaluate import score
 from gcp.engine.files import write_json
 from gcp.errors import GCPError
 from gcp.models import Classifier
-from gcp.runs.compression.cost import costs
-from gcp.runs.compression.plot import draw_layers
-from gcp.runs.open_model import enter, find_checkpoint
+from gcp.runs.compression.sweep import costs, draw_layers
+from gcp.runs.open_model import find_checkpoint, open_model
 from gcp.runs.sample_images import SampleImages
-from gcp.runs.scored_model import Contestant
-from gcp.runs.weights.write import configuration
+from gcp.runs.scored_model import ScoredModel
+from gcp.runs.weights import configuration
 
 SLOWER = 0.1  # of the run's learning rate, for fine-tuning
 DENSE, COMPRESSED, TUNED = "dense", "compressed", "fine-tuned"
@@ -32,7 +31,7 @@ class Subject:
     """The model to be compressed, its data set, and the images that it is looked at with."""
 
     path: Path
-    contestant: Contestant
+    scored_model: ScoredModel
     model: Classifier
     splits: Splits
     split: str
@@ -41,8 +40,8 @@ class Subject:
     def scores(self, model: nn.Module) -> dict[str, Any]:
         """Scores of a model like this one on the split."""
         other: Any = model
-        contestant = replace(self.contestant, model=other)
-        return score(contestant.run(getattr(self.splits, self.split), ALONE)).as_dict()
+        scored_model = replace(self.scored_model, model=other)
+        return score(scored_model.run(getattr(self.splits, self.split), ALONE)).as_dict()
 
     def top1(self, model: nn.Module) -> float:
         """Accuracy in percent."""
@@ -51,16 +50,16 @@ class Subject:
 
 def open_subject(given: str, overrides: list[str], split: str, images: int, batch: int) -> Subject:
     """Everything about a model that `gcp evaluate` can score. Raises GCPError for models of timm's own."""
-    contestant = enter(given, overrides, ALONE)
-    model = contestant.model
+    scored_model = open_model(given, overrides, ALONE)
+    model = scored_model.model
     if not isinstance(model, Classifier):
         raise GCPError(f"{given} is a model of timm's own, which a checkpoint of this library cannot hold")
     if factors_of(model):
         raise GCPError(f"{given} is compressed already; compress the checkpoint that it was made from")
-    splits = contestant.splits()
-    sample = SampleImages(contestant.config, splits, contestant.device, images, batch)
-    path = Path(contestant.given)
-    return Subject(path if path.is_file() else find_checkpoint(given), contestant, model, splits, split, sample)
+    splits = scored_model.splits()
+    sample = SampleImages(scored_model.config, splits, scored_model.device, images, batch)
+    path = Path(scored_model.given)
+    return Subject(path if path.is_file() else find_checkpoint(given), scored_model, model, splits, split, sample)
 
 
 def make_folder(source: Path, target: str, value: float, given: str | None, force: bool) -> Path:
@@ -108,7 +107,7 @@ def write(
     out: Path,
     subject: Subject,
     model: nn.Module,
-    report: Report,
+    report: CompressionReport,
     comparison: dict[str, dict[str, Any]],
     settings: dict[str, Any],
 ) -> None:
@@ -132,14 +131,14 @@ def write(
         "batch": len(next(iter(subject.images))),
         "output_error": report.error,
         "models": comparison,
-        "environment": describe_environment(subject.contestant.device),
+        "environment": describe_environment(subject.scored_model.device),
     }
     write_json(out / "compress.json", about)
 
 
 def config_of(subject: Subject, model: nn.Module) -> dict[str, Any]:
     """The configuration that builds the compressed model, as plain values, without what changed it on the way."""
-    values = subject.contestant.config.plain()
+    values = subject.scored_model.config.plain()
     values = {key: value for key, value in values.items() if key not in ("stages", "hybrid", "evolve")}
     plain = configuration(subject.model, values)
     return {**plain, "model": {**plain["model"], "factors": factors_of(model)}}
@@ -168,7 +167,7 @@ def finetune(out: Path, subject: Subject, model: nn.Module, epochs: int, overrid
     print()
     if code := start(config):
         return code
-    tuned = enter(str(Path(config.run.dir, str(config.run.name), "best.pt")), [], ALONE)
+    tuned = open_model(str(Path(config.run.dir, str(config.run.name), "best.pt")), [], ALONE)
     comparison = compare(subject, tuned.model, repeats, TUNED)
     write_json(out / "finetuned.json", {"run": str(folder), "models": comparison})
     print(f"\n{describe(comparison)}")

@@ -14,7 +14,7 @@ from gcp.engine.likelihood import Bits
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 from gcp.flow import Glow, create_flow
-from gcp.models.groups import part_groups
+from gcp.models.parts import part_groups
 from gcp.runs import build
 
 

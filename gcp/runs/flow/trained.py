@@ -42,7 +42,7 @@ class Trained:
         return image_bits(self.loaded.model.log_prob, loader, self.device, self.loaded.bits, group)
 
 
-def enter(given: str, overrides: list[str], group: Group) -> Trained:
+def open_model(given: str, overrides: list[str], group: Group) -> Trained:
     """The flow of a file, of a run folder (the best weights) or of its name, under settings that do not change it.
 
     Raises:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gcp.engine.feed import Feed
 from gcp.engine.precision import autocast
-from gcp.engine.rival import Rival
+from gcp.engine.timm_reference import TimmReference
 from gcp.errors import DataError, GCPError
 from gcp.models import Classifier
 from gcp.ops.covariance import check_map, check_samples
@@ -36,7 +36,7 @@ def relu_features(batch: int, channels: int, size: int, dtype: torch.dtype, seed
 
 @torch.no_grad()
 def capture(
-    model: Classifier | Rival, batches: Iterable[tuple[Tensor, Tensor]], feed: Feed, amp: str = "none"
+    model: Classifier | TimmReference, batches: Iterable[tuple[Tensor, Tensor]], feed: Feed, amp: str = "none"
 ) -> Tensor:
     """Maps (N, d, H, W) in float32 (float64 of a model in float64) on the CPU, the model in evaluation mode.
 
@@ -63,7 +63,7 @@ def capture(
     return checked(torch.cat(maps))
 
 
-def _map(model: Classifier | Rival, images: Tensor) -> Tensor:
+def _map(model: Classifier | TimmReference, images: Tensor) -> Tensor:
     if isinstance(model, Classifier):
         return model.head.reduction(model.features(images))
     return model.to_map(model.body.forward_features(images), (images.shape[2], images.shape[3]))

@@ -1,0 +1,216 @@
+"""The channel graph of a model: which axis of which tensor holds which channels, and the record that tracing fills."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gcp.errors import UnknownNameError
+from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, Triangle, tie
+
+ROWS, COLUMNS, ONES, ZEROS, TYPICAL = "rows", "columns", "ones", "zeros", "typical"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a parameter or buffer.
+
+    Attributes:
+        tensor: its name in the model.
+        axis: which one.
+        layout: what lies along it.
+        role: ROWS of a weight that writes these channels, COLUMNS of one that reads them; of a vector what a new
+            channel begins with: ONES, ZEROS, or TYPICAL, the mean of the others.
+    """
+
+    tensor: str
+    axis: int
+    layout: AxisLayout
+    role: str
+
+    @property
+    def module(self) -> str:
+        return self.tensor.rpartition(".")[0]
+
+    def entries(self, model: nn.Module, dimension: Dimension) -> Tensor:
+        """(width, n, ...) what belongs to each channel of a dimension, `n` entries along this axis each."""
+        tensor = getattr(model.get_submodule(self.module), self.tensor.rpartition(".")[2])
+        return tensor.transpose(0, self.axis)[self.layout.places(dimension)]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A number that a module holds besides its tensors, such as `in_channels`: the size of a layout over `divisor`."""
+
+    module: str
+    name: str
+    layout: AxisLayout
+    divisor: int = 1
+
+
+@dataclass
+class Graph:
+    """What tracing finds.
+
+    Attributes:
+        axes: in the order of the calls, by tensor and axis.
+        attributes: by module and name.
+        norms: weight of a convolution -> running mean of the batch norm that alone reads what it writes.
+        affine: head -> (weight, running mean or None) of the convolution, and batch norm, right before its pooling.
+        parameters: names of those tensors that are parameters, not buffers.
+        dimensions: by name.
+        example: images that the model can be called with, on the meta device.
+    """
+
+    axes: dict[tuple[str, int], Axis] = field(default_factory=dict)
+    attributes: dict[tuple[str, str], Attribute] = field(default_factory=dict)
+    norms: dict[str, str] = field(default_factory=dict)
+    affine: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    parameters: set[str] = field(default_factory=set)
+    dimensions: dict[str, Dimension] = field(default_factory=dict)
+    example: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def hold(self, tensor: str, axis: int, layout: AxisLayout, role: str) -> None:
+        """Note what lies along an axis; a tensor that is used twice ties both uses."""
+        known = self.axes.setdefault((tensor, axis), Axis(tensor, axis, layout, role))
+        if known.layout is not layout:
+            same = known.role == role
+            reason = f"{tensor} is used in two ways"
+            tie(known.layout, layout, reason)
+            if not same:
+                layout.freeze(reason)
+
+    def count(self, module: str, name: str, layout: AxisLayout, divisor: int = 1) -> None:
+        """Note a number of a module."""
+        self.attributes.setdefault((module, name), Attribute(module, name, layout, divisor))
+
+    def touching(self, dimension: Dimension) -> Iterator[Axis]:
+        """The axes along which a dimension lies."""
+        return (axis for axis in self.axes.values() if dimension in axis.layout.dimensions)
+
+    def readers(self, dimension: Dimension) -> list[Axis]:
+        """The weights that read a dimension."""
+        return [axis for axis in self.touching(dimension) if axis.role == COLUMNS]
+
+    def scales(self, dimension: Dimension) -> list[Axis]:
+        """What sets the scale of its channels: of batch norms over it where there are any, else of those that write."""
+        axes = [axis for axis in self.touching(dimension) if axis.tensor in self.parameters]
+        return [axis for axis in axes if axis.role == ONES] or [axis for axis in axes if axis.role == ROWS]
+
+    def fits(self, model: nn.Module) -> bool:
+        """Whether a model is the one that was traced, as it is now."""
+        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        axes = self.axes.values()
+        return all(a.tensor in own and own[a.tensor].shape[a.axis] == a.layout.size for a in axes)
+
+    def find(self, given: str) -> Dimension:
+        """A dimension by name, or by the name of one of its producers. Raises UnknownNameError."""
+        if given in self.dimensions:
+            return self.dimensions[given]
+        for dimension in self.dimensions.values():
+            if given in dimension.producers:
+                return dimension
+        raise UnknownNameError("width", given, self.dimensions)
+
+    def finish(self, parameters: Iterable[str], loose: Iterable[Dimension]) -> None:
+        """Name the dimensions once every call is seen; `loose` may lie along no axis."""
+        self.parameters = set(parameters)
+        found = dict.fromkeys(dimension.root for dimension in loose)
+        for axis in self.axes.values():
+            for dimension in axis.layout.dimensions:
+                found.setdefault(dimension)
+                if axis.role == ROWS and axis.axis == 0 and isinstance(axis.layout, Channels):
+                    _append(dimension.producers, axis.module)
+                elif axis.role == COLUMNS:
+                    _append(dimension.consumers, axis.module)
+                    dimension.pooled = dimension.pooled or isinstance(axis.layout, Triangle)
+        owners = {place: dimension for dimension in found for place in dimension.producers or [dimension.place]}
+        for dimension in found:
+            dimension.graph = self
+            place = dimension.producers[0] if dimension.producers else dimension.place
+            parent, _, leaf = place.rpartition(".")
+            inside = {owner for name, owner in owners.items() if name.startswith(f"{parent}.")}
+            dimension.name = parent if parent and leaf.isdecimal() and inside == {dimension} else place or "model"
+            if dimension.name in self.dimensions:  # of two computed weights in one module
+                dimension.name = f"{dimension.name} ({len(self.dimensions)})"
+            self.dimensions[dimension.name] = dimension
+
+
+def _append(names: list[str], name: str) -> None:
+    if name not in names:
+        names.append(name)
+
+
+class Tag(NamedTuple):
+    """The layout of one axis of a tensor."""
+
+    layout: AxisLayout
+    axis: int
+
+
+class TraceRecord:
+    """Tags by tensor, and the graph that grows from them.
+
+    Attributes:
+        names: id of a parameter or buffer -> its name.
+        modules: names of the modules that are being called, the innermost last.
+        loose: dimensions that may lie along no tensor of the model.
+        uses: id of a tensor -> calls that read it.
+    """
+
+    def __init__(self, names: dict[int, str]):
+        self.graph = Graph()
+        self.names = names
+        self.modules: list[str] = []
+        self.loose: list[Dimension] = []
+        self.uses: Counter[int] = Counter()
+        self._tags: dict[int, tuple[Tensor, Tag | None]] = {}  # the tensor is kept, so that its id stays its own
+        self._origin: dict[int, tuple[str, str | None]] = {}  # (weight, running mean of the batch norm behind it)
+        self._outputs: dict[str, list[int]] = {}
+        self._norms: dict[int, str] = {}
+
+    @property
+    def where(self) -> str:
+        """The innermost module."""
+        return (self.modules[-1] if self.modules else "") or "the model"
+
+    def tag_of(self, tensor: object) -> Tag | None:
+        found = self._tags.get(id(tensor))
+        return found[1] if found else None
+
+    def tag(self, out: object, tag: Tag | None) -> None:
+        """Note what a tensor carries; of what is no tensor nothing is known."""
+        if isinstance(out, Tensor):
+            self._tags[id(out)] = (out, tag)
+            self._origin.pop(id(out), None)  # whatever works in place leaves no convolution's output behind
+
+    def made(self, out: Tensor, weight: str) -> None:
+        """Note the layer that a tensor comes from."""
+        self._origin[id(out)] = (weight, None)
+        self._outputs.setdefault(weight, []).append(id(out))
+
+    def normalised(self, read: Tensor, wrote: Tensor, mean: Tensor | None) -> None:
+        """Note a batch norm right behind a layer."""
+        origin, name = self._origin.get(id(read)), self.names.get(id(mean))
+        if origin and name and origin[1] is None:
+            self._norms[id(read)] = name
+            self._origin[id(wrote)] = (origin[0], name)
+
+    def pooled(self, x: Tensor, head: str) -> Channels | None:
+        """Note what a head pools; None where its channels are not followed."""
+        tag, origin = self.tag_of(x), self._origin.get(id(x))
+        if origin and len(self._outputs[origin[0]]) == 1:
+            self.graph.affine[head] = origin
+        return tag.layout if tag and tag.axis == 1 and isinstance(tag.layout, Channels) else None
+
+    def finish(self) -> Graph:
+        """The graph, but for its names."""
+        for weight, outputs in self._outputs.items():
+            means = {self._norms.get(out) if self.uses[out] == 1 else None for out in outputs}
+            mean = means.pop()
+            if mean is not None and not means:
+                self.graph.norms[weight] = mean
+        return self.graph

@@ -1,0 +1,171 @@
+"""Widths by name: what is asked for, tried before the model is touched, reported; a model resized to given widths."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gcp.errors import GCPError, OptionError
+from gcp.evolve.calls import Images
+from gcp.evolve.channel_graph.dimension import Dimension
+from gcp.evolve.channel_graph.tracer import trace
+from gcp.evolve.edit import OptimizerState, edit
+
+
+@dataclass(frozen=True)
+class WidthReport:
+    """One dimension before and after.
+
+    Attributes:
+        dimension: its name.
+        before, after: channels.
+        error: |change of the model's output| / |output| in evaluation mode, on images that fitted nothing; None
+            without images.
+        kept: the old channels that stay, in their order; empty where axes were rotated.
+        parameters_before, parameters_after: of the model.
+    """
+
+    dimension: str
+    before: int
+    after: int
+    error: float | None
+    kept: tuple[int, ...]
+    parameters_before: int
+    parameters_after: int
+
+
+def resolve(
+    model: nn.Module,
+    which: str | Dimension | Mapping[str, int],
+    width: int | None,
+    example: Tensor | None,
+    images: Images | None = None,
+) -> list[tuple[Dimension, int]]:
+    """The dimensions that are meant, with the widths that they are to have, all of them possible.
+
+    Where there is no example the images are one.
+
+    Raises:
+        UnknownNameError, OptionError: which is what `grow` says.
+    """
+    if isinstance(which, Mapping) and width is not None:
+        raise OptionError("a width is given beside {name: width}; give images and other options by name: images=...")
+    if isinstance(which, Dimension):
+        if which.name not in which.graph.dimensions or not which.graph.fits(model):
+            raise OptionError(f"width {which.name!r} was traced in another model, or before another edit: trace again")
+        found = [(which, width)]
+    else:
+        if example is None and images is not None and len(images):
+            example = images if isinstance(images, Tensor) else images[0]
+        ties = trace(model, example)
+        asked = dict(which) if isinstance(which, Mapping) else {which: width}
+        if not ties or not asked:
+            raise OptionError("no width is given" if not asked else "the model has no widths")
+        graph = next(iter(ties.values())).graph
+        found = [(graph.find(name), value) for name, value in asked.items()]
+    checked = []
+    for dimension, value in found:
+        dimension.check(value)  # type: ignore[arg-type]
+        checked.append((dimension, int(value)))  # type: ignore[arg-type]
+    names = [dimension.name for dimension, _ in checked]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise OptionError(f"width {twice[0]!r} is given twice, under two of its names")
+    return checked
+
+
+def directed(dimension: Dimension, width: int, upwards: bool) -> None:
+    """Raise OptionError where a width would change in the other direction."""
+    if (width < dimension.width) if upwards else (width > dimension.width):
+        this, other = ("grow", "shrink") if upwards else ("shrink", "grow")
+        raise OptionError(f"width {dimension.name!r} is {dimension.width}: to {width} it does not {this}; use {other}")
+
+
+def widths(model: nn.Module, example: Tensor | None = None) -> dict[str, int]:
+    """All widths that can be edited by name: what has to be stored to build the model again.
+
+    Raises as `trace` does.
+    """
+    return _editable(trace(model, example))
+
+
+def _editable(ties: Mapping[str, Dimension]) -> dict[str, int]:
+    return {name: dimension.width for name, dimension in ties.items() if dimension.editable}
+
+
+def publish(models: Iterable[nn.Module | None], edited: list[tuple[Dimension, int]]) -> None:
+    """Where a model tells by `arguments` how to build it, have it tell its widths."""
+    for model in models:
+        arguments = getattr(model, "arguments", None)
+        if isinstance(arguments, dict):
+            arguments["widths"] = {**arguments.get("widths", {}), **_editable(edited[0][0].graph.dimensions)}
+
+
+def try_widths(
+    model: nn.Module, wanted: list[tuple[Dimension, int]], optimizer: torch.optim.Optimizer | None = None
+) -> None:
+    """Try widths one after the other on the meta device.
+
+    Raises:
+        OptionError: the optimizer keeps state that no channels can be told in.
+        GCPError: the model would not run any more.
+    """
+    names = {axis.tensor for dimension, _ in wanted for axis in dimension.graph.touching(dimension)}
+    OptimizerState(optimizer, {id(parameter): name for name, parameter in model.named_parameters() if name in names})
+    twin = _without_values(model)
+    graph = wanted[0][0].graph
+    before = {dimension: dimension.width for dimension, _ in wanted}
+    try:
+        for dimension, width in wanted:
+            edit(twin, dimension, torch.arange(width).where(torch.arange(width) < dimension.width, -1))
+            try:
+                trace(twin, graph.example)
+            except GCPError as error:
+                raise GCPError(
+                    f"width {dimension.name!r} cannot go from {before[dimension]} to {width}: the model would not run "
+                    f"any more ({error.__cause__ or error})"
+                ) from error
+    finally:
+        for dimension, width in before.items():
+            dimension.width = width
+
+
+def _without_values(model: nn.Module) -> nn.Module:
+    memo: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        empty = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    return deepcopy(model, memo)
+
+
+def resize(model: nn.Module, widths: Mapping[str, int], example: Tensor | None = None) -> None:
+    """Give the dimensions of `widths` these widths, in place; weights are to be loaded behind it.
+
+    What is left of the weights are the first channels. New channels are written, and unlike those of `grow` read, with
+    weights of the scale of the others: of a model that is not trained yet they begin as all do.
+
+    Raises:
+        UnknownNameError, OptionError: the model has no such dimensions or widths; nothing is changed.
+    """
+    if not widths:
+        return
+    wanted = resolve(model, widths, None, example)
+    for dimension, width in wanted:
+        if width != dimension.width:
+            places = torch.arange(width)
+            source = torch.where(places < dimension.width, places, -1)
+            fresh = [(axis, axis.layout.index(dimension, source) < 0) for axis in dimension.graph.readers(dimension)]
+            edit(model, dimension, source)
+            for axis, new in fresh:
+                _draw(model.get_parameter(axis.tensor), axis.axis, new)
+    publish((model,), wanted)
+
+
+@torch.no_grad()
+def _draw(weight: Tensor, axis: int, new: Tensor) -> None:
+    """Give slices of a weight, in place, values of the scale of the others."""
+    slices, new = weight.transpose(0, axis), new.to(weight.device)
+    if new.any() and not new.all():
+        slices[new] = torch.randn_like(slices[new]) * slices[~new].square().mean().sqrt()

@@ -1,1 +1,0 @@
-"""Files of weights: what they are, and how they are written."""
