@@ -4,7 +4,7 @@
 
 Both sums run over the processes r, with autograd, so that the gradient is that of one process with the whole batch.
 torch's SyncBatchNorm does the same between GPUs and refuses tensors on the CPU; this one is used there. A process
-may have no image at all.
+may have no image at all. `Whitening2d` sums over the processes by itself once it is given them.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from gcp.layers.whitening import Processes, Whitening2d
 
 
 class SumOverProcesses(torch.autograd.Function):
@@ -105,12 +107,15 @@ class SyncBatchNorm(_BatchNorm):
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     """`model` with every batch norm over all processes; names, parameters and buffers stay the same objects."""
-    if device.type == "cuda":
-        from timm.layers import convert_sync_batchnorm
-
-        return convert_sync_batchnorm(model)
+    whitening = [module for module in model.modules() if isinstance(module, Whitening2d)]
+    if device.type == "cuda" and not whitening:
+        return _between_gpus(model)
     # A group of its own: its sums must not mix with those of the gradients, which run in another order.
     group = cast(dist.ProcessGroup, dist.new_group())
+    for module in whitening:
+        module.processes = Processes(group)
+    if device.type == "cuda":
+        return _between_gpus(model)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
@@ -118,17 +123,28 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
+def _between_gpus(model: nn.Module) -> nn.Module:
+    from timm.layers import convert_sync_batchnorm
+
+    return convert_sync_batchnorm(model)
+
+
+def _shared(module: nn.Module) -> bool:
+    """Whether the statistics of a module are those of all processes."""
+    if isinstance(module, Whitening2d):
+        return module.processes.group is not None
+    return isinstance(module, SyncBatchNorm | nn.SyncBatchNorm)
+
+
 def synchronised(model: nn.Module) -> bool:
     """Whether no batch norm has statistics of one process alone."""
-    kinds = (SyncBatchNorm, nn.SyncBatchNorm)
-    return all(isinstance(module, kinds) for module in model.modules() if isinstance(module, _BatchNorm))
+    return all(_shared(module) for module in model.modules() if isinstance(module, _BatchNorm | Whitening2d))
 
 
 @contextmanager
 def in_evaluation(model: nn.Module) -> Iterator[None]:
     """Synchronised batch norms use their running statistics inside, so that no process waits for another."""
-    kinds = (SyncBatchNorm, nn.SyncBatchNorm)
-    active = [module for module in model.modules() if isinstance(module, kinds) and module.training]
+    active = [module for module in model.modules() if _shared(module) and module.training]
     for module in active:
         module.eval()
     try:

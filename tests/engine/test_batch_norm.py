@@ -9,7 +9,8 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gcp.engine.batch_norm import SyncBatchNorm, synchronise
+from gcp.engine.batch_norm import SyncBatchNorm, in_evaluation, synchronise, synchronised
+from gcp.layers import Whitening2d, replace_batch_norm
 
 CPU = torch.device("cpu")
 
@@ -31,12 +32,21 @@ def bounds(rank, world, count):
     return rank * count // world, (rank + 1) * count // world
 
 
+def whitened(**options):
+    """The network with whitening in the place of its two-dimensional batch norms."""
+    return replace_batch_norm(network(), "all", eps=1e-2, **options)
+
+
+BUILDS = {"batch norm": network, "whitening": whitened, "IterNorm": lambda: whitened(solver="newton_schulz")}
+
+
+@pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
 @pytest.mark.parametrize("world, count", [(2, 7), (3, 7), (3, 2)], ids=["2", "3", "one process without an image"])
-def test_equals_one_process(world, count, together):
+def test_equals_one_process(world, count, build, together):
     x, y = batch(count)
 
     def body(group):
-        model = DistributedDataParallel(synchronise(network(), CPU), gradient_as_bucket_view=True)
+        model = DistributedDataParallel(synchronise(build(), CPU), gradient_as_bucket_view=True)
         for _ in range(2):
             begin, end = bounds(group.rank, group.world, count)
             loss = F.cross_entropy(model(x[begin:end]), y[begin:end], reduction="sum") / count * world
@@ -45,7 +55,7 @@ def test_equals_one_process(world, count, together):
         model.eval()
         return [t.detach().numpy() for t in (*gradients, *model.module.buffers(), model.module(x))]
 
-    reference = network()
+    reference = build()
     for _ in range(2):
         F.cross_entropy(reference(x), y).backward()
     wanted = [*(p.grad for p in reference.parameters()), *reference.buffers(), reference.eval()(x)]
@@ -94,3 +104,17 @@ def test_names_tensors_and_copies_stay(together):
 
     for same, count, copied, groups in together(2, body):
         assert same and count == 3 and copied and groups == [True] * 3
+
+
+def test_whitening_is_synchronised_and_copied(together):
+    def body(group):
+        model = whitened()
+        alone = synchronised(nn.Sequential(Whitening2d(4)))
+        model = synchronise(model, CPU)
+        copy = deepcopy(model)
+        with in_evaluation(model):
+            inside = [module.training for module in model if isinstance(module, Whitening2d)]
+        shared = [module.processes.group is copy[i].processes.group for i, module in enumerate(model) if i in (1, 4)]
+        return alone, synchronised(model), inside, shared, model[1].training
+
+    assert together(2, body) == [(False, True, [False, False], [True, True], True)] * 2
