@@ -24,7 +24,6 @@ LAYERS = [
     {"runs"},
     {"evaluation"},
     {"studies"},
-    {"analysis"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

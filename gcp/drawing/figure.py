@@ -15,16 +15,17 @@ from gcp.drawing.palette import COLOURS, LIGHT
 
 
 def save(figure: Any, path: str | Path) -> None:
-    """Write a matplotlib figure as an SVG where the path ends in .svg, and as a PNG of exactly its size elsewhere. The
-    same figure gives the same bytes.
+    """Write a matplotlib figure as SVG or PDF where the path ends so, elsewhere as a PNG of exactly its size. The same
+    figure gives the same bytes.
     """
     from matplotlib import rc_context
 
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
-    kind = {"format": "svg", "metadata": {"Date": None}} if path.suffix == ".svg" else {"format": "png"}
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    kind = path.suffix if path.suffix in undated else ".png"
     with rc_context({"svg.hashsalt": "gcp"}):
-        figure.savefig(temporary, **kind)
+        figure.savefig(temporary, format=kind[1:], metadata=undated.get(kind))
     os.replace(temporary, path)
 
 
@@ -67,7 +68,7 @@ def draw(name: str, height: float, paint: Callable[[Any], None], png: Path | Non
         name: of the figure.
         height: in inches.
         paint: takes an empty figure.
-        png: where to write the same figure as a PNG as well.
+        png: where to write the same figure as a PNG (or PDF) as well.
     """
     import matplotlib.style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -84,6 +85,14 @@ def draw(name: str, height: float, paint: Callable[[Any], None], png: Path | Non
             figure.set_layout_engine("none")  # everything has its place: to find it again takes a second
             save(figure, png)
     return slim(text.getvalue())
+
+
+def write_figure(path: str | Path, height: float, paint: Callable[[Any], None], alt: str) -> None:
+    """Write one figure of `draw` as SVG, with its description `alt`, or as PNG or PDF, by the ending of the path."""
+    path = Path(path)
+    svg = draw(path.stem, height, paint, None if path.suffix == ".svg" else path)
+    if path.suffix == ".svg":
+        path.write_text(standalone(svg, alt), encoding="utf-8")
 
 
 def slim(svg: str) -> str:

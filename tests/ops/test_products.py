@@ -1,13 +1,24 @@
 """Rounded products: bit by bit, and what the options cost."""
 
+import math
+
 import numpy
 import pytest
 import torch
 
-from gcp.analysis.published import conditioned
 from gcp.errors import OptionError
 from gcp.heads import create_head
 from gcp.ops.products import product, product_plus, rounded
+
+
+def conditioned(channels: int, side: int, condition: float) -> torch.Tensor:
+    """Features (2, channels, side, side) float64 whose covariance has a log-uniform spectrum; float32 values."""
+    generator = torch.Generator().manual_seed(2)
+    samples = torch.randn(2, side * side, channels, generator=generator, dtype=torch.float64)
+    V, _ = torch.linalg.qr(samples - samples.mean(1, keepdim=True))
+    U, _ = torch.linalg.qr(torch.randn(2, channels, channels, generator=generator, dtype=torch.float64))
+    roots = torch.logspace(0, -0.5 * math.log10(condition), channels, dtype=torch.float64)
+    return ((U * roots) @ V.mT * side).reshape(2, channels, side, side).float().double()
 
 
 def by_hand(values, bits):

@@ -148,8 +148,8 @@ def sources(rows: Sequence[Row]) -> tuple[float, Callable[[Any], None]]:
             _marks(axes, own, methods, colours)
             first = own[0]
             axes.set_title(
-                f"{shortened(name, LABEL)}\n{first['samples']} samples, {first['channels']} channels, "
-                f"condition {power(first['condition'])}",
+                f"{shortened(name, LABEL)}\n{first['samples']} samples, {first['channels']} channels\n"
+                f"condition number {power(first['condition'])}",
                 loc="left",
             )
             axes.tick_params(length=0, labelbottom=True)
@@ -161,7 +161,7 @@ def sources(rows: Sequence[Row]) -> tuple[float, Callable[[Any], None]]:
         figure.supxlabel(VALUES["error"].label)
         legend(figure, _keys(colours, {}, VALUES["error"].cross if any(map(beyond, rows)) else ""))
 
-    return 1.0 + lines * (0.6 + 0.19 * len(methods)), paint
+    return 1.0 + lines * (0.75 + 0.19 * len(methods)), paint
 
 
 def _marks(axes: Any, rows: Sequence[Row], methods: Sequence[tuple[str, str]], colours: Mapping[str, str]) -> None:

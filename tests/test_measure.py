@@ -1,12 +1,13 @@
-"""The instruments of the benchmark: memory, turns, features, baseline."""
+"""Time and memory of calls, and the features that the benchmarks take."""
+
+from contextlib import nullcontext
 
 import pytest
 import torch
 
-from gcp.analysis.benchmarks.heads import Shape, Variant, compare, published
 from gcp.engine.condition import condition_numbers
 from gcp.errors import UnknownNameError
-from gcp.measure import peak_bytes, saved_bytes, spread, take_turns
+from gcp.measure import peak_bytes, saved_bytes, spread, take_turns, timed
 from gcp.studies.fidelity.features import relu_features
 from gcp.studies.fidelity.methods import select_heads
 
@@ -64,13 +65,27 @@ def test_selection_keeps_the_order_and_names_the_nearest():
         select_heads(["newton_shulz"])
 
 
-def test_baseline_is_the_published_form_of_the_same_rule():
-    assert published("svd_taylor") == Variant("svd_taylor", "channel", "published", None)
-    assert published("polar_express", "float64") == Variant("svd_original", "channel", "published", "float64")
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_gpu_is_kept_busy_while_kernels_are_launched(ahead, monkeypatch):
+    """Between the events is what the GPU does, not what it waits for."""
+    order = []
 
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
 
-def test_smaller_side_needs_less_memory_than_the_published_form():
-    result = compare([Variant("svd_pade")], Shape(4, 64, 3), repeats=1, warmup=0, baseline=True)
-    (row,) = result["rows"]
-    assert row["ratio"]["peak"] < 0.5
-    assert row["ratio"]["saved"] < 0.5
+        def record(self):
+            order.append("event")
+
+        def synchronize(self):
+            order.append("wait")
+
+        def elapsed_time(self, other):
+            return 1.5
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: order.append("wait"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: order.append("sleep"), raising=False)
+    assert timed(lambda: order.append("call"), torch.device("cuda"), ahead) == (None, 1.5)
+    assert order == ["wait", *["sleep"] * ahead, "event", "call", "event", "wait"]

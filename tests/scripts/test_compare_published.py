@@ -1,14 +1,13 @@
 """Where the published code differs from the formulas: the size of each difference."""
 
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from compare_published import TOPICS, main
 
-from gcp.analysis.published import TOPICS
 from gcp.errors import UnknownNameError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_published.py"
@@ -89,6 +88,5 @@ def test_script(tmp_path):
 
 
 def test_unknown_topic():
-    main = runpy.run_path(str(SCRIPT))["main"]
     with pytest.raises(UnknownNameError, match=r"unknown topic 'padé'\. Did you mean 'pade'\? Known: centring"):
         main(["pade", "padé"])

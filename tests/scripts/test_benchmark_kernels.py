@@ -1,15 +1,19 @@
 """The benchmark of kernels and eigensolvers, on the CPU where kernels are their own twins."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
+from benchmark_kernels import (
+    compare_kernels,
+    compare_solvers,
+    goal_line,
+    goals,
+    kernel_line,
+    main,
+    solver_line,
+    spectrum,
+)
 
-from gcp.analysis.benchmarks.kernels import compare_kernels, compare_solvers, goals, spectrum
-from gcp.cli.benchmarks.kernels import goal_line, kernel_line, main, solver_line
-from gcp.cli.main import run
 from gcp.gradients import RULES
-from gcp.measure import timed
 
 CPU = torch.device("cpu")
 
@@ -48,7 +52,7 @@ def test_goals(side):
     assert goal_line({"what": "x", "value": 2.0, "at_least": 3}).endswith("MISSED")
 
 
-def test_command(tmp_path, capsys):
+def test_command(tmp_path, call):
     target = tmp_path / "kernels.json"
     words = [
         "--device",
@@ -64,33 +68,7 @@ def test_command(tmp_path, capsys):
         "--warmup",
         "0",
     ]
-    assert run(main, [*words, "--json", str(target)]) == 0 and target.exists()
-    assert capsys.readouterr().out.count("residual") == 4
-    assert run(main, ["--device", "cpu"]) == 2
-    assert "kernels and goals are of a GPU; type --device cuda, or --only solvers" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("ahead", [False, True])
-def test_a_gpu_is_kept_busy_while_kernels_are_launched(ahead, monkeypatch):
-    """Between the events is what the GPU does, not what it waits for."""
-    order = []
-
-    class Event:
-        def __init__(self, enable_timing):
-            assert enable_timing
-
-        def record(self):
-            order.append("event")
-
-        def synchronize(self):
-            order.append("wait")
-
-        def elapsed_time(self, other):
-            return 1.5
-
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: order.append("wait"))
-    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: order.append("sleep"), raising=False)
-    assert timed(lambda: order.append("call"), torch.device("cuda"), ahead) == (None, 1.5)
-    assert order == ["wait", *["sleep"] * ahead, "event", "call", "event", "wait"]
+    code, out, _ = call(main, [*words, "--json", target])
+    assert code == 0 and target.exists() and out.count("residual") == 4
+    code, _, error = call(main, ["--device", "cpu"])
+    assert code == 2 and "kernels and goals are of a GPU; type --device cuda, or --only solvers" in error

@@ -1,1 +1,0 @@
-"""The study of evolving widths: its runs and its tables."""
