@@ -54,6 +54,10 @@ class Head(nn.Module):
         """(B, channels, H, W) -> (B, out_features)."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        """One line; the reduction is `head.reduction`."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def extra_repr(self) -> str:
         return f"{self.in_channels} channels -> {self.out_features} features"
 

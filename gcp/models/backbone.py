@@ -6,10 +6,12 @@ Convolutional networks give the map; some write the channels last (B, h, w, C); 
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gcp.errors import GCPError, ShapeError
 from gcp.models.dry_run import dry_run
+from gcp.models.parts import is_frozen
 
 
 class Backbone(nn.Module):
@@ -17,7 +19,15 @@ class Backbone(nn.Module):
 
     `body` is the network under its own parameter names; `channels` the width of the map; `native_size` the
     (H, W) of images that it was made for; `image_size` the same where it takes no other, else None.
+
+    What the body gives is found by a dry run: a map (B, C, h, w), or tokens (B, N, C) that lie on a grid, of
+    `forward_features` where it has one, else of `forward`. Parts of the body that take no part in it, such as the
+    classifier of a timm model, are replaced by `nn.Identity`.
+
+    Raises GCPError where the features lie on no grid, or the body does not run on images of `size`.
     """
+
+    _own = False  # a module of the user's, which may not run on the meta device
 
     def __init__(self, body: Any, name: str, in_chans: int, size: tuple[int, int], fixed: bool = False):
         super().__init__()
@@ -30,6 +40,59 @@ class Backbone(nn.Module):
         if hasattr(body, "forward_features"):
             self._settle(size)
         self.channels: int = dry_run(self, in_chans, size).output.shape[1]
+
+    @classmethod
+    def of_module(cls, body: nn.Module, in_chans: int, size: tuple[int, int]) -> "Backbone":
+        """A network of the user's own. Raises GCPError where it gives no map of images (1, in_chans, *size)."""
+        made = cls.__new__(cls)
+        nn.Module.__init__(made)
+        made.body, made.name, made.in_chans = body, type(body).__name__, in_chans
+        made.native_size, made.image_size, made._own = size, None, True
+        made._call, made._layout, made._prefix = "forward", "raw", 0
+        if hasattr(body, "forward_features"):
+            made._settle(size)
+        else:
+            shape = made._shape_of(made._try(size))
+            prefix = (
+                prefix_tokens(shape[1], size, getattr(body, "num_prefix_tokens", None)) if len(shape) == 3 else None
+            )
+            if len(shape) == 4:
+                made._layout = "NHWC" if getattr(body, "output_fmt", "NCHW") == "NHWC" else "NCHW"
+            elif prefix is not None and shape[1] > 1:
+                made._layout, made._prefix = "NLC", prefix
+            else:
+                raise GCPError(
+                    f"backbone {made.name} gives {shape or 'no tensor'} for images {(1, in_chans, *size)}; allowed: a "
+                    "map (B, C, h, w), or tokens (B, N, C) that lie on a grid. Leave its pooling and classifier out, "
+                    "for instance nn.Sequential(*list(network.children())[:-2])"
+                )
+        made.channels = made._try(size).shape[1]
+        return made
+
+    @staticmethod
+    def _shape_of(output: Any) -> tuple[int, ...]:
+        return tuple(output.shape) if isinstance(output, Tensor) else ()
+
+    def _try(self, size: tuple[int, int]) -> Any:
+        """What the body gives of one image: in a dry run, else, where that is not to be had, of zeros."""
+        try:
+            return dry_run(self, self.in_chans, size).output
+        except Exception:  # a body of the user's own may raise anything on the meta device
+            like = next((p for p in self.body.parameters() if not isinstance(p, nn.UninitializedParameter)), None)
+            zeros = torch.zeros(1, self.in_chans, *size) if like is None else like.new_zeros(1, self.in_chans, *size)
+        training = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            with torch.no_grad():
+                return self(zeros)
+        except Exception as error:
+            raise GCPError(
+                f"backbone {self.name} does not take images {tuple(zeros.shape)}: {type(error).__name__}: {error}. "
+                "Give in_chans=N and image_size=N as it takes them"
+            ) from error
+        finally:
+            for module, mode in training.items():
+                module.training = mode
 
     def _settle(self, size: tuple[int, int]) -> None:
         """Find out what kind of features the body gives, and drop the parts that none of them needs."""
@@ -70,6 +133,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) -> (B, channels, h, w). Raises ShapeError on images that do not fit."""
+        check_images(images)
         size = (images.shape[-2], images.shape[-1])
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise ShapeError(
@@ -90,15 +154,31 @@ class Backbone(nn.Module):
         """
         size = (size, size) if isinstance(size, int) else size
         try:
-            h, w = dry_run(self, self.in_chans, size).output.shape[-2:]
+            h, w = self._try(size).shape[-2:] if self._own else dry_run(self, self.in_chans, size).output.shape[-2:]
         except ShapeError:
             raise
-        except (RuntimeError, AssertionError, ValueError) as error:
+        except (RuntimeError, AssertionError, ValueError, GCPError) as error:
             raise ShapeError(f"images of {size[0]}x{size[1]} do not fit backbone {self.name!r}: {error}") from error
         return h, w
 
-    def extra_repr(self) -> str:
-        return f"{self.name}, channels={self.channels}"
+    def __repr__(self) -> str:
+        """One line; the network is `features.body`."""
+        frozen = ", frozen" if is_frozen(self) else ""
+        return f"{type(self).__name__}({self.name}, channels={self.channels}{frozen})"
+
+
+def check_images(images: object) -> None:
+    """Raise ShapeError for what is no tensor of real floating-point numbers."""
+    if not isinstance(images, Tensor):
+        raise ShapeError(
+            f"images are of type {type(images).__name__}; allowed: a float tensor (B, C, H, W). gcp.load(...).predict "
+            "takes files and Pillow images"
+        )
+    if not images.is_floating_point():
+        raise ShapeError(
+            f"images are {images.dtype}; allowed: floating-point numbers, normalised as in training (of grey levels: "
+            "images.float() / 255, less the mean, over the deviation)"
+        )
 
 
 def grid(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:

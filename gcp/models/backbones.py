@@ -103,8 +103,16 @@ def source(name: str) -> tuple[str, str]:
     raise UnknownNameError("backbone", name, known)
 
 
-def check_backbone(name: str) -> None:
-    """Raise UnknownNameError, with the nearest name, unless `name` is a backbone. Builds nothing."""
+def check_backbone(name: str | nn.Module) -> None:
+    """Raise UnknownNameError, with the nearest name, unless `name` is a backbone or a module. Builds nothing.
+
+    Raises OptionError for anything else.
+    """
+    if isinstance(name, nn.Module):
+        return
+    if not isinstance(name, str):
+        hint = f". Did you mean {name.__name__}()?" if isinstance(name, type) and issubclass(name, nn.Module) else ""
+        raise OptionError(f"backbone is {name!r}; allowed: a name, see gcp list backbones, or an nn.Module{hint}")
     source(name)
 
 
@@ -129,6 +137,15 @@ def _build(name: str, pretrained: bool, in_chans: int) -> tuple[Backbone, str | 
     return Backbone(body, name, in_chans, *input_size(body)), boundary(body)
 
 
+def _of_module(body: nn.Module, pretrained: bool, in_chans: int, size: int | None) -> tuple[Backbone, str | None]:
+    """A module as a backbone, and the name of its part before the last stage, where it has timm's or ResNet's names."""
+    if pretrained:
+        raise OptionError("a backbone given as a module brings its weights along: set pretrained=False, or a file")
+    sides = input_size(body)[0] if size is None else (size, size)
+    stage = boundary(body) or ("layer3" if hasattr(body, "layer3") and hasattr(body, "layer4") else None)
+    return Backbone.of_module(body, in_chans, sides), stage
+
+
 def _build_or_explain(name: str, pretrained: bool, in_chans: int) -> tuple[Backbone, str | None]:
     if not pretrained:
         return _build(name, False, in_chans)
@@ -145,12 +162,16 @@ def _build_or_explain(name: str, pretrained: bool, in_chans: int) -> tuple[Backb
 
 
 def create_backbone(
-    name: str,
+    name: str | nn.Module,
     pretrained: bool | str | Path = False,
     last_stride: int | None = None,
     in_chans: int = 3,
+    image_size: int | None = None,
 ) -> Backbone:
-    """Build a backbone by name: any timm model, `torchvision/NAME`, or one of ours.
+    """Build a backbone by name (any timm model, `torchvision/NAME`, or one of ours), or of a module.
+
+    A module maps images to a map (B, C, h, w) or to tokens (B, N, C) on a grid; it is taken as it is, and a dry run on
+    one image of `image_size` (224, or what a timm model tells) finds its width. `pretrained` is then False or a file.
 
     `pretrained`: True downloads the weights of timm or torchvision; a path loads a file (see
     `gcp.models.weights`). `last_stride=1` keeps the last stage at the stride of the one before, so the map
@@ -164,9 +185,14 @@ def create_backbone(
         raise OptionError(f"in_chans must be a positive whole number, got {in_chans!r}")
     if not isinstance(pretrained, bool | str | Path):
         raise OptionError(f"pretrained must be true, false or the path of a file, got {pretrained!r}")
-    backbone, boundary = _build_or_explain(name, pretrained is True, in_chans)
+    if isinstance(name, nn.Module):
+        backbone, before_last = _of_module(name, pretrained is True, in_chans, image_size)
+    elif image_size is not None:
+        raise OptionError(f"image_size is for a backbone given as a module; {name!r} takes any that suits it")
+    else:
+        backbone, before_last = _build_or_explain(name, pretrained is True, in_chans)
     if last_stride == 1:
-        double_last_map(backbone, boundary, backbone.native_size)
+        double_last_map(backbone, before_last, backbone.native_size)
     if isinstance(pretrained, str | Path):
         load_backbone(backbone, pretrained)
     return backbone

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gcp import heads
-from gcp.errors import OptionError
+from gcp.errors import OptionError, ShapeError
 from gcp.heads import Head, create_head
 from gcp.layers.spectral_norm import check_method, spectral_norm
 from gcp.models.backbone import Backbone
@@ -50,7 +50,31 @@ class Classifier(nn.Module):
         self.arguments = dict(arguments or {})
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits. Raises ShapeError for images that do not fit, among them one on which batch norm cannot train."""
+        if self.training and isinstance(images, Tensor) and images.ndim and len(images) == 1:
+            return self._one_image(images)
         return self.logits(self.head(self.features(images)))
+
+    def _one_image(self, images: Tensor) -> Tensor:
+        """As `forward`; batch norm refuses to train on one image whose map has a single position."""
+        try:
+            return self.logits(self.head(self.features(images)))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ShapeError(
+                f"a batch of one image of {images.shape[-2]}x{images.shape[-1]} leaves batch norm one value of each "
+                "channel, of which there is no variance. Set train.batch_size to 2 or more for each process, or a "
+                "larger data.image_size"
+            ) from error
+
+    def __repr__(self) -> str:
+        """One line; the parts are `features`, `head` and `classifier`."""
+        count = sum(p.numel() for p in self.parameters() if not isinstance(p, nn.UninitializedParameter))
+        return (
+            f"{type(self).__name__}({self.features!r} -> {self.head!r} -> {self.num_classes} classes, "
+            f"{count:,} parameters)"
+        )
 
     def logits(self, pooled: Tensor) -> Tensor:
         """What the head gives (B, d) -> logits (B, num_classes)."""
@@ -99,7 +123,7 @@ def _check(num_classes: int, hidden: Sequence[int], dropout: float) -> None:
 
 
 def create_model(
-    backbone: str,
+    backbone: str | nn.Module,
     head: str = "svd_pade",
     num_classes: int = 1000,
     dim: int | None = None,
@@ -111,11 +135,13 @@ def create_model(
     factors: Sequence[str] = (),
     widths: Mapping[str, int] | None = None,
     classifier_norm: str | None = None,
+    image_size: int | None = None,
     **head_options: Any,
 ) -> Classifier:
     """Put a head on a backbone.
 
-    `dim`: channels after the reduction, None for no reduction. `hidden`: widths of hidden layers of the
+    `backbone`: a name, or a module that maps images to a map (B, C, h, w) or to tokens (B, N, C), which a dry run on
+    an image of `image_size` (224 unless given) looks at; see `create_backbone`. `dim`: channels after the reduction, None for no reduction. `hidden`: widths of hidden layers of the
     classifier; None is the published classifier of the backbone, (4096, 4096) for AlexNet and, with dropout
     0.5, for VGG, and a single linear layer otherwise. `dropout` acts after each hidden layer, or before a
     single linear layer. `factors`: layers that are products of thinner ones, as `gcp.compress.factors_of` writes
@@ -126,21 +152,21 @@ def create_model(
     `head_options` go to `gcp.heads.create_head`.
     Raises a GCPError that names the fault; names and options are checked before anything is built.
     """
-    published_hidden, published_dropout = _published(str(backbone))
+    published_hidden, published_dropout = _published(backbone) if isinstance(backbone, str) else ((), 0.0)
     hidden = published_hidden if hidden is None else tuple(hidden) if isinstance(hidden, list) else hidden
     if dropout is None:
         dropout = published_dropout if hidden == published_hidden else 0.0
-    _check(num_classes, hidden, dropout)
     check_backbone(backbone)
+    _check(num_classes, hidden, dropout)
     heads.check_options(head, dim, **head_options)
     if classifier_norm is not None:
         check_method(classifier_norm)
     file = pretrained if isinstance(pretrained, str | Path) else None
-    features = create_backbone(backbone, pretrained if file is None else False, last_stride, in_chans)
+    features = create_backbone(backbone, pretrained if file is None else False, last_stride, in_chans, image_size)
     pooling = heads.create_head(head, features.channels, dim, **head_options)
     classifier = linear_layers(pooling.out_features, hidden, num_classes, dropout)
     arguments = {
-        "backbone": backbone,
+        "backbone": backbone if isinstance(backbone, str) else features.name,
         "head": head,
         "num_classes": num_classes,
         "dim": dim,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@dataclass(frozen=True)
+class Prediction(NamedTuple):
+    """The most probable class of an image, its probability from 0 to 1, and the next ones: (name, probability)."""
+
+    name: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, repr=False)
 class TrainedClassifier:
     """A model in evaluation mode, and what its images need.
 
@@ -48,6 +56,34 @@ class TrainedClassifier:
         decoded = [_decode(image, number, self.in_chans) for number, image in enumerate(several, 1)]
         device = next(self.model.parameters()).device
         return self.transform.normalize(self.transform(decoded, None).to(device))
+
+    def predict(
+        self, images: "Sequence[str | Path | Image] | str | Path | Image", top: int = 5, batch: int = 64
+    ) -> "list[Prediction]":
+        """The class of every image, its probability, and the `top` most probable classes; `batch` images at a time.
+
+        A file that tells no class names has them as "class 0", "class 1", ... Arguments and errors as for `prepare`.
+        """
+        several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        found: list[Prediction] = []
+        for start in range(0, max(len(several), 1), batch):
+            best = self.probabilities(several[start : start + batch]).topk(min(top, self.num_classes))
+            for values, places in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+                ranked = tuple((self._name(place), value) for place, value in zip(places, values, strict=True))
+                found.append(Prediction(*ranked[0], ranked))
+        return found
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return int(self.model.num_classes)  # type: ignore[arg-type]
+
+    def _name(self, place: int) -> str:
+        return f"class {place}" if self.classes is None else self.classes[place]
+
+    def __repr__(self) -> str:
+        names = "" if self.classes is None else f": {', '.join(self.classes[:3])}" + ", ..." * (len(self.classes) > 3)
+        return f"{type(self).__name__}({self.model!r}, {self.num_classes} classes{names})"
 
     @torch.inference_mode()
     def probabilities(self, images: "Sequence[str | Path | Image] | str | Path | Image") -> Tensor:

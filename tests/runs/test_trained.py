@@ -43,6 +43,18 @@ def test_probabilities_are_those_of_the_command(run, pictures, evaluate):
             assert written == pytest.approx(best.values.tolist(), abs=6e-5)  # four digits in the table
 
 
+def test_predict_gives_names(run, pictures):
+    trained = gcp.load("x", device="cpu")
+    found, best = trained.predict(pictures, top=3, batch=4), trained.probabilities(pictures).topk(3)
+    for prediction, values, places in zip(found, best.values.tolist(), best.indices.tolist(), strict=True):
+        assert prediction.name == trained.classes[places[0]] and prediction.probability == values[0]
+        assert [name for name, _ in prediction.top] == [trained.classes[place] for place in places]
+    assert trained.predict(pictures[0])[0].name == found[0].name  # one image alone
+    with pytest.raises(DataError, match="no images"):
+        trained.predict([])
+    assert "\n" not in repr(trained) and "10 classes: 0, 1, 2, ..." in repr(trained)
+
+
 def test_pictures_in_other_forms(run, pictures):
     trained = gcp.load(run / "best.pt", device="cpu")
     several = trained.prepare(pictures[:2])
