@@ -140,17 +140,29 @@ def create_model(
 ) -> Classifier:
     """Put a head on a backbone.
 
-    `backbone`: a name, or a module that maps images to a map (B, C, h, w) or to tokens (B, N, C), which a dry run on
-    an image of `image_size` (224 unless given) looks at; see `create_backbone`. `dim`: channels after the reduction, None for no reduction. `hidden`: widths of hidden layers of the
-    classifier; None is the published classifier of the backbone, (4096, 4096) for AlexNet and, with dropout
-    0.5, for VGG, and a single linear layer otherwise. `dropout` acts after each hidden layer, or before a
-    single linear layer. `factors`: layers that are products of thinner ones, as `gcp.compress.factors_of` writes
-    them; published weights are approximated, a file has to have these factors. `widths`: of a model that has evolved,
-    as `gcp.evolve.widths` gives them; of published weights the first channels are left. `classifier_norm`: divide
-    the weights of the classifier by their spectral norms, by a method of `gcp.layers.spectral_norm`. `pretrained`,
-    `last_stride`, `in_chans` as in `create_backbone`; a file of a whole Classifier fills all three parts.
-    `head_options` go to `gcp.heads.create_head`.
-    Raises a GCPError that names the fault; names and options are checked before anything is built.
+    Args:
+        backbone: a name, or a module that maps images to a map (B, C, h, w) or to tokens (B, N, C), as in
+            `create_backbone`.
+        head: name of the head, and `head_options` its options, as in `gcp.heads.create_head`.
+        num_classes: logits.
+        dim: channels after the reduction, None for no reduction.
+        pretrained: as in `create_backbone`; a file of a whole Classifier fills all three parts.
+        last_stride: as in `create_backbone`.
+        in_chans: channels of the images.
+        hidden: widths of hidden layers of the classifier; None is the published classifier of the backbone,
+            (4096, 4096) for AlexNet and, with dropout 0.5, for VGG, and a single linear layer otherwise.
+        dropout: after each hidden layer, or before a single linear layer.
+        factors: layers that are products of thinner ones, as `gcp.compress.factors_of` writes them; published weights
+            are approximated, a file has to have these factors.
+        widths: of a model that has evolved, as `gcp.evolve.widths` gives them; of published weights the first channels
+            are left.
+        classifier_norm: divide the weights of the classifier by their spectral norms, by a method of
+            `gcp.layers.spectral_norm`.
+        image_size: side of the image of the dry run, of a backbone given as a module; None is 224.
+        **head_options: of the head.
+
+    Raises:
+        GCPError: names the fault; names and options are checked before anything is built.
     """
     published_hidden, published_dropout = _published(backbone) if isinstance(backbone, str) else ((), 0.0)
     hidden = published_hidden if hidden is None else tuple(hidden) if isinstance(hidden, list) else hidden

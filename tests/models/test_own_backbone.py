@@ -122,7 +122,7 @@ def test_images_that_are_none():
 def test_one_image_with_one_position():
     """Batch norm has no variance there: said with the key and the value that mend it."""
     model = gcp.create_model("resnet18", "average", 3)
-    with pytest.raises(ShapeError, match="train.batch_size to 2 or more"):
+    with pytest.raises(ShapeError, match=r"train\.batch_size to 2 or more"):
         model.train()(torch.randn(1, 3, 32, 32))
     assert model.eval()(torch.randn(1, 3, 32, 32)).shape == (1, 3)
 
