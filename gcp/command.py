@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import sys
+from importlib.metadata import Distribution
 from pathlib import PurePath
 
 # Command -> the script that is its alias in a checkout.
@@ -49,6 +50,12 @@ def typed(command: str, *words: object) -> str:
 def as_typed(text: str) -> str:
     """`text` with every `gcp COMMAND` in it replaced by what to type for that command."""
     return _CANONICAL.sub(lambda found: _program(found[1]), text)
+
+
+def install(extra: str) -> str:
+    """What to type for the packages of an extra, such as `export`: in a checkout that is not installed, there."""
+    installed = any(True for _ in Distribution.discover(name="gcp-suite"))
+    return f"pip install '{'gcp-suite' if installed else '.'}[{extra}]'"
 
 
 def _program(command: str) -> str:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gcp.command import install
 from gcp.data.annotations.layout import existing_folder
 from gcp.data.annotations.listing import Listing
 from gcp.data.checks.faults import check_listing
@@ -16,6 +17,8 @@ from gcp.data.transforms import TRANSFORMS, Transform, create_transform
 from gcp.errors import DataError, OptionError, counted, nearest
 from gcp.options import build, option
 from gcp.registry import Registry
+
+EXTRA = ("datasets", "webdataset")  # packages of the extra [data]
 
 
 class Refusal(NamedTuple):
@@ -165,10 +168,9 @@ def on_disk(
 def require(package: str, name: str) -> None:
     """Raise DataError, with the command that installs it, unless `package` is there for the data set `name`."""
     if find_spec(package) is None:
-        install = package.replace("_", "-")
-        raise DataError(
-            f"data set {name!r} is read by the package {install}, which is not installed: pip install {install}"
-        )
+        name_there = package.replace("_", "-")
+        how = install("data") if package in EXTRA else f"pip install {name_there}"
+        raise DataError(f"data set {name!r} is read by the package {name_there}, which is not installed: {how}")
 
 
 def _message(name: str, key: str, got: object, allowed: str, meant: str | None) -> str:

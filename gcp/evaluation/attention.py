@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gcp.command import install
 from gcp.drawing.figure import save
 from gcp.engine.distributed import Group
 from gcp.engine.feed import Feed
@@ -79,7 +80,7 @@ def attention(model: Classifier | TimmReference, images: Tensor, classes: list[i
         from pytorch_grad_cam import HiResCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError as error:
-        raise GCPError("class activation maps need the package grad-cam: pip install grad-cam") from error
+        raise GCPError(f"class activation maps need the package grad-cam: {install('cam')}") from error
     divided = Divided(model)
     # A frozen model has a graph only if the images have one.
     with HiResCAM(model=divided, target_layers=[divided.map]) as cam:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gcp.command import install
 from gcp.kernels.source import INT, POINTER, ROWS, TILE, Kernel, blocks, expressions, text
 
 log = logging.getLogger("gcp")
@@ -34,7 +35,7 @@ def available() -> bool:
         if not reason:
             cupy.cuda.nvrtc.getVersion()
     except ImportError as error:
-        reason = f"CuPy cannot be imported ({error}); install the extra [cuda]"
+        reason = f"CuPy cannot be imported ({error}); {install('cuda')}"
     except RuntimeError as error:  # NVRTC of another CUDA than CuPy's, as a torch for another CUDA brings it
         reason = f"CuPy cannot load its CUDA libraries ({error}); install the CuPy for CUDA {torch.version.cuda}"
     if reason:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gcp.command import install
 from gcp.errors import GCPError
 from gcp.heads import Head
 from gcp.heads.covariance import Covariance
@@ -236,7 +237,7 @@ def _onnx(plain: nn.Module, example: Tensor, path: Path, about: str, batch: int 
         import onnxruntime
         import onnxscript  # noqa: F401 (torch.onnx needs it and says so late)
     except ImportError as error:
-        raise GCPError(f"ONNX needs the package {error.name}: pip install onnx onnxscript onnxruntime") from error
+        raise GCPError(f"ONNX needs the package {error.name}: {install('export')}") from error
     exported = _exported(plain, example, batch)
     try:
         program = torch.onnx.export(exported, (example,), input_names=["images"], output_names=["logits"], dynamo=True)

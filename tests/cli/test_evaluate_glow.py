@@ -212,7 +212,7 @@ def test_a_picture_that_cannot_be_written_is_a_fault(glow, monkeypatch):
 
 def test_help_and_no_checkpoint(capsys):
     assert run(gcp.cli.evaluate_glow.main, ["--help"]) == 0
-    assert "scripts/evaluate_glow.py --checkpoint FLOW" in capsys.readouterr().out
+    assert "gcp evaluate-glow --checkpoint FLOW" in capsys.readouterr().out
     assert run(gcp.cli.evaluate_glow.main, []) == 2
     assert "gcp evaluate-glow --checkpoint runs/NAME" in capsys.readouterr().err
 

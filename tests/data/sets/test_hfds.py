@@ -129,6 +129,6 @@ def test_names_that_are_not_there(tmp_path):
 def test_without_the_package(monkeypatch):
     monkeypatch.setattr("gcp.data.source.find_spec", lambda name: None)
     with pytest.raises(
-        DataError, match=r"'hfds/a' is read by the package datasets, which is not installed: pip install"
+        DataError, match=r"'hfds/a' is read by the package datasets, which is not installed: pip install .*\[data\]"
     ):
         create_dataset("hfds/a")

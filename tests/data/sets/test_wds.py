@@ -260,5 +260,5 @@ def test_refused_with_the_reason(place):
 
 def test_without_the_package(place, monkeypatch):
     monkeypatch.setattr("gcp.data.source.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"by the package webdataset, which is not installed: pip install webdataset"):
+    with pytest.raises(DataError, match=r"by the package webdataset, which is not installed: pip install .*\[data\]"):
         create(place)

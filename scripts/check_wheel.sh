@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Builds the wheel, installs it into an environment of its own and uses it from an empty folder, as after `pip install`.
+# Nothing is downloaded: the other packages are those of .venv (or of VENV=DIR). About a minute on two cores.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+PYTHON="$(realpath -s "$PYTHON")"
+place="$(mktemp -d)"
+trap 'rm -rf "$place"' EXIT
+unset PYTHONPATH
+
+fail() { echo "error: $*" >&2; exit 1; }
+
+# A copy: setuptools builds in the folder of the project and takes along what an earlier build left there.
+mkdir "$place/project" "$place/empty"
+git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cT - 2>/dev/null |
+    tar -xC "$place/project"
+"$PYTHON" -m pip wheel "$place/project" --no-deps --no-build-isolation --no-index -q -w "$place" ||
+    fail "the wheel cannot be built"
+
+"$PYTHON" -m venv --without-pip "$place/venv"
+site() { "$1" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])"; }
+echo "import site; site.addsitedir('$(site "$PYTHON")')" > "$(site "$place/venv/bin/python")/others.pth"
+"$place/venv/bin/python" -m pip install --no-deps --no-index --force-reinstall -q --disable-pip-version-check \
+    "$place"/gcp_suite-*.whl || fail "the wheel cannot be installed"
+export PATH="$place/venv/bin:$PATH"
+cd "$place/empty"
+
+python - <<'CODE' || fail "the installed package is not whole"
+import sys, pathlib, gcp
+home = pathlib.Path(gcp.__file__).parent
+assert home.is_relative_to(sys.prefix), f"gcp comes from {home}, not from the wheel"
+for name in ("py.typed", "kernels/heads.cu", "recipes/digits/base.yaml", "recipes/schema.json"):
+    assert (home / name).is_file(), f"{name} is missing"
+CODE
+
+# says TEXT COMMAND...: the command ends well and prints TEXT
+says() {
+    local text="$1" out
+    shift
+    echo "  $*"
+    out="$("$@" 2>&1)" || fail "$* ended with code $?:"$'\n'"$out"
+    [[ "$out" == *"$text"* ]] || fail "$* does not say ${text@Q}:"$'\n'"$out"
+}
+
+# refuses TEXT COMMAND...: the command ends with code 2 and one message with TEXT in it
+refuses() {
+    local text="$1" out code=0
+    shift
+    echo "  $*"
+    out="$("$@" 2>&1)" || code=$?
+    [ "$code" = 2 ] || fail "$* ended with code $code, not 2:"$'\n'"$out"
+    [[ "$out" == *"$text"* && "$out" != *Traceback* ]] || fail "$* does not say ${text@Q}:"$'\n'"$out"
+}
+
+says "gcp COMMAND" gcp --help
+says "gcp COMMAND" python -m gcp --help
+says "gcp 0." gcp --version
+for command in $(gcp --help | sed -n 's/^  \([a-z-]*\)  .*/\1/p' | grep -v gcp); do
+    says "gcp $command" gcp "$command" --help
+done
+says "gcp-train --config" gcp-train --help
+says "python -m gcp evaluate --checkpoint" python -m gcp evaluate --help
+says "digits/resnet " gcp list recipes
+says "digits-heads-few " gcp list studies
+refuses "Did you mean 'train'?" gcp trian
+refuses "did you mean 'digits/resnet'" gcp train --config digits/resnt
+refuses "Did you mean 'digits-heads-few'?" python -m gcp ablate --study digits-heads-fw
+refuses "gcp train --config digits/resnet" gcp train
+refuses "gcp-evaluate --checkpoint" gcp-evaluate
+
+small="model.backbone=resnet8_cifar head.dim=16 data.per_class=20"
+says "final weights" gcp train --config digits/resnet train.epochs=1 run.name=run
+says "top-1" gcp evaluate --checkpoint run
+says "predict" gcp predict runs/run "$(python -c "import matplotlib; print(matplotlib.get_data_path())")/images"
+[ -s predictions.csv ] || fail "predictions.csv is missing"
+# shellcheck disable=SC2086 (several settings)
+says "report" gcp ablate --study digits-heads-few --heads average newton_schulz --seeds 1 train.epochs=2 $small
+says "report.html" gcp report digits-heads-few
+says "agrees" gcp export runs/run digits.onnx
+says "resnet20_cifar" gcp convert --inspect runs/run
+says "sound" gcp check digits
+python -c "import gcp; print(gcp.load('runs/run'))" >/dev/null || fail "gcp.load"
+echo "the wheel works"
