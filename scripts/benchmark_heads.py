@@ -18,12 +18,12 @@ import benchmarking
 import torch
 from torch import Tensor
 
-from gcp.engine.condition import condition_numbers
 from gcp.heads import HEADS, Head, create_head, head_options
 from gcp.heads.root import CovarianceRoot
 from gcp.kernels import use_eigensolver
 from gcp.measure import peak_bytes, saved_bytes, spread, take_turns, timed
 from gcp.ops.covariance import covariance
+from gcp.ops.eigenvalues import conditions, covariance_eigenvalues
 from gcp.studies.fidelity.features import DESCRIPTION, relu_features
 from gcp.studies.fidelity.methods import root_heads, select_heads
 
@@ -78,7 +78,7 @@ class Bench:
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device, seed: int):
         self.shape, self.device, self.seed = shape, device, seed
         x = relu_features(shape.batch, shape.dim, shape.map, dtype, seed)
-        self.condition = float(condition_numbers(x).median())
+        self.condition = float(conditions(covariance_eigenvalues(x)).median())
         self.x = x.to(device).requires_grad_()
         self._references: dict[str | None, tuple[Tensor, Tensor]] = {}
 

@@ -25,13 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gcp.callbacks.monitor.monitor import IMAGES, HeadMonitor
 from gcp.data import Loader, create_dataset
 from gcp.data.images import FileSet
 from gcp.data.transforms import create_transform
 from gcp.data.transforms.base import IMAGENET
-from gcp.engine.feed import Feed
-from gcp.engine.monitor import Monitor
-from gcp.engine.monitor.monitor import IMAGES
+from gcp.engine.feed import ToDevice
 from gcp.engine.optimizer import create_optimizer
 from gcp.engine.precision import autocast, create_scaler
 from gcp.engine.state import TrainingState
@@ -93,7 +92,7 @@ def compare_loops(
     """
     device, loader = torch.device(workload.device), workload.loader()
     ours, theirs = workload.state(), workload.state()
-    feed = Feed(device, loader.normalize, workload.channels_last)
+    feed = ToDevice(device, loader.normalize, workload.channels_last)
     batches = [feed(*batch) for batch in loader.epoch(0)]
     laps = {
         "fit": _fit(ours, loader, workload.recipe(), device),
@@ -284,14 +283,14 @@ def measure_monitor(
     loader, state, recipe = workload.loader(), workload.state(), workload.recipe()
     device = torch.device(workload.device)
     feed, window = recipe.feed(loader, 10, device), next(windows(loader, recipe, 0))
-    monitor, row = Monitor(state, recipe, every=1), {}
+    monitor, row = HeadMonitor(state, recipe, 1, feed), {}
 
     def step() -> None:
         backward(state.model, window, recipe, feed, state.scaler)
         update(state, gradient_norm(state), None)
 
     def observed() -> None:
-        monitor.begin(window, feed)
+        monitor.begin(window)
         step()
         row.update(monitor.end() or {})
 
@@ -420,7 +419,7 @@ def _loop(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _monitor(arguments: argparse.Namespace) -> dict[str, Any]:
-    from gcp.config.sections import Monitor as MonitorSection
+    from gcp.callbacks.monitor.section import Monitor as MonitorSection
 
     every = int(MonitorSection().every.amount)
     return measure_monitor(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent))  # for `trees`, a folder of plain modules
-pytest_plugins = ["run_fixtures"]
+pytest_plugins = ["run_fixtures", "toy_run", "config_fixtures"]
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as scripts start what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl-C
 

@@ -21,6 +21,7 @@ LAYERS = [
     {"config"},
     {"drawing", "measure"},
     {"engine"},
+    {"callbacks"},
     {"runs"},
     {"evaluation"},
     {"studies"},

@@ -5,9 +5,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from gcp.engine.condition import condition_numbers
 from gcp.errors import UnknownNameError
 from gcp.measure import peak_bytes, saved_bytes, spread, take_turns, timed
+from gcp.ops.eigenvalues import conditions, covariance_eigenvalues
 from gcp.studies.fidelity.features import relu_features
 from gcp.studies.fidelity.methods import select_heads
 
@@ -56,7 +56,7 @@ def test_features_are_reproducible_non_negative_and_decaying():
     assert torch.equal(x, relu_features(2, 16, 8, torch.float32, seed=3))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert x.shape == (2, 16, 8, 8) and bool((x >= 0).all())
-    assert 30 < condition_numbers(x).median() < 1e5
+    assert 30 < conditions(covariance_eigenvalues(x)).median() < 1e5
 
 
 def test_selection_keeps_the_order_and_names_the_nearest():

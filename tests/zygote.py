@@ -8,26 +8,26 @@ SIGTERM instead.
 """
 
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import signal
 import socket
 import sys
 import time
+from pkgutil import iter_modules
 
 import torch.utils.tensorboard  # noqa: F401
 import torchvision.transforms.v2  # noqa: F401
 
+import gcp.callbacks.base
 import gcp.cli.train
 import gcp.cli.train_glow
 import gcp.config
 import gcp.drawing.curves
-import gcp.drawing.evolution
 import gcp.drawing.strips
-import gcp.engine.monitor.plot
+import gcp.runs.classifier
 import gcp.runs.launch
-import gcp.runs.session
 import gcp.studies.pool
 import gcp.studies.report
 from gcp.cli.main import run
@@ -108,12 +108,13 @@ if __name__ == "__main__":
     write_at_once()
     gcp.studies.pool.METHOD = "fork"  # the cells of a study come from its process, which has everything imported
     gcp.drawing.curves.draw_curves = lambda *_: None  # the pictures take longer than the run
-    gcp.drawing.evolution.draw_evolution = lambda *_: None
-    gcp.engine.monitor.plot.draw_spectrum = lambda *_: None
+    for folder in iter_modules(gcp.callbacks.__path__, "gcp.callbacks."):
+        if folder.ispkg and importlib.util.find_spec(f"{folder.name}.plot"):
+            importlib.import_module(f"{folder.name}.plot").draw = lambda *_: None
     gcp.drawing.strips.draw_strips = lambda *_: None
     gcp.studies.report.write_report = lambda folder: folder / "report.html"
-    config = {"model": {"backbone": "resnet8_cifar"}}
-    gcp.runs.session.Session(gcp.config.from_dict(config), RunFolder("none"))  # imports what is imported at need
+    config = gcp.config.from_dict({"model": {"backbone": "resnet8_cifar"}})
+    gcp.runs.classifier.ClassifierRun(config, RunFolder("none"))  # imports what is imported at need
     gc.freeze()  # keeps the memory shared
     print("ready", flush=True)
     for line in iter(sys.stdin.readline, ""):

@@ -10,7 +10,7 @@ from gcp.cli.arguments import Arguments, parse
 from gcp.cli.evaluate import SPLITS
 from gcp.cli.train import check_overrides
 from gcp.errors import GCPError, OptionError, UnknownNameError
-from gcp.runs.flow.kind import FLOWS
+from gcp.runs.flow.task import FLOW
 
 if TYPE_CHECKING:
     from gcp.engine.distributed import Group
@@ -53,7 +53,7 @@ Example:
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
     arguments = parse(argv, FLAGS)
-    if text := help.answer(arguments, USAGE, FLOWS):
+    if text := help.answer(arguments, USAGE, FLOW):
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -188,7 +188,7 @@ def _captured(options: dict[str, Any], overrides: list[str]) -> tuple[str, Any]:
 
     from gcp.cli.train import check_overrides
     from gcp.engine.distributed import ALONE
-    from gcp.engine.feed import Feed
+    from gcp.engine.feed import ToDevice
     from gcp.runs.open_model import open_model
     from gcp.studies.fidelity.features import capture
 
@@ -197,7 +197,7 @@ def _captured(options: dict[str, Any], overrides: list[str]) -> tuple[str, Any]:
     config = scored_model.config
     images = scored_model.prepared(getattr(scored_model.splits(), options["split"]))
     loader = scored_model.loader(images, ALONE)
-    feed = Feed(scored_model.device, loader.normalize, config.run.channels_last)
+    feed = ToDevice(scored_model.device, loader.normalize, config.run.channels_last)
     maps = capture(scored_model.model, islice(loader.epoch(0), options["batches"]), feed, config.run.amp)
     return f"{_name(scored_model.given)} ({config.data.name}, {options['split']})", maps
 

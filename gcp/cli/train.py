@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gcp.cli import help
 from gcp.cli.arguments import Arguments, parse
 from gcp.errors import ConfigError, GCPError
-from gcp.runs.kind import CLASSIFIER, Kind
+from gcp.runs.task import CLASSIFIER, Task
 
 if TYPE_CHECKING:
     from gcp.engine.distributed import Group
@@ -58,10 +58,10 @@ def main(argv: list[str]) -> int:
     return command(argv, USAGE, RESUMABLE, CLASSIFIER)
 
 
-def command(argv: list[str], usage: str, resumable: tuple[str, ...], kind: Kind) -> int:
+def command(argv: list[str], usage: str, resumable: tuple[str, ...], task: Task) -> int:
     """The command that trains a kind of model: `usage` is its help, `resumable` what may change when it resumes."""
     arguments = parse(argv, FLAGS)
-    if text := help.answer(arguments, usage, kind):
+    if text := help.answer(arguments, usage, task):
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -70,31 +70,31 @@ def command(argv: list[str], usage: str, resumable: tuple[str, ...], kind: Kind)
     with joined() as group:
         run = arguments.take("resume")
         if run is None or run == "auto":
-            return _start(arguments, run == "auto", group, resumable, kind)
-        return _resume(run, arguments, group, resumable, kind)
+            return _start(arguments, run == "auto", group, resumable, task)
+        return _resume(run, arguments, group, resumable, task)
 
 
-def _start(arguments: Arguments, continues: bool, group: "Group", resumable: tuple[str, ...], kind: Kind) -> int:
+def _start(arguments: Arguments, continues: bool, group: "Group", resumable: tuple[str, ...], task: Task) -> int:
     path = arguments.value("--config")
     if path is None:
         raise GCPError(
             "no configuration. Type for example\n"
-            f"  gcp {kind.command} --config {kind.example}\n"
+            f"  gcp {task.command} --config {task.example}\n"
             "or resume=RUN to continue a run; --help shows every setting."
         )
     if not continues and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         raise GCPError("torchrun restarts the run, which would begin anew: add run.name=NAME resume=auto")
     from gcp.config import load
 
-    config = load(path, arguments.overrides, kind.schema)
+    config = load(path, arguments.overrides, task.schema)
     from gcp.runs import launch
 
     if continues:
-        return launch.start_or_resume(config, lambda key: within(key, resumable), group, kind)
-    return launch.start(config, group, kind)
+        return launch.start_or_resume(config, lambda key: within(key, resumable), group, task)
+    return launch.start(config, group, task)
 
 
-def _resume(run: str, arguments: Arguments, group: "Group", resumable: tuple[str, ...], kind: Kind) -> int:
+def _resume(run: str, arguments: Arguments, group: "Group", resumable: tuple[str, ...], task: Task) -> int:
     if "--config" in arguments.flags:
         raise GCPError("resume takes the configuration from the run's folder; leave --config out")
     check_overrides(arguments.overrides, resumable, "a run that is resumed")
@@ -102,10 +102,10 @@ def _resume(run: str, arguments: Arguments, group: "Group", resumable: tuple[str
     from gcp.engine.folder import find_run_folder
 
     folder = find_run_folder(run).whole()
-    config = load(folder.config, arguments.overrides, kind.schema)
+    config = load(folder.config, arguments.overrides, task.schema)
     from gcp.runs.launch import resume
 
-    return resume(config, folder, group, kind)
+    return resume(config, folder, group, task)
 
 
 def check_overrides(overrides: list[str], allowed: tuple[str, ...], what: str) -> None:

@@ -2,7 +2,7 @@
 
 from gcp.cli import help
 from gcp.cli.train import RESUMABLE, command
-from gcp.runs.flow.kind import FLOWS
+from gcp.runs.flow.task import FLOW
 
 USAGE = f"""\
 Train a normalising flow (Glow), a density of images.
@@ -29,4 +29,4 @@ with gcp train.
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    return command(argv, USAGE, RESUMABLE, FLOWS)
+    return command(argv, USAGE, RESUMABLE, FLOW)

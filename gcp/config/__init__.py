@@ -3,7 +3,7 @@
 from gcp.config.describe import describe, json_schema
 from gcp.config.duration import Duration
 from gcp.config.load import dump, from_dict, load, parse_override, stage_configs
-from gcp.config.schema import TRAINED_BY, Common, Config, FlowConfig
+from gcp.config.schema import TRAINED_BY, Common, Config, FlowConfig, trained_by
 
 __all__ = [
     "Common",
@@ -18,4 +18,5 @@ __all__ = [
     "load",
     "parse_override",
     "stage_configs",
+    "trained_by",
 ]

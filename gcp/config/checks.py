@@ -7,13 +7,11 @@ import inspect
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
-from gcp.config.conditioning_checks import conditioning_faults
 from gcp.config.duration import Duration, shorter_than_run
-from gcp.config.evolve_checks import evolve_faults
 from gcp.config.faults import Fault, show, wrong
 from gcp.config.flow_checks import flow_faults
 from gcp.config.head_checks import head_faults
-from gcp.config.hybrid_checks import hybrid_faults
+from gcp.config.plugins import plugins
 from gcp.config.schema import Common, Config, FlowConfig, sections
 from gcp.errors import GCPError, nearest
 
@@ -29,6 +27,8 @@ def faults(config: Config | FlowConfig) -> Iterator[Fault]:
         return
     for check in CHECKS:
         yield from check(config)
+    for plugin in plugins():
+        yield from plugin.check(config)
 
 
 def _names(config: Common) -> Iterator[Fault]:
@@ -183,4 +183,4 @@ def _unread(config: Common) -> Iterator[Fault]:
 
 
 COMMON = (_unread, _names, _data, _optim, _precision, _schedule, _warmup)
-CHECKS = (_head, _backbone, _model, head_faults, hybrid_faults, conditioning_faults, evolve_faults)
+CHECKS = (_head, _backbone, _model, head_faults)

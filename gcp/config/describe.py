@@ -4,14 +4,15 @@ import textwrap
 from typing import Any
 
 from gcp.config.faults import allowed, show
-from gcp.config.schema import SECTIONS, Config, sections
-from gcp.config.sections import Head, Section
+from gcp.config.schema import Config, composed, sections
+from gcp.config.sections import Head, Options, Section
 from gcp.config.stages import KEYS
 from gcp.config.validate import key_schemas
 
 
 def describe(width: int = 100, schema: type[Section] = Config) -> str:
     """The help text of a kind of configuration: one aligned entry per key, section by section, `width` columns wide."""
+    schema = composed(schema)
     defaults = schema().plain(unread=True)  # type: ignore[attr-defined]
     keys = {
         f"{section}.{key}": (_brief(defaults[section][key]), form)
@@ -47,11 +48,12 @@ def json_schema(kind: type[Section] = Config) -> dict[str, Any]:
     """JSON schema (draft 2020-12) of a kind of configuration file, with the names of heads and data sets."""
     import gcp.data
 
+    is_classifier, kind = kind is Config, composed(kind)
     schema = _without_titles(kind.model_json_schema())
     for section, values in kind().plain(unread=True).items():  # type: ignore[attr-defined]
         definition = _section(schema, section)
         definition["properties"] = {key: definition["properties"][key] | {"default": values[key]} for key in values}
-    if kind is Config:
+    if is_classifier:
         _add_heads(schema)
     datasets = list(gcp.data.DATASETS)
     families = "|".join(name[:-2] for name in datasets if name.endswith("/*"))
@@ -69,26 +71,27 @@ def _add_heads(schema: dict[str, Any]) -> None:
     import gcp.heads
 
     heads = [str(entry) for entry in gcp.heads.list_heads("*")]
-    for section in ("head", "hybrid"):
+    for section, kind in sections(composed(Config)).items():
+        if not issubclass(kind, Options):
+            continue
         definition = _section(schema, section)
         definition["properties"] |= {key: _option_schema(key, owners) for key, owners in _options().items()}
         definition["additionalProperties"] = False
-    _section(schema, "head")["properties"]["name"]["enum"] = heads
-    _section(schema, "hybrid")["properties"]["to"]["enum"] = [*heads, None]
+        definition["properties"][kind.HEAD]["enum"] = [*heads, *([None] if kind().head is None else [])]
     schema["properties"]["stages"]["items"] = _stage_schema(schema)
 
 
 def _stage_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A stage: the sections that it may set, and of some of them only some keys."""
-    sections = {}
-    for section in SECTIONS:
+    allowed_here = {}
+    for section, kind in sections(composed(Config)).items():
         properties = _section(schema, section)["properties"]
-        fixed = [key for key in SECTIONS[section].model_fields if section in KEYS and key not in KEYS[section]]
-        if len(fixed) < len(SECTIONS[section].model_fields):
+        fixed = [key for key in kind.model_fields if section in KEYS and key not in KEYS[section]]
+        if len(fixed) < len(kind.model_fields):
             free = {key: value for key, value in properties.items() if key not in fixed}
             own = {"type": "object", "properties": free, "additionalProperties": False}
-            sections[section] = own if fixed else schema["properties"][section]
-    return {"type": "object", "properties": sections, "additionalProperties": False}
+            allowed_here[section] = own if fixed else schema["properties"][section]
+    return {"type": "object", "properties": allowed_here, "additionalProperties": False}
 
 
 def _section(schema: dict[str, Any], name: str) -> dict[str, Any]:

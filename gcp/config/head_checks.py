@@ -1,19 +1,15 @@
 """What a head takes: its own options, and those common arguments that mean something to it.
 
-The sections `head` and `hybrid` both name a head, under `name` and `to`, and are checked by the same rules.
+Every section that names a head (`gcp.config.sections.Options`) is checked by the same rules.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from gcp.config.faults import Fault, wrong
-from gcp.config.schema import Config
-from gcp.config.sections import Head, Hybrid, Options
+from gcp.config.schema import Config, option_sections
+from gcp.config.sections import Head, Options
 from gcp.errors import GCPError, UnknownNameError, nearest
-
-# keys of the two sections that are no arguments of the head
-NAMES = {"head": "name", "hybrid": "to"}
-NO_ARGUMENTS = ("name", "to", "at", "condition_below")
 
 
 def own_options(head: str) -> list[str]:
@@ -26,25 +22,29 @@ def own_options(head: str) -> list[str]:
         return []
 
 
-def arguments(section: Options) -> dict[str, Any]:
-    """The arguments of `gcp.heads.create_head` in a section, name and channels aside."""
-    return {key: getattr(section, key) for key in type(section).model_fields if key not in NO_ARGUMENTS} | (
-        section.options
-    )
-
-
 def head_faults(config: Config) -> Iterator[Fault]:
-    """What is wrong with the sections `head` and `hybrid` by themselves."""
-    yield from _section_faults("head", config.head.name, config.head)
-    if config.hybrid.to is not None:
-        yield from _section_faults("hybrid", config.hybrid.to, config.hybrid)
+    """What is wrong with each section that names a head, by itself."""
+    for section, head in option_sections(config).items():
+        if head.head is not None:
+            yield from _section_faults(section, head.head, head)
+    yield from _norm_faults(config.head)
 
 
-def unfit(old: Head, name: str, new: Head | Hybrid) -> str | None:
+def _norm_faults(head: Head) -> Iterator[Fault]:
+    """A spectral norm without a convolution to act on."""
+    if head.spectral_norm is not None and head.dim is None:
+        text = "null with head.dim: null, which leaves no reduction to act on; or set head.dim"
+        yield wrong("head.spectral_norm", head.spectral_norm, text, needs=("head.dim",))
+    elif head.spectral_norm is not None and head.reduction == "orthogonal":
+        text = "null with head.reduction: orthogonal, whose singular values are 1"
+        yield wrong("head.spectral_norm", head.spectral_norm, text, ["head.reduction=conv"], ("head.reduction",))
+
+
+def unfit(old: Head, name: str, new: Options) -> str | None:
     """Which heads could take the place of `old` where `new`, the head `name`, cannot; None where it can."""
     import gcp.heads
 
-    if _exchangeable(old, name, arguments(new)):
+    if _exchangeable(old, name, new.arguments):
         return None
     fit = [str(head) for head in gcp.heads.list_heads("*") if _exchangeable(old, str(head), {})]
     return f"a head with the outputs and tensors of {old.name}: {', '.join(fit)}"
@@ -56,7 +56,7 @@ def _exchangeable(old: Head, name: str, options: dict[str, Any]) -> bool:
     from gcp.models.classifier import misfit
 
     channels = old.dim or 64  # without a reduction the backbone decides; heads differ alike for any number
-    heads = (old.name, arguments(old)), (name, options)
+    heads = (old.name, old.arguments), (name, options)
     try:
         built = [create_head(head, channels, **_own(head, given)) for head, given in heads]
     except GCPError:
@@ -75,11 +75,11 @@ def _section_faults(section: str, name: str, head: Options) -> Iterator[Fault]:
 
     if name not in list(gcp.heads.list_heads("*")):
         return
-    own, naming = gcp.heads.head_options(name), f"{section}.{NAMES[section]}"
+    own, naming = gcp.heads.head_options(name), f"{section}.{head.HEAD}"
     for key, value in (head.model_extra or {}).items():
         if key not in own and (value is not None or not _owners(key)):
-            yield _foreign_option(section, name, key, value)
-    given = {key: value for key, value in arguments(head).items() if key in (*type(head).model_fields, *own)}
+            yield _foreign_option(section, head, key, value)
+    given = {key: value for key, value in head.arguments.items() if key in (*type(head).model_fields, *own)}
     problems = {key: problem for key, value in given.items() if (problem := _refused(name, {key: value}))}
     for key, problem in problems.items():
         yield Fault(f"{section}.{key}", problem, (naming,))
@@ -107,12 +107,12 @@ def _owners(key: str) -> list[str]:
     return [str(head) for head in gcp.heads.list_heads("*") if key in gcp.heads.head_options(head)]
 
 
-def _foreign_option(section: str, name: str, key: str, value: object) -> Fault:
+def _foreign_option(section: str, head: Options, key: str, value: object) -> Fault:
     import gcp.heads
-    from gcp.config.schema import SECTIONS
 
-    own, keys = list(gcp.heads.head_options(name)), list(SECTIONS[section].model_fields)
-    owners, needs = _owners(key), (f"{section}.{NAMES[section]}",)
+    name = str(head.head)
+    own, keys = list(gcp.heads.head_options(name)), list(type(head).model_fields)
+    owners, needs = _owners(key), (f"{section}.{head.HEAD}",)
     allowed = f"{', '.join(keys)}" + (f", and of {name}: {', '.join(own)}" if own else f" ({name} has no options)")
     if owners:
         text = f"an option of {', '.join(owners)}, not of {name}; remove it with {section}.{key}=null"

@@ -9,7 +9,7 @@ import yaml
 from gcp.config import recipes, stages, yaml_file
 from gcp.config.faults import Fault, did_you_mean, kind, show
 from gcp.config.merge import merge
-from gcp.config.schema import Common, Config, sections
+from gcp.config.schema import Common, Config, composed, sections
 from gcp.config.sections import Section
 from gcp.config.validate import validate
 from gcp.errors import nearest
@@ -32,7 +32,7 @@ def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Co
     A data set of the user's own, `data.name: MODULE:FUNCTION`, is imported. Raises `ConfigError` with every fault of
     the files and of the overrides, one a line.
     """
-    overrides = list(overrides)
+    overrides, schema = list(overrides), composed(schema)
     mapping, faults = _read_with_base(recipes.find(path), schema)
     extra = {0: "", 1: " and 1 override"}.get(len(overrides), f" and {len(overrides)} overrides")
     values, more = _override(mapping or {}, overrides, schema)
@@ -60,7 +60,7 @@ def from_dict(
 
     Raises `ConfigError` with every fault; `source` names the origin of the values in it.
     """
-    overrides = list(overrides)
+    overrides, schema = list(overrides), composed(schema)
     merged, faults = _override(values, overrides, schema)
     if any(text.startswith("data.name=") for text in overrides):
         _import_own(merged)

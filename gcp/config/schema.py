@@ -4,21 +4,21 @@ The one source of the help text, of the JSON schema for editors, of the checks a
 a message. Types are strict: a number is never made from a text, nor a switch from a number.
 """
 
-from typing import Any, ClassVar, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
-from pydantic import Field
+from pydantic import Field, create_model
 
+from gcp.config.plugins import plugins
 from gcp.config.sections import (
     Checkpoint,
     Data,
     Evaluate,
-    Evolve,
     Flow,
     Head,
-    Hybrid,
     Model,
-    Monitor,
     Optim,
+    Options,
     Run,
     Schedule,
     Section,
@@ -62,22 +62,19 @@ STAGES = "[{model: {freeze: [features]}, train: {epochs: 5}}, {train: {epochs: 1
 
 
 class Config(Section):
-    """One run of a classifier, all of it. `stages` are the values that each stage of it puts over the rest, see
-    `gcp.config.stages`.
+    """One run of a classifier: the sections that every run has. Callbacks add sections and keys of their own, see
+    `composed`. `stages` are the values that each stage puts over the rest, see `gcp.config.stages`.
     """
 
     run: Run = Field(default_factory=Run)
     data: Data = Field(default_factory=Data)
     model: Model = Field(default_factory=Model)
     head: Head = Field(default_factory=Head)
-    hybrid: Hybrid = Field(default_factory=Hybrid)
     optim: Optim = Field(default_factory=Optim)
     schedule: Schedule = Field(default_factory=Schedule)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
-    monitor: Monitor = Field(default_factory=Monitor)
-    evolve: Evolve = Field(default_factory=Evolve)
     stages: tuple[dict[str, dict[str, Any]], ...] = Field(
         default=(),
         description="stages of the run, one after the other from the weights of the one before: a list of mappings of "
@@ -89,11 +86,15 @@ class Config(Section):
         `gcp.config.from_dict` reads it back. `unread`: those keys too that nothing reads beside the others.
         """
         values = _plain(self, unread)
-        for name in ("head", "hybrid"):
-            section = getattr(self, name)
+        for name, section in option_sections(self).items():
             read = {key: values[name][key] for key in type(section).model_fields if key in values[name]}
             values[name] = read | section.options
         return values | ({"stages": [dict(stage) for stage in self.stages]} if self.stages else {})
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The sections of callbacks."""
 
 
 class FlowConfig(Section):
@@ -111,8 +112,6 @@ class FlowConfig(Section):
             "head_weight_decay",
             "classifier_lr_factor",
             "classifier_weight_decay",
-            "nog",
-            "olr",
         ),
         "train": ("label_smoothing", "mixup", "cutmix"),
         "evaluate": ("crops",),
@@ -134,7 +133,38 @@ class FlowConfig(Section):
         return _plain(self, unread)
 
 
+S = TypeVar("S", bound=Section)
 TRAINED_BY: dict[type[Any], str] = {Config: "gcp train", FlowConfig: "gcp train-glow"}
+
+
+def trained_by(config: Any) -> str:
+    """The command that trains a configuration, or configurations of a class."""
+    schema = config if isinstance(config, type) else type(config)
+    return next(script for kind, script in TRAINED_BY.items() if issubclass(schema, kind))
+
+
+def composed(schema: type[S]) -> type[S]:
+    """The class with the sections and keys of callbacks beside its own; those of other tasks are as they are."""
+    return cast(type[S], _with_callbacks()) if schema is Config else schema
+
+
+@cache
+def _with_callbacks() -> type[Config]:
+    fields: dict[str, Any] = {}
+    for plugin in plugins():
+        for name, section in plugin.sections.items():
+            fields[name] = (section, Field(default_factory=section))
+        for name, keys_of in plugin.keys.items():
+            common = fields[name][0] if name in fields else sections(Config)[name]
+            more = {key: (each.annotation, each) for key, each in keys_of.model_fields.items()}
+            whole = create_model(common.__name__, __base__=common, __doc__=common.__doc__, **cast(Any, more))
+            fields[name] = (whole, Field(default_factory=whole))
+    return create_model("Config", __base__=Config, __doc__="One run of a classifier.", **fields)
+
+
+def option_sections(config: "Config") -> dict[str, Options]:
+    """The sections of a configuration that name a head, by their name."""
+    return {name: section for name, section in dict(config).items() if isinstance(section, Options)}
 
 
 def sections(schema: type[Section]) -> dict[str, type[Section]]:
@@ -159,6 +189,3 @@ def keys(schema: type[Section], section: str) -> list[str]:
     """The keys of one of its sections."""
     idle = getattr(schema, "IDLE", {}).get(section, ())
     return [key for key in sections(schema)[section].model_fields if key not in idle]
-
-
-SECTIONS = sections(Config)

@@ -10,12 +10,14 @@ held out and where the run is executed is therefore the same in all of them.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from gcp.config.faults import Fault, kind, show, wrong
 from gcp.config.head_checks import unfit
 from gcp.config.merge import merge
-from gcp.config.schema import SECTIONS, STAGES, Config
+from gcp.config.schema import STAGES, Config, composed, sections
+from gcp.config.sections import Head
 
 Check = Callable[[Mapping[str, Any]], tuple[Config, list[Fault]]]
 
@@ -24,7 +26,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "run": (),
     "data": ("image_size", "transform", "workers"),
     "model": ("freeze", "dropout"),
-    "head": tuple(key for key in SECTIONS["head"].model_fields if key not in ("dim", "reduction", "spectral_norm")),
+    "head": tuple(key for key in Head.model_fields if key not in ("dim", "reduction", "spectral_norm")),
 }
 REASONS = {
     "run": "a run has one place, one seed and one way to compute",
@@ -32,8 +34,6 @@ REASONS = {
     "model": "the weights of the stage before have to fit",
     "head": "the weights of the stage before have to fit",
 }
-# where a message spells out a key to be typed
-TYPED = re.compile(rf"(did you mean | or |remove it with |type )(?=(?:{'|'.join(SECTIONS)})\.)")
 
 
 def checked(
@@ -111,7 +111,7 @@ def _refused(stage: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("stages", "a stage has no stages of its own")
     for section, keys in KEYS.items():
         values = stage.get(section)
-        fixed = [key for key in SECTIONS[section].model_fields if key not in keys]
+        fixed = [key for key in sections(Config)[section].model_fields if key not in keys]
         for key, value in values.items() if isinstance(values, Mapping) else ():
             if key in fixed:
                 allowed = f"allowed in a stage: {', '.join(keys)}" if keys else f"set {section}.{key} outside stages"
@@ -133,7 +133,7 @@ def _without(stage: Mapping[str, Any], refused: set[str]) -> dict[str, Any]:
         if isinstance(values, Mapping):
             values = {key: value for key, value in values.items() if f"{section}.{key}" not in refused}
         if section not in refused:
-            kept[section] = {} if values is None and section in SECTIONS else values
+            kept[section] = {} if values is None and section in sections(composed(Config)) else values
     return kept
 
 
@@ -146,4 +146,10 @@ def _misfits(configs: list[Config]) -> Iterator[Fault]:
 
 def _within(fault: Fault, place: str) -> Fault:
     """The fault of a stage's configuration, said of the place where the stage is written."""
-    return Fault(f"{place}.{fault.key}" if fault.key else place, TYPED.sub(rf"\1{place}.", fault.text))
+    return Fault(f"{place}.{fault.key}" if fault.key else place, _typed().sub(rf"\1{place}.", fault.text))
+
+
+@cache
+def _typed() -> re.Pattern[str]:
+    """Where a message spells out a key to be typed."""
+    return re.compile(rf"(did you mean | or |remove it with |type )(?=(?:{'|'.join(sections(composed(Config)))})\.)")

@@ -15,7 +15,7 @@ from gcp.config import checks, stages
 from gcp.config.duration import FORMS, FORMS_WITH_MINUTES, nearest_duration
 from gcp.config.faults import Fault, allowed, choices, kind, nearest_key, show, unknown, wrong
 from gcp.config.head_checks import own_options
-from gcp.config.schema import TRAINED_BY, Config, keys, sections
+from gcp.config.schema import TRAINED_BY, Config, composed, keys, option_sections, sections, trained_by
 from gcp.config.sections import Options, Section
 from gcp.errors import ConfigError, nearest
 
@@ -33,6 +33,7 @@ def validate(
 
     Without `complete` some values could not be read, and keys are not checked against each other.
     """
+    schema = composed(schema)
     if complete and (fault := _for_another(values, schema)):
         raise ConfigError(map(str, [*faults, fault]), source)
     if "stages" not in schema.model_fields:
@@ -42,8 +43,10 @@ def validate(
         return config
     base = {key: value for key, value in values.items() if key != "stages"}
     # With stages the base is never run: its keys are checked against each other in each of them.
-    config, more = _run(base, complete and not values.get("stages"))
-    mappings, wrong_stages = stages.checked(base, values.get("stages"), more, lambda merged: _run(merged, complete))
+    config, more = _run(base, complete and not values.get("stages"), schema)
+    mappings, wrong_stages = stages.checked(
+        base, values.get("stages"), more, lambda merged: _run(merged, complete, schema)
+    )
     found = [*sorted([*faults, *more], key=lambda fault: _place(fault, schema)), *wrong_stages]
     if found:
         raise ConfigError(map(str, found), source)
@@ -53,25 +56,24 @@ def validate(
 def _for_another(values: Mapping[str, Any], schema: type[Section]) -> Fault | None:
     """What is wrong with the settings of another kind of run: in them every key that differs would be a fault."""
     for other, script in TRAINED_BY.items():
-        ours, theirs = set(sections(schema)), set(sections(other))
+        ours, theirs = set(sections(schema)), set(sections(composed(other)))
         found = [name for name in values if name in theirs - ours]
         if found and not any(name in ours - theirs for name in values):
             what = "a section" if len(found) == 1 else "sections"
             return Fault(
                 ", ".join(found),
-                f"{what} for {script}; these settings are not for {TRAINED_BY[schema]}: type {script} instead",
+                f"{what} for {script}; these settings are not for {trained_by(schema)}: type {script} instead",
             )
     return None
 
 
-def _run(values: Mapping[str, Any], complete: bool, schema: type[Section] = Config) -> tuple[Any, list[Fault]]:
+def _run(values: Mapping[str, Any], complete: bool, schema: type[Section]) -> tuple[Any, list[Fault]]:
     """The configuration in the values of one run, and every fault of it."""
     config, bad, faults = _typed(values, schema)
     if complete:
         faults += [fault for fault in checks.faults(config) if not _spoilt(fault, bad)]
     # A null that removed an inherited option has done its work.
-    own = {name: section for name, section in dict(config).items() if isinstance(section, Options)}
-    without = {name: _without_nulls(section) for name, section in own.items()}
+    without = {name: _without_nulls(section) for name, section in option_sections(config).items()}
     return config.model_copy(update=without), faults
 
 
@@ -83,20 +85,23 @@ def _without_nulls(section: Options) -> Options:
 def known_keys(
     values: Mapping[str, Any] | None = None, schema: type[Section] = Config
 ) -> dict[str, list[str]]:  # fmt: skip
-    """The keys of each section; those of `head` and `hybrid` with the own options of the head that `values` name."""
+    """The keys of each section; those that name a head with the own options of the one that `values` name."""
+    schema = composed(schema)
     known = {name: keys(schema, name) for name in sections(schema)}
-    for section, key, default in (("head", "name", "svd_pade"), ("hybrid", "to", "")):
-        if section not in known:
+    for section, kind_of in sections(schema).items():
+        if not issubclass(kind_of, Options):
             continue
         given = (values or {}).get(section)
-        name = given.get(key) if isinstance(given, Mapping) else None
-        known[section] += own_options(name if isinstance(name, str) else default)
+        name = given.get(kind_of.HEAD) if isinstance(given, Mapping) else None
+        name = name if isinstance(name, str) else kind_of().head
+        known[section] += own_options(name) if name else []
     return known
 
 
 @lru_cache(maxsize=2)
 def key_schemas(schema: type[Section] = Config) -> dict[str, dict[str, dict[str, Any]]]:
     """The JSON schema of every key, by section and key."""
+    schema = composed(schema)
     every = {name: section.model_json_schema()["properties"] for name, section in sections(schema).items()}
     return {name: {key: properties[key] for key in keys(schema, name)} for name, properties in every.items()}
 
@@ -131,7 +136,11 @@ def _sections(
         known = known_keys(values, schema)
         if name not in known:
             every = known | ({"stages": []} if "stages" in schema.model_fields else {})
-            other = [script for kind, script in TRAINED_BY.items() if kind is not schema and name in sections(kind)]
+            other = [
+                script
+                for kind, script in TRAINED_BY.items()
+                if not issubclass(schema, kind) and name in sections(composed(kind))
+            ]
             if other:
                 faults.append(Fault(str(name), f"a section for {other[0]}; allowed here: {', '.join(every)}"))
                 continue

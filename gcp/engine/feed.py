@@ -13,7 +13,7 @@ from gcp.engine.loader import Batch
 
 
 @dataclass(frozen=True)
-class Feed:
+class ToDevice:
     """Brings batches to the device; every call with the same arguments gives the same result.
 
     Attributes:

@@ -17,10 +17,6 @@ class RunFolder:
         self.last = self.path / "last.pt"
         self.best = self.path / "best.pt"
         self.curves = self.path / "curves.png"
-        self.spectrum = self.path / "spectrum.csv"
-        self.spectrum_curves = self.path / "spectrum.png"
-        self.evolution = self.path / "evolution.csv"
-        self.evolution_curves = self.path / "evolution.png"
         self.environment = self.path / "environment.json"
         self.result = self.path / "result.json"
         self._lock: int | None = None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gcp.engine.distributed import ALONE, Group
-from gcp.engine.feed import Feed
+from gcp.engine.feed import ToDevice
 from gcp.engine.loader import Loader
 from gcp.engine.metrics import LIKELIHOOD
 from gcp.engine.samples import in_place
@@ -67,7 +67,7 @@ def image_bits(
     Raises:
         NonFiniteError: a density that is not finite.
     """
-    feed = Feed(device, loader.normalize)
+    feed = ToDevice(device, loader.normalize)
     found = torch.zeros(sum(map(loader.size, range(len(loader)))), dtype=torch.float64, device=device)
     for _, own, (images, labels) in in_place(loader):
         group.beat()

@@ -6,12 +6,11 @@ twice a second at most for the bar, which is only there on a terminal.
 
 import sys
 import time
-from collections.abc import Collection
 from pathlib import Path
 
 from torch import Tensor
 
-from gcp.engine.metrics import heading, line, write_metrics
+from gcp.engine.metrics import Columns, heading, line, write_metrics
 from gcp.engine.objective import CrossEntropy, Objective
 from gcp.engine.state import Progress
 
@@ -30,7 +29,7 @@ class RunLog:
         progress: where the run stands; events and rows after it are dropped.
         interval: steps between two TensorBoard points.
         advice: what to do where the device waits for images (`gcp.data.Loader.advice`).
-        further: columns that the table shows beside the usual ones (`gcp.engine.metrics.FURTHER`).
+        further: columns that the printed table has beside the usual ones.
         objective: what is minimised, None for cross-entropy.
     """
 
@@ -42,7 +41,7 @@ class RunLog:
         progress: Progress,
         interval: int = 50,
         advice: str = "",
-        further: Collection[str] = (),
+        further: Columns = (),
         objective: Objective | None = None,
     ):
         from torch.utils.tensorboard import SummaryWriter
@@ -112,22 +111,16 @@ class RunLog:
                 f"the device waited for images during {row['data_wait']:.0f} % of epoch {row['epoch']}: {self.advice}"
             )
 
-    def switch(self, record: dict, text: str) -> None:
-        """Record that another head pools from now on."""
-        self._board.add_text("head", text, record["step"] + 1)  # the first step with it
-        self.say(text)
-
-    def spectrum(self, row: dict) -> None:
-        """Record what was observed at a step (`gcp.engine.monitor`)."""
+    def record(self, name: str, row: dict, text: str = "") -> None:
+        """Record what a callback found or did at `row["step"]`: numbers as `NAME/KEY` in TensorBoard, a text there and
+        on stdout.
+        """
         for key, value in row.items():
             if value is not None and key not in ("epoch", "step"):
-                self._scalar(f"spectrum/{key}", value, row["step"])
-
-    def evolve(self, record: dict, text: str) -> None:
-        """Record that a width has been edited (`gcp.engine.evolution`)."""
-        self._scalar(f"width/{record['dimension']}", record["after"], record["step"])
-        self._scalar("width/parameters", record["parameters"], record["step"])
-        self.say(text)
+                self._scalar(f"{name}/{key}", value, row["step"])
+        if text:
+            self._board.add_text(name, text, row["step"])
+            self.say(text)
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._board.add_scalar(name, value, step)
@@ -138,13 +131,10 @@ class RunLog:
         self._board.close()
 
 
-class Silence:
+class NullLog:
     """In the place of a RunLog in the processes that do not write."""
 
-    def switch(self, record: dict, text: str) -> None:
-        """Nothing."""
-
-    def evolve(self, record: dict, text: str) -> None:
+    def record(self, name: str, row: dict, text: str = "") -> None:
         """Nothing."""
 
     def step(self, progress: Progress, rates: dict[str, float], sums: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from gcp.engine.distributed import Group
 
 
-class Agreement(NamedTuple):
+class StepStatus(NamedTuple):
     """Loss and right answers of the window, float64 (2,), over all processes; whether any of them found numbers that
     are not finite, was asked to stop, or (rank 0, whose clock counts) wants a checkpoint by the clock.
     """
@@ -22,10 +22,10 @@ class Agreement(NamedTuple):
     save: bool
 
 
-def meet(group: Group, sums: Tensor, broken: bool, stop: bool, save: bool) -> Agreement:
-    """The agreement of all processes; of one process, what it says."""
+def reduce_step(group: Group, sums: Tensor, broken: bool, stop: bool, save: bool) -> StepStatus:
+    """The status of the step over all processes."""
     if group.world == 1:
-        return Agreement(sums, broken, stop, save)
+        return StepStatus(sums, broken, stop, save)
     flags = torch.tensor([broken, stop, save and group.main], dtype=sums.dtype, device=sums.device)
     total = group.sum(torch.cat([sums, flags]))
-    return Agreement(total[:2], *(flag > 0 for flag in total[2:].tolist()))
+    return StepStatus(total[:2], *(flag > 0 for flag in total[2:].tolist()))

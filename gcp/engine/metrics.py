@@ -6,7 +6,6 @@ row from after its checkpoint.
 
 import csv
 import io
-from collections.abc import Collection
 from pathlib import Path
 
 from gcp.engine.files import write_text
@@ -38,13 +37,6 @@ LIKELIHOOD: Columns = (
 )
 COLUMNS = (*PLACE, *CLASSES, *SPEED)
 
-# columns of a run that switches its head, or whose widths change
-FURTHER = (
-    ("condition", "condition", 11, ".2e"),
-    ("head", "head", 17, "s"),
-    ("parameters", "parameters", 12, ",d"),
-)
-
 
 def write_metrics(path: str | Path, history: list[dict]) -> None:
     """Write the rows as CSV, atomically. Columns are those of all rows; what a row lacks is left empty."""
@@ -56,21 +48,17 @@ def write_metrics(path: str | Path, history: list[dict]) -> None:
     write_text(path, text.getvalue())
 
 
-def heading(further: Collection[str] = (), measured: Columns = CLASSES) -> str:
-    """Headings of the aligned table, with those of the further columns that are named."""
-    return "".join(f"{title:>{width}}" for _, title, width, _ in _columns(further, measured))
+def heading(further: Columns = (), measured: Columns = CLASSES) -> str:
+    """Headings of the aligned table, with those of `further` columns at its end."""
+    return "".join(f"{title:>{width}}" for _, title, width, _ in (*PLACE, *measured, *SPEED, *further))
 
 
-def _columns(further: Collection[str], measured: Columns) -> Columns:
-    return (*PLACE, *measured, *SPEED, *(column for column in FURTHER if column[0] in further))
-
-
-def line(row: dict, further: Collection[str] = (), measured: Columns = CLASSES) -> str:
+def line(row: dict, further: Columns = (), measured: Columns = CLASSES) -> str:
     """One aligned row; `-` where there is no value. A frozen backbone shows the rate of the next part."""
     row = {**row, "lr_features": row.get("lr_features", _first_rate(row))}
     return "".join(
         f"{row[key]:>{width}{form}}" if row.get(key) is not None else f"{'-':>{width}}"
-        for key, _, width, form in _columns(further, measured)
+        for key, _, width, form in (*PLACE, *measured, *SPEED, *further)
     )
 
 

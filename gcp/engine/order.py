@@ -9,7 +9,7 @@ from math import comb
 
 import torch
 
-from gcp.engine.feed import Feed
+from gcp.engine.feed import ToDevice
 from gcp.engine.loader import Loader
 from gcp.errors import DataError
 from gcp.models import Classifier
@@ -59,7 +59,7 @@ def score_orders(model: Classifier, loader: Loader, device: torch.device) -> Ord
     as_lower = lower_from_upper(side).to(device)
     counts = torch.zeros(4, dtype=torch.int64, device=device)
     count = 0
-    for images, labels in starmap(Feed(device, loader.normalize), loader.epoch(0)):
+    for images, labels in starmap(ToDevice(device, loader.normalize), loader.epoch(0)):
         if int(labels.max()) >= model.num_classes:
             raise DataError(f"the images have class {int(labels.max())}, the file {model.num_classes} classes")
         pooled = model.head(model.features(images))

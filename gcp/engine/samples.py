@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gcp.engine.crops import average_logits, check_crops
 from gcp.engine.distributed import ALONE, Group
-from gcp.engine.feed import Feed
+from gcp.engine.feed import ToDevice
 from gcp.engine.loader import Batch, Loader
 from gcp.engine.precision import autocast
 from gcp.errors import DataError, NonFiniteError
@@ -119,7 +119,7 @@ def _collect(
     probabilities = torch.zeros(count, kept, dtype=torch.float64, device=device)
     losses = torch.zeros(count, dtype=torch.float64, device=device)
     bad = torch.zeros((), dtype=torch.int64, device=device)
-    feed = Feed(device, loader.normalize, channels_last)
+    feed = ToDevice(device, loader.normalize, channels_last)
     for number, own, batch in in_place(loader):
         group.beat()
         views = batch[0].unbind(1) if batch[0].ndim == 5 else (batch[0],)

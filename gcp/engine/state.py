@@ -1,6 +1,7 @@
 """What a training consists of, and where it stands: all that a checkpoint has to hold."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import cast
 
 import torch
@@ -25,9 +26,8 @@ class Progress:
         waited: of these seconds, those in which the device waited for images.
         validation: scores of the newest evaluation of the present epoch.
         best: scores of the best evaluation so far, with its `step` and `epoch`.
-        switched: how the head was switched (`gcp.engine.switch`), None before.
-        evolved: the edits of widths that were made (`gcp.engine.evolution`), one record each.
         history: one row per finished epoch.
+        callbacks: what a checkpoint keeps of each callback, by its name (`gcp.engine.callback`).
     """
 
     step: int = 0
@@ -40,9 +40,13 @@ class Progress:
     waited: float = 0.0
     validation: dict | None = None
     best: dict | None = None
-    switched: dict | None = None
-    evolved: list[dict] = field(default_factory=list)
     history: list[dict] = field(default_factory=list)
+    callbacks: dict[str, dict] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, saved: Mapping) -> "Progress":
+        """From a checkpoint; fields of older versions, which callbacks read themselves, are left out."""
+        return cls(**{each.name: saved[each.name] for each in fields(cls) if each.name in saved})
 
     def start_epoch(self) -> None:
         """Count the present epoch as finished and clear its sums."""
@@ -115,7 +119,7 @@ class TrainingState:
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"{source}: the state of another optimizer: {error}") from error
         self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        self.progress = Progress.of(state["progress"])
 
 
 def load_weights(model: nn.Module, weights: dict, source: str) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from gcp.engine.feed import Feed
+from gcp.engine.feed import ToDevice
 from gcp.engine.loader import Loader
 from gcp.engine.objective import CrossEntropy, Objective
 from gcp.engine.precision import autocast
@@ -69,10 +69,10 @@ class Recipe:
         """The objective; by default cross-entropy, with label smoothing."""
         return self.objective or CrossEntropy(self.label_smoothing)
 
-    def feed(self, loader: Loader, num_classes: int, device: torch.device) -> Feed:
+    def feed(self, loader: Loader, num_classes: int, device: torch.device) -> ToDevice:
         """How the batches of `loader` come to the device."""
         leading = loader.rank_slice.leading
-        return Feed(device, loader.normalize, self.channels_last, self.mixup, self.cutmix, num_classes, leading)
+        return ToDevice(device, loader.normalize, self.channels_last, self.mixup, self.cutmix, num_classes, leading)
 
 
 def mix_seed(seed: int, epoch: int, batch: int) -> int:
@@ -101,7 +101,7 @@ def backward(
     forward: Callable[[Tensor], Tensor],
     window: Window,
     recipe: Recipe,
-    feed: Feed,
+    feed: ToDevice,
     scaler: torch.amp.GradScaler,
     world: int = 1,
 ) -> Tensor:

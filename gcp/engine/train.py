@@ -1,8 +1,9 @@
 """The training loop.
 
-    for each window of batches:  gradients  ->  read the next images  ->  check  ->  meet  ->  update  ->  events
+    for each window of batches:  gradients  ->  read the next images  ->  check  ->  reduce  ->  update  ->  events
 
-Several processes run this same loop, each on its slice of every batch; they exchange gradients, and meet once per step.
+Several processes run this same loop, each on its slice of every batch; they exchange gradients, and the
+status of each once per step.
 An event is what happens between two optimizer steps: an evaluation, the end of an epoch, a checkpoint. Checkpoints
 are taken at these moments only, when no gradient is pending, so a run continued from one repeats the
 uninterrupted run bit for bit: the loader's order and augmentation, the mixing of images, dropout and the learning rate
@@ -10,24 +11,26 @@ are functions of the place in the run, and everything else is in the `TrainingSt
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from gcp.engine import rng
 from gcp.engine.batch_norm import in_evaluation
+from gcp.engine.callback import Callback, state_dicts
 from gcp.engine.diagnose import locate
 from gcp.engine.distributed import ALONE, Group
-from gcp.engine.feed import Feed
+from gcp.engine.feed import ToDevice
 from gcp.engine.forward import Forward
 from gcp.engine.loader import Loader
-from gcp.engine.meeting import meet
+from gcp.engine.log import NullLog, RunLog
+from gcp.engine.meeting import reduce_step
 from gcp.engine.objective import Objective
 from gcp.engine.optimizer import learning_rates, set_learning_rates
 from gcp.engine.state import Progress, TrainingState
 from gcp.engine.step import Recipe, Window, backward, count, gradient_norm, is_finite, update, windows
-from gcp.engine.wait import Wait
+from gcp.engine.wait import DataTimer
 from gcp.errors import NonFiniteError
 from gcp.kernels import check_failures
 
@@ -40,36 +43,29 @@ def _nothing(*_: object) -> None:
 
 @dataclass
 class Events:
-    """What is done between steps. Each is a plain function; the defaults do nothing.
+    """What is done between steps; the defaults do nothing.
 
     Attributes:
-        begin: () called before every step.
-        observe: (window, feed) called after `begin` with the batches of the step; it may look at them, and may not
-            change anything but random states, which are seeded after it.
         validate: () -> scores (dict with `loss` and `top1`) of the weights that count.
         improved: (scores) called when they are the best so far.
-        columns: () -> further columns of the row of the epoch that ends.
-        epoch: (row) called at the end of every epoch.
-        step: (progress, rates, loss_sum, correct) called after every step.
         save: () writes a checkpoint.
         stop: () -> True to end the run after the present step, with a checkpoint.
         evaluate_every: steps between evaluations, 0 for the end only.
         save_every: steps between checkpoints, 0 for the end only.
         save_seconds: seconds between checkpoints, None for no clock.
+        callbacks: features of the run, called in this order.
+        log: where steps and epochs are recorded.
     """
 
-    begin: Callable[[], None] = _nothing
-    observe: Callable[[Window, Feed], None] = _nothing
     validate: Callable[[], dict | None] = _nothing
     improved: Callable[[dict], None] = _nothing
-    columns: Callable[[], dict] = dict
-    epoch: Callable[[dict], None] = _nothing
-    step: Callable[[Progress, dict[str, float], torch.Tensor], None] = _nothing
     save: Callable[[], None] = _nothing
     stop: Callable[[], bool] = lambda: False
     evaluate_every: int = 0
     save_every: int = 0
     save_seconds: float | None = None
+    callbacks: Sequence[Callback] = ()
+    log: RunLog | NullLog = field(default_factory=NullLog)
     saved_at: float = field(default_factory=time.monotonic)
 
     def due(self, step: int) -> bool:
@@ -118,6 +114,8 @@ def fit(
         NonFiniteError: an inf or NaN in features, loss or gradient; the weights are those before the step.
     """
     forward = Forward(state, device, compile, group)
+    for callback in events.callbacks:
+        callback.start(state)
     total = epochs * steps_per_epoch(loader, recipe.accumulate)
     while state.progress.epoch < epochs:
         if not train_epoch(state, loader, forward, recipe, factor, total, device, events, group):
@@ -141,32 +139,34 @@ def train_epoch(
     state.model.train()
     sums = torch.tensor([progress.loss_sum, progress.correct], dtype=torch.float64, device=device)
     stream = windows(loader, recipe, progress.epoch, progress.batch)
-    feed, wait = recipe.feed(loader, state.num_classes, device), Wait(device)
+    feed, wait = recipe.feed(loader, state.num_classes, device), DataTimer(device)
     started = time.perf_counter() - progress.seconds
     window = wait.next(stream)
     while window:
         group.arrive()
-        events.begin()
-        events.observe(window, feed)
+        for callback in events.callbacks:
+            callback.before_step(state, window, events.log)
         set_learning_rates(state.optimizer, factor(progress.step))
         rng.seed_step(recipe.seed, progress.step, group.rank)
         new = _gradients(state, forward(), window, recipe, feed, group)
         following = wait.next(stream)
         norm = gradient_norm(state)
         fault = _fault(state, window, new[0], norm)
-        met = meet(group, new, fault is not None, events.stop(), events.overdue())
-        if met.broken:
+        status = reduce_step(group, new, fault is not None, events.stop(), events.overdue())
+        if status.broken:
             raise _non_finite(state, window, recipe, feed, group, fault)
         update(state, norm, recipe.clip)
-        sums += met.sums
+        sums += status.sums
         progress.step += 1
         progress.batch += len(window)
         progress.count += count(window)
         progress.waited += wait.take()
         progress.seconds = time.perf_counter() - started
-        events.step(progress, learning_rates(state.optimizer), sums)
+        events.log.step(progress, learning_rates(state.optimizer), sums)
+        for callback in events.callbacks:
+            callback.after_step(state, sums, events.log)
         # Alone nothing has to be agreed on, and what was asked for during the update counts too.
-        stop, save = (events.stop(), events.overdue()) if group.world == 1 else (met.stop, met.save)
+        stop, save = (events.stop(), events.overdue()) if group.world == 1 else (status.stop, status.save)
         stopped = progress.step < total and stop
         save = save or stopped or events.due(progress.step)
         _between_steps(state, sums, recipe, events, following is None, progress.step >= total, save)
@@ -188,6 +188,7 @@ def _between_steps(
 ) -> None:
     """Evaluation, end of epoch and checkpoint, in this order: a checkpoint holds the result of both."""
     progress = state.progress
+    progress.callbacks = state_dicts(events.callbacks)
     if run_ends or (events.evaluate_every and progress.step % events.evaluate_every == 0):
         progress.validation = events.validate()
         if progress.validation and progress.improve(progress.validation):
@@ -198,10 +199,13 @@ def _between_steps(
         _check_decompositions(progress)
         progress.loss_sum, progress.correct = sums.tolist()
     if epoch_ends:
-        row = epoch_row(progress, learning_rates(state.optimizer), recipe.minimised) | events.columns()
+        row = epoch_row(progress, learning_rates(state.optimizer), recipe.minimised)
+        for callback in events.callbacks:
+            callback.end_epoch(state)
+            row |= callback.columns(state)
         progress.history.append(row)
         progress.start_epoch()
-        events.epoch(row)
+        events.log.epoch(row)
     if save:
         events.save()
         events.saved_at = time.monotonic()
@@ -230,7 +234,7 @@ def epoch_row(progress: Progress, rates: dict[str, float], objective: Objective)
 
 
 def _gradients(
-    state: TrainingState, forward: Callable, window: Window, recipe: Recipe, feed: Feed, group: Group
+    state: TrainingState, forward: Callable, window: Window, recipe: Recipe, feed: ToDevice, group: Group
 ) -> torch.Tensor:
     try:
         return backward(forward, window, recipe, feed, state.scaler, group.world)
@@ -249,7 +253,7 @@ def _fault(state: TrainingState, window: Window, loss: torch.Tensor, norm: torch
 
 
 def _non_finite(
-    state: TrainingState, window: Window, recipe: Recipe, feed: Feed, group: Group, fault: str | None
+    state: TrainingState, window: Window, recipe: Recipe, feed: ToDevice, group: Group, fault: str | None
 ) -> NonFiniteError:
     """The error that names step, epoch, batch and layer. `state.progress` still counts the steps before."""
     progress, model = state.progress, state.model

@@ -14,7 +14,7 @@ import torch
 T = TypeVar("T")
 
 
-class Wait:
+class DataTimer:
     """Stopwatch of `next` on a stream of batches."""
 
     def __init__(self, device: torch.device):

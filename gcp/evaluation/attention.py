@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from gcp.command import install
 from gcp.drawing.figure import save
 from gcp.engine.distributed import Group
-from gcp.engine.feed import Feed
+from gcp.engine.feed import ToDevice
 from gcp.engine.timm_reference import TimmReference
 from gcp.errors import GCPError
 from gcp.evaluation.unlabelled import class_names, file_set
@@ -137,7 +137,7 @@ def draw(scored_model: ScoredModel, paths: list[str], folder: str | None, group:
         return
     images = file_set(scored_model, paths)
     names = class_names(scored_model)
-    feed = Feed(scored_model.device, images.normalize)
+    feed = ToDevice(scored_model.device, images.normalize)
     pictures, maps, titles = [], [], []
     for start in range(0, len(paths), BATCH):
         pixels, labels = images.read(range(start, min(start + BATCH, len(paths))))

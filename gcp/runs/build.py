@@ -12,7 +12,6 @@ from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_
 from gcp.data.rank_slice import RankSlice
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
-from gcp.engine.conditioning import Conditioning
 from gcp.engine.crops import with_crops
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.ema import EMA
@@ -21,11 +20,9 @@ from gcp.engine.precision import create_scaler
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 from gcp.errors import OptionError
-from gcp.heads.reduction import trained_weight
 from gcp.models import Classifier, create_model, default_image_size
 from gcp.models.parts import freeze, parameter_groups
 from gcp.ops.covariance import check_samples
-from gcp.runs.hybrid import build_pooling
 
 
 def build_device(config: Common, group: Group = ALONE) -> torch.device:
@@ -128,19 +125,17 @@ def build_model(
     num_classes: int,
     device: torch.device,
     weights: bool = True,
-    switched: object = None,
     group: Group = ALONE,
 ) -> Classifier:
     """The seeded model on its device, frozen parts frozen, the same in every process. `weights=False`: without
-    `model.pretrained`, for a model whose weights come from a checkpoint, with the head that the `switched` of the
-    checkpoint tells.
+    `model.pretrained`, for a model whose weights come from a checkpoint.
     """
-    model, head, pooling = config.model, config.head, build_pooling(config, switched)
+    model, head = config.model, config.head
     rng.seed_all(config.run.seed)
     with group.main_first() if weights and model.pretrained else nullcontext():  # it may be a download
         classifier = create_model(
             model.backbone,
-            head=pooling.name,
+            head=head.name,
             num_classes=num_classes,
             dim=head.dim,
             pretrained=model.pretrained if weights else False,
@@ -153,7 +148,10 @@ def build_model(
             classifier_norm=model.classifier_norm,
             reduction=head.reduction,
             spectral_norm=head.spectral_norm,
-            **pooling.options,
+            side=head.side,
+            form=head.form,
+            precision=head.precision,
+            **head.options,
         )
     if group.world > 1 and config.run.sync_batch_norm:
         synchronise(classifier, device)
@@ -174,7 +172,7 @@ def base_learning_rate(config: Common) -> float:
     return config.optim.lr * scale
 
 
-def build_state(config: Config, model: Classifier, device: torch.device, group: Group = ALONE) -> TrainingState:
+def build_state(config: Config, model: Classifier, device: torch.device) -> TrainingState:
     """Optimizer, loss scale and average around a classifier."""
     optim = config.optim
     groups = parameter_groups(
@@ -187,10 +185,7 @@ def build_state(config: Config, model: Classifier, device: torch.device, group: 
         classifier_lr_factor=optim.classifier_lr_factor,
         classifier_weight_decay=optim.classifier_weight_decay,
     )
-    state = training_state(config, model, groups, device)
-    if optim.nog or optim.olr:
-        Conditioning(state.optimizer, lambda: trained_weight(model.head.reduction), optim.nog, optim.olr, group)
-    return state
+    return training_state(config, model, groups, device)
 
 
 def training_state(config: Common, model: nn.Module, groups: list[dict], device: torch.device) -> TrainingState:

@@ -1,5 +1,6 @@
 """What a run says of itself before its first step."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,9 +9,8 @@ from gcp.config import Common, Config
 from gcp.data import Splits
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.state import TrainingState
-from gcp.engine.switch import describe_switch
 from gcp.errors import counted
-from gcp.runs import build, evolution
+from gcp.runs import build
 from gcp.runs.timing import Timing
 
 
@@ -20,9 +20,10 @@ def introduction(
     splits: Splits,
     state: TrainingState,
     timing: Timing,
+    told: Sequence[str] = (),
     group: Group = ALONE,
 ) -> str:
-    """Folder, data, model, what is trained, batch and learning rates; a line or two each."""
+    """Folder, data, model, what is trained, what the callbacks tell, batch and learning rates; a line or two each."""
     parameters = sum(p.numel() for p in state.model.parameters())
     return "\n".join(
         [
@@ -36,8 +37,7 @@ def introduction(
             *_reduction(config),
             *_classifier(config),
             *_trained(config, state),
-            *_hybrid(config, state, timing),
-            *evolution.describe(config, timing, state.model),
+            *told,
             f"step       {timing.total} steps, {learning_rate(config)}",
             *_parts(state),
         ]
@@ -68,10 +68,8 @@ def _processes(config: Config, group: Group) -> list[str]:
 
 def _reduction(config: Config) -> list[str]:
     """Nothing for the plain one."""
-    head, optim = config.head, config.optim
+    head = config.head
     told = ["orthonormal rows"] if head.reduction == "orthogonal" and head.dim is not None else []
-    told += ["nearest-orthogonal gradient"] if optim.nog else []
-    told += [f"optimal learning rate ({optim.olr})"] if optim.olr else []
     told += [f"spectral norm 1 ({head.spectral_norm})"] if head.spectral_norm else []
     return [f"reduction  {', '.join(told)}"] if told else []
 
@@ -87,17 +85,6 @@ def _trained(config: Config, state: TrainingState) -> list[str]:
         return []
     trained = sum(p.numel() for p in state.model.parameters() if p.requires_grad)
     return [f"trained    {trained:,} parameters; frozen: {', '.join(config.model.freeze)}"]
-
-
-def _hybrid(config: Config, state: TrainingState, timing: Timing) -> list[str]:
-    hybrid = config.hybrid
-    if hybrid.to is None:
-        return []
-    if state.progress.switched:
-        return [f"hybrid     {describe_switch(state.progress.switched)}"]
-    if timing.switch_at is not None:
-        return [f"hybrid     {hybrid.to} after step {timing.switch_at} ({hybrid.at})"]
-    return [f"hybrid     {hybrid.to} once the condition number is below {hybrid.condition_below:g}"]
 
 
 def _parts(state: TrainingState) -> list[str]:

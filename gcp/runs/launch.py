@@ -17,24 +17,24 @@ from gcp.engine.files import write_text
 from gcp.engine.folder import RunFolder, create_run_folder
 from gcp.errors import ConfigError, GCPError
 from gcp.runs import build, processes
-from gcp.runs.kind import CLASSIFIER, Kind
-from gcp.runs.run import Run
+from gcp.runs.run import TrainingRun
 from gcp.runs.stages import StagedRun
+from gcp.runs.task import CLASSIFIER, Task
 
 
-def start(config: Common, group: Group = ALONE, kind: Kind = CLASSIFIER) -> int:
+def start(config: Common, group: Group = ALONE, task: Task = CLASSIFIER) -> int:
     """Make the run folder and train. Returns the exit code."""
-    kind.check(config)
+    task.check(config)
     _begin(config, group)
-    folder = RunFolder(group.broadcast(str(_make(config, kind).path) if group.main else ""))
+    folder = RunFolder(group.broadcast(str(_make(config, task).path) if group.main else ""))
     name = f"run.name={json.dumps(folder.path.name)}"
-    config = from_dict(config.plain(), [name], "the configuration", kind.schema)
+    config = from_dict(config.plain(), [name], "the configuration", task.schema)
     if group.main:
         write_text(folder.config, dump(config))  # first of all: from here on the run can be resumed
         folder.lock()
     try:
         try:
-            run = _build(config, folder, group, kind)
+            run = _build(config, folder, group, task)
         except GCPError:
             if group.main:
                 folder.discard()
@@ -44,19 +44,19 @@ def start(config: Common, group: Group = ALONE, kind: Kind = CLASSIFIER) -> int:
         folder.unlock()
 
 
-def resume(config: Common, folder: RunFolder, group: Group = ALONE, kind: Kind = CLASSIFIER) -> int:
+def resume(config: Common, folder: RunFolder, group: Group = ALONE, task: Task = CLASSIFIER) -> int:
     """Continue a run from its newest whole checkpoint, or from the beginning where it has none."""
     _begin(config, group)
     if group.main:
         folder.lock()
     try:
-        return _build(config, folder, group, kind).go_on()
+        return _build(config, folder, group, task).go_on()
     finally:
         folder.unlock()
 
 
 def start_or_resume(
-    config: Common, may_change: Callable[[str], bool], group: Group = ALONE, kind: Kind = CLASSIFIER
+    config: Common, may_change: Callable[[str], bool], group: Group = ALONE, task: Task = CLASSIFIER
 ) -> int:  # fmt: skip
     """Continue the run of that name, or start it where there is none yet. `may_change`: of a key, whether a run that is
     resumed takes it from `config`.
@@ -70,13 +70,13 @@ def start_or_resume(
     _begin(config, group)
     folder = RunFolder(Path(config.run.dir, config.run.name))
     if not group.broadcast(folder.config.is_file()):
-        return start(config, group, kind)
-    before, now = flat(load(folder.config, [], kind.schema)), flat(config)
+        return start(config, group, task)
+    before, now = flat(load(folder.config, [], task.schema)), flat(config)
     changed = [key for key in before | now if before.get(key) != now.get(key) and not may_change(key)]
     if changed:
         faults = [f"{key}: got {now.get(key)!r}; the run has {before.get(key)!r}" for key in changed]
         raise ConfigError(faults, f"the settings, with which {folder.path} cannot be continued")
-    return resume(config, folder, group, kind)
+    return resume(config, folder, group, task)
 
 
 def flat(config: Common) -> dict[str, object]:
@@ -94,11 +94,11 @@ def _begin(config: Common, group: Group) -> None:
     distributed.start(group, build.build_device(config, group))
 
 
-def _make(config: Common, kind: Kind) -> RunFolder:
-    return create_run_folder(config.run.dir, config.run.name, kind.stem(config), kind.command)
+def _make(config: Common, task: Task) -> RunFolder:
+    return create_run_folder(config.run.dir, config.run.name, task.stem(config), task.command)
 
 
-def _build(config: Common, folder: RunFolder, group: Group, kind: Kind) -> Run[Any] | StagedRun:
+def _build(config: Common, folder: RunFolder, group: Group, task: Task) -> TrainingRun[Any] | StagedRun:
     if config.run.rank_logs and not group.main:
         processes.log_to(Path(folder.path, f"rank-{group.rank}.log"))
-    return kind.build(config, folder, group)
+    return task.build(config, folder, group)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gcp.callbacks.base import create_callbacks
 from gcp.config import Config, from_dict
 from gcp.engine import checkpoint
 from gcp.engine.distributed import Group
@@ -18,7 +19,6 @@ from gcp.models.checkpoints import FILES, is_timm_weights, open_checkpoint
 from gcp.models.convert import build_model
 from gcp.models.summary import summarise
 from gcp.runs import build
-from gcp.runs.hybrid import build_pooling
 from gcp.runs.scored_model import ScoredModel
 from gcp.runs.weights import configuration
 
@@ -81,11 +81,12 @@ def open_model(
         raise GCPError(f"--order is for files of others; {path} is of this library, whose order is upper.")
     config = from_dict(_with_data(saved["config"], data), overrides, source=f"the configuration in {path}")
     device = build.build_device(config, group)
-    switched = saved.get("switched")
-    model = build.build_model(config, len(saved["classes"]), device, weights=False, switched=switched)
+    model, head = build.build_model(config, len(saved["classes"]), device, weights=False), config.head.name
+    for callback in create_callbacks(config):
+        callback.adapt(model, saved)
+        head = callback.scores(model).get("head", head)
     averaged = saved.get("ema") is not None
     load_weights(model, saved["ema"] if averaged else saved["model"], str(path))
-    head = build_pooling(config, switched).name
     return ScoredModel(str(path), model.eval(), config, device, head, tuple(saved["classes"]), averaged)
 
 

@@ -3,18 +3,20 @@
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gcp.command import typed
-from gcp.config import TRAINED_BY, Common, dump
+from gcp.config import Common, dump, trained_by
 from gcp.data import BatchLoader, Splits
 from gcp.engine import checkpoint
+from gcp.engine.callback import Callback, state_dicts
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.environment import describe_environment
 from gcp.engine.files import write_json, write_text
 from gcp.engine.folder import RunFolder
-from gcp.engine.log import RunLog, Silence
+from gcp.engine.log import NullLog, RunLog
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 from gcp.engine.train import Events, fit
@@ -36,22 +38,23 @@ def resume_command(folder: RunFolder, command: str = "train") -> str:
     return typed(command, f"resume={folder.whole().path}")
 
 
-class Run(Generic[C]):
+class TrainingRun(Generic[C]):
     """Everything of one run; `run` trains to the end and scores the test split.
 
-    A subclass builds `splits`, `loader`, `timing` and `state`, and defines what is abstract here.
+    A subclass builds `splits`, `loader`, `timing`, `state` and `callbacks`, and defines what is abstract here.
 
     Args:
         config: of the run, without stages.
         folder: of the run; need not be there yet.
         stage: its number where it is a stage of a longer run.
-        group: the processes of the run, each of which has a Run; rank 0 writes.
+        group: the processes of the run, each of which has a TrainingRun; rank 0 writes.
     """
 
     splits: Splits
     loader: BatchLoader
     timing: Timing
     state: TrainingState
+    callbacks: Sequence[Callback] = ()
 
     def __init__(self, config: C, folder: RunFolder, stage: int | None = None, group: Group = ALONE):
         self.config, self.folder, self.stage, self.group, self.stop_code = config, folder, stage, group, 0
@@ -78,9 +81,9 @@ class Run(Generic[C]):
         """The result for the eye."""
         raise NotImplementedError
 
-    def further_columns(self) -> list[str]:
-        """Columns that the printed table has beside the usual ones."""
-        return []
+    def build_state(self) -> TrainingState:
+        """Optimizer, loss scale and average around the model."""
+        raise NotImplementedError
 
     def result(self) -> dict | None:
         """The result of the finished run; None where steps are left, or where it is that of fewer epochs."""
@@ -99,7 +102,13 @@ class Run(Generic[C]):
         """
         check_classes(saved, self.splits, str(path))
         check_images(saved, self.splits, str(path))
+        for callback in self.callbacks:
+            callback.adapt(self.state.model, saved)
+        if self.callbacks:  # the model may have other parameters now
+            self.state = self.build_state()
         self.state.load_state_dict(saved, str(path))
+        for callback in self.callbacks:
+            callback.load_state_dict(callback.kept(saved))
         progress = self.state.progress
         if progress.step > self.timing.total:
             begun = progress.epoch + (progress.batch > 0)
@@ -136,14 +145,14 @@ class Run(Generic[C]):
             raise
 
     def _resume_command(self) -> str:
-        return resume_command(self.folder, TRAINED_BY[type(self.config)].removeprefix("gcp "))
+        return resume_command(self.folder, trained_by(self.config).removeprefix("gcp "))
 
     def _run(self) -> int:
         if self.group.main:
             write_json(self.folder.environment, describe_environment(self.device, self.group.world))
         print(self.introduction())
         sys.stdout.flush()
-        journal = self._journal()
+        records = self._open_log()
         with StopSignal() as stop:
             try:
                 complete = fit(
@@ -153,14 +162,16 @@ class Run(Generic[C]):
                     self.timing.factor,
                     self.config.train.epochs,
                     self.device,
-                    self._events(journal, stop),
+                    self._events(records, stop),
                     compile=self.config.run.compile,
                     group=self.group,
                 )
             finally:
-                journal.close()
+                records.close()
                 self.writer.wait()
                 self._draw()
+                for callback in self.callbacks:
+                    callback.close(self.folder.path)
             if not complete:
                 print(f"stopped at step {self.state.progress.step}. Continue with\n  {self._resume_command()}")
                 return stop.exit_code
@@ -182,31 +193,31 @@ class Run(Generic[C]):
         self.group.wait()  # the next stage begins with what is written now
         print(f"{self.format_result(result)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")
 
-    def _journal(self) -> RunLog | Silence:
+    def _open_log(self) -> RunLog | NullLog:
         if not self.group.main:
-            return Silence()
+            return NullLog()
         return RunLog(
             self.folder.path,
             self.config.train.epochs,
             self.timing.total,
             self.state.progress,
             advice=self.loader.advice,
-            further=self.further_columns(),
+            further=tuple(column for callback in self.callbacks for column in callback.table),
             objective=self.recipe().minimised,
         )
 
-    def _events(self, journal: RunLog | Silence, stop: StopSignal) -> Events:
+    def _events(self, log: RunLog | NullLog, stop: StopSignal) -> Events:
         held_out = self._score_loader("val") if len(self.splits.val) else None
         return Events(
             validate=lambda: None if held_out is None else self.validate(held_out),
             improved=self._save_best,
-            epoch=journal.epoch,
-            step=journal.step,
             save=self._save_last,
             stop=stop,
             evaluate_every=self.timing.evaluate_every,
             save_every=self.timing.save_every,
             save_seconds=self.timing.save_seconds,
+            callbacks=self.callbacks,
+            log=log,
         )
 
     def _score_loader(self, split: str) -> BatchLoader:
@@ -217,7 +228,13 @@ class Run(Generic[C]):
         return self.splits.fingerprint()  # a second for a million files
 
     def _about(self) -> dict:
-        return {"config": self.config.plain(), "classes": list(self.splits.classes), "images": self._images}
+        """What a checkpoint holds beside weights and progress; its settings build the model as it has become."""
+        config: dict[str, Any] = self.config.plain()
+        for callback in self.callbacks:
+            for section, values in callback.settings(self.state.model).items():
+                config[section] = config[section] | values
+        callbacks = state_dicts(self.callbacks)
+        return {"config": config, "classes": list(self.splits.classes), "images": self._images, "callbacks": callbacks}
 
     def _save_last(self) -> None:
         if self.group.main:

@@ -12,9 +12,8 @@ from gcp.engine.files import write_json, write_text
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import load_weights
 from gcp.errors import ConfigError, GCPError
-from gcp.runs.evolution import with_widths
+from gcp.runs.classifier import ClassifierRun, with_widths
 from gcp.runs.run import resume_command
-from gcp.runs.session import Session
 
 
 class StagedRun:
@@ -32,7 +31,7 @@ class StagedRun:
         begun = [n for n in range(1, len(self.configs) + 1) if checkpoint.candidates(folder.stage(n).path)]
         self.number = max(begun, default=1)
         self._check_earlier()
-        self.session: Session | None = self._build()
+        self.stage_run: ClassifierRun | None = self._build()
 
     def go_on(self) -> int:
         """`run`, from wherever it stands."""
@@ -52,31 +51,33 @@ class StagedRun:
         return 0
 
     def _stage(self, number: int) -> int:
-        session, self.session = self.session or self._session(number), None  # two models at a time are too many
-        session.folder.path.mkdir(exist_ok=True)
+        run, self.stage_run = self.stage_run or self._run_of(number), None  # two models at a time are too many
+        run.folder.path.mkdir(exist_ok=True)
         print(f"stage      {number} of {len(self.configs)}")
-        if code := session.go_on():
+        if code := run.go_on():
             return code
-        if session.stop_code and number < len(self.configs):
+        if run.stop_code and number < len(self.configs):
             print(f"stopped before stage {number + 1}. Continue with\n  {resume_command(self.folder)}")
-            return session.stop_code
+            return run.stop_code
         return 0
 
-    def _session(self, number: int) -> Session:
+    def _run_of(self, number: int) -> ClassifierRun:
         weights = self.folder.stage(number - 1).last if number > 1 else True
-        return Session(self.configs[number - 1], self.folder.stage(number), weights, number, self.group)
+        return ClassifierRun(self.configs[number - 1], self.folder.stage(number), weights, number, self.group)
 
-    def _build(self) -> Session:
-        """The session of the present stage, after building every later one for its faults alone."""
+    def _build(self) -> ClassifierRun:
+        """The run of the present stage, after building every later one for its faults alone."""
         faults: dict[str, list[int]] = {}
         present = None
         for number in range(self.number, len(self.configs) + 1):
             try:
                 if number == self.number:
-                    present = self._session(number)
+                    present = self._run_of(number)
                     continue
-                config = with_widths(self.configs[number - 1], present.config.model.widths if present else {})
-                later = Session(config, self.folder.stage(number), weights=False, group=self.group)
+                config = self.configs[number - 1]
+                if present:
+                    config = with_widths(config, present.config.plain())
+                later = ClassifierRun(config, self.folder.stage(number), weights=False, group=self.group)
                 if present:
                     load_weights(later.state.model, present.state.model.state_dict(), f"stage {self.number}")
             except GCPError as error:

@@ -1,20 +1,19 @@
 """When things happen in a run: every duration of a configuration in optimizer steps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from gcp.config import Common, Config, Duration
+from gcp.config import Common, Duration
 from gcp.data import BatchLoader
 from gcp.engine.schedule import learning_rate_factor
 from gcp.engine.train import steps_per_epoch
-from gcp.runs.hybrid import switch_step
 
 
 @dataclass(frozen=True)
 class Timing:
     """All durations of a run in optimizer steps, and the learning-rate factor of a step; `steps` turns any other
-    duration into steps. `switch_at` is None where no head is switched at a step.
+    duration into steps.
     """
 
     total: int
@@ -23,17 +22,10 @@ class Timing:
     save_every: int
     save_seconds: float | None
     factor: Callable[[int], float]
-    switch_at: int | None = None
 
 
-def build_timing(config: Config, loader: BatchLoader) -> Timing:
+def build_timing(config: Common, loader: BatchLoader) -> Timing:
     """Turn every duration of the configuration into steps of this loader."""
-    timing = common_timing(config, loader)
-    return replace(timing, switch_at=switch_step(config, timing.steps, timing.total))
-
-
-def common_timing(config: Common, loader: BatchLoader) -> Timing:
-    """The durations that every kind of run has."""
     per_epoch = steps_per_epoch(loader, config.train.accumulate)
     total = per_epoch * config.train.epochs
 

@@ -70,14 +70,14 @@ def test_features_of_a_run(uninterrupted, tmp_path, monkeypatch, capsys):
 def test_captured_features_are_those_that_the_head_pools(uninterrupted):
     """The head's own pooling of the captured map gives the logits of the model."""
     from gcp.engine.distributed import ALONE
-    from gcp.engine.feed import Feed
+    from gcp.engine.feed import ToDevice
     from gcp.runs.open_model import open_model
     from gcp.studies.fidelity.features import capture
 
     scored_model = open_model(str(uninterrupted), ["evaluate.batch_size=5"], ALONE)
     loader = scored_model.loader(scored_model.splits().test, ALONE)
     batch = next(iter(loader.epoch(0)))
-    feed = Feed(torch.device("cpu"), loader.normalize)
+    feed = ToDevice(torch.device("cpu"), loader.normalize)
     model = scored_model.model.train()
     maps = capture(model, [batch], feed)
     assert not model.training

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from gcp.config import describe, json_schema, load
-from gcp.config.schema import SECTIONS, Config, FlowConfig
+from gcp.config.schema import Config, FlowConfig, composed, sections
 from gcp.config.schema_file import text
 from gcp.heads import head_options, list_heads
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # A study is no configuration: it varies one.
 FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "studies")
+SECTIONS = sections(composed(Config))
 KEYS = [(section, key, key_field) for section, keys in SECTIONS.items() for key, key_field in keys.model_fields.items()]
 
 

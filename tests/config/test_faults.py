@@ -99,8 +99,8 @@ from gcp.errors import ConfigError
         # unknown keys
         (
             "lr=0.1",
-            "lr: unknown key, got 0.1 (number); allowed: run, data, model, head, hybrid, optim, schedule, "
-            "train, evaluate, checkpoint, monitor, evolve, stages; did you mean optim.lr?",
+            "lr: unknown key, got 0.1 (number); allowed: run, data, model, head, optim, schedule, train, "
+            "evaluate, checkpoint, hybrid, evolve, monitor, stages; did you mean optim.lr?",
         ),
         (
             "model.lr=0.1",

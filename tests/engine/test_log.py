@@ -25,15 +25,14 @@ def run(toy, folder, seed=0, die_at=None, save_every=0, interval=1):
         state.load_state_dict(found[1])
     journal = RunLog(folder, toy.epochs, 12, state.progress, interval)
 
-    def step(progress, rates, sums):
-        journal.step(progress, rates, sums)
-        if progress.step == die_at:
+    def die(state):
+        if state.progress.step == die_at:
             raise Killed
 
     events = Events(
         validate=lambda: {"top1": 50.0, "loss": 1.0},
-        epoch=journal.epoch,
-        step=step,
+        log=journal,
+        callbacks=[toy.Watch(after=die)],
         save=lambda: checkpoint.save(folder / "last.pt", state.state_dict()),
         evaluate_every=4,
         save_every=save_every,

@@ -63,7 +63,7 @@ def test_a_frozen_backbone_shows_the_rate_of_the_next_part():
 
 
 def test_columns_of_a_run_that_switches_its_head():
-    further = ["head", "condition"]
+    further = (("condition", "condition", 11, ".2e"), ("head", "head", 17, "s"))
     row = line({**ROW, "condition": 81234.5, "head": "svd_pade"}, further)
     assert heading(further).split()[-2:] == ["condition", "head"] and row.split()[-2:] == ["8.12e+04", "svd_pade"]
     assert len(heading(further)) == len(row) > len(line({**ROW, "condition": 81234.5, "head": "svd_pade"}))

@@ -43,7 +43,7 @@ def stops(toy, where, compare, model, expected, **options):
     """Train until the run stops; its message, and that weights, average and optimizer are those before the step."""
     state = toy.state(model)
     before = {}
-    events = Events(step=lambda progress, rates, sums: before.update(where(state)))
+    events = Events(callbacks=[toy.Watch(after=lambda state: before.update(where(state)))])
     with pytest.raises(NonFiniteError, match=expected):
         toy.train(state, events, **options)
     after = where(state)
@@ -177,12 +177,13 @@ def test_an_overflow_of_the_gradient_leaves_the_step_out_and_halves_the_scale(to
     state = scaled(toy, 2.0**10, At(2, InfiniteGradient.apply))
     seen = {}
 
-    def step(progress, rates, sums):
+    def look(state):
+        progress = state.progress
         seen[progress.step] = (state.scaler.get_scale(), state.model.classifier.weight.detach().clone())
         if progress.step == 2:
             state.model.features[2].call = 100  # fine again
 
-    toy.train(state, Events(step=step), recipe=PLAIN, epochs=1)
+    toy.train(state, Events(callbacks=[toy.Watch(after=look)]), recipe=PLAIN, epochs=1)
     assert [scale for scale, _ in seen.values()] == [1024.0] + [512.0] * 6
     weights = [weight for _, weight in seen.values()]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
@@ -202,12 +203,12 @@ def test_a_failed_decomposition_is_not_lost(toy, monkeypatch):
     monkeypatch.setattr(failures, "_pending", failures.deque())
     info = torch.tensor([0, 3], dtype=torch.int32)
 
-    def fail_at(progress, *_):
-        if progress.step == 2:
+    def fail_at(state):
+        if state.progress.step == 2:
             failures.add(failures.Pending(info, lambda: False, lambda: None, "cusolver, 4x4 float64"))
 
     saved = []
-    events = Events(step=fail_at, save=lambda: saved.append(True))
+    events = Events(callbacks=[toy.Watch(after=fail_at)], save=lambda: saved.append(True))
     with pytest.raises(NonFiniteError, match=r"stopped after step 4: cusolver, 4x4 float64: matrix 1 of a batch of 2"):
         toy.train(toy.state(), events)
     assert not saved

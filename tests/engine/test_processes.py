@@ -11,7 +11,7 @@ from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
 from gcp.engine.distributed import ALONE
 from gcp.engine.evaluate import evaluate
-from gcp.engine.meeting import meet
+from gcp.engine.meeting import reduce_step
 from gcp.engine.train import Events, fit
 from gcp.errors import NonFiniteError
 
@@ -60,7 +60,7 @@ def test_scores_are_those_of_one_process_to_the_last_bit(world, batch, toy, toge
 def test_a_request_of_one_is_the_decision_of_all(together):
     def body(group):
         one = group.rank == 1
-        met = meet(group, torch.tensor([1.5, 2.0], dtype=torch.float64), False, one, one)
+        met = reduce_step(group, torch.tensor([1.5, 2.0], dtype=torch.float64), False, one, one)
         return met.sums.tolist(), met.broken, met.stop, met.save
 
     assert together(2, body) == [([3.0, 4.0], False, True, False)] * 2  # the clock is that of rank 0
@@ -83,4 +83,8 @@ def test_no_process_makes_a_step_that_is_broken_in_one(toy, together):
 
     (one, kept), (other, also) = together(2, body)
     assert kept and also and "training stopped at step 1, epoch 1, batch 1" in one and "gradient norm nan" in other
-    assert together(2, lambda group: meet(group, torch.zeros(2), group.rank == 1, False, False).broken) == [True] * 2
+
+    def broken_of(group):
+        return reduce_step(group, torch.zeros(2), group.rank == 1, False, False).broken
+
+    assert together(2, broken_of) == [True] * 2

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gcp.engine import checkpoint
+from gcp.engine.log import NullLog
 from gcp.engine.train import Events
 
 LAST = 12  # optimizer steps of the toy run
@@ -32,18 +33,20 @@ class Run:
         return state
 
     def go(self, state, die_at=None, stop_at=None):
-        def step(progress, rates, sums):
-            if progress.step == die_at:
+        def die(state):
+            if state.progress.step == die_at:
                 raise Killed
 
         def validate():
             return {"top1": float(state.progress.step % 5), "loss": float(state.evaluated.classifier.weight.sum())}
 
+        log = NullLog()
+        log.epoch = self.rows.append
         events = Events(
             validate=validate,
             improved=lambda scores: self.improved.append((state.progress.step, scores)),
-            epoch=self.rows.append,
-            step=step,
+            log=log,
+            callbacks=[self.toy.Watch(after=die)],
             save=lambda: checkpoint.save(self.folder / "last.pt", state.state_dict(), keep=2),
             stop=lambda: state.progress.step == stop_at,
             evaluate_every=3,

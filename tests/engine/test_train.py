@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from gcp.engine import rng, train
+from gcp.engine.log import NullLog
 from gcp.engine.step import Recipe
 from gcp.engine.train import Events, steps_per_epoch
 
@@ -19,11 +20,13 @@ def journal(toy, state, **options):
     def note(name, value=None):
         return lambda *_: told.append((name, state.progress.step)) or value
 
+    log = NullLog()
+    log.epoch = note("epoch")
     events = Events(
         validate=note("validate", {"top1": 1.0, "loss": 1.0}),
         improved=note("improved"),
-        epoch=note("epoch"),
         save=note("save"),
+        log=log,
         **options,
     )
     toy.train(state, events)
@@ -59,10 +62,13 @@ def test_a_checkpoint_by_the_clock(toy, monkeypatch):
     saved = []
     state = toy.state()
 
-    def step(progress, rates, sums):
+    def tick(state):
         clock[0] += 1.0
 
-    toy.train(state, Events(step=step, save=lambda: saved.append(state.progress.step), save_seconds=2.5, saved_at=0.0))
+    def save():
+        saved.append(state.progress.step)
+
+    toy.train(state, Events(callbacks=[toy.Watch(after=tick)], save=save, save_seconds=2.5, saved_at=0.0))
     assert saved == [3, 6, 9, 12]
 
 
@@ -104,7 +110,9 @@ def test_the_model_is_in_training_mode_at_every_batch(toy):
 def test_every_step_has_the_rate_of_its_schedule(toy):
     state = toy.state(lr=0.4)
     rates = {}
-    toy.train(state, Events(step=lambda progress, rate, sums: rates.update({progress.step: rate})))
+    log = NullLog()
+    log.step = lambda progress, rate, sums: rates.update({progress.step: rate})
+    toy.train(state, Events(log=log))
     assert list(rates) == list(range(1, 13))
     for step, rate in rates.items():
         assert rate == pytest.approx({"features": 0.4 / step, "classifier": 0.4 / step})

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gcp.engine.train import Events
-from gcp.engine.wait import Wait
+from gcp.engine.wait import DataTimer
 
 CPU = torch.device("cpu")
 
@@ -16,7 +16,7 @@ def slow(items, pause):
 
 
 def test_the_time_of_reading_is_counted_and_no_other():
-    wait = Wait(CPU)
+    wait = DataTimer(CPU)
     stream = slow("abc", 0.02)
     started = time.perf_counter()
     assert wait.next(stream) == "a"
@@ -85,7 +85,7 @@ def test_on_a_gpu_a_batch_that_comes_while_it_computes_costs_nothing():
     x = torch.randn(4096, 4096, device=device)
     x @ x
     torch.cuda.synchronize()
-    wait = Wait(device)
+    wait = DataTimer(device)
     for _ in range(20):
         x = torch.nn.functional.normalize(x @ x)
     wait.next(slow("a", 0.001))

@@ -13,21 +13,21 @@ MOMENTS = {
     "in the middle of an epoch": "gcp.engine.train:update:5:after",
     "between epochs, before the row": "gcp.engine.log:write_metrics:2:before",
     "with a checkpoint half written": "torch:save:4:before",
-    "between the last checkpoint and the result": "gcp.runs.session:score_run:1:before",
+    "between the last checkpoint and the result": "gcp.runs.classifier:score_run:1:before",
 }
 
 # Each is the death of a new process, with the step that last.pt holds then; it is written after every step.
 TEN_DEATHS = {
-    "gcp.runs.session:Session:1:before": None,  # with config.yaml alone
+    "gcp.runs.classifier:ClassifierRun:1:before": None,  # with config.yaml alone
     "gcp.engine.train:update:1:before": None,
     "torch:save:1:before": None,  # step 1 in a half-written file
     "gcp.engine.checkpoint:_rotate:2:after": 1,  # last-1.pt linked, step 2 not yet in its place
     "gcp.engine.log:write_metrics:1:before": 2,  # best.pt of step 3 is there
     "gcp.engine.checkpoint:_sync_folder:1:before": 2,  # best.pt of step 3 once more
     "gcp.engine.train:update:2:after": 3,
-    "gcp.runs.session:evaluate:1:before": 5,
+    "gcp.runs.classifier:evaluate:1:before": 5,
     "gcp.engine.train:update:3:after": 7,
-    "gcp.runs.session:score_run:1:before": 9,  # all steps made
+    "gcp.runs.classifier:score_run:1:before": 9,  # all steps made
 }
 
 

@@ -129,12 +129,12 @@ def test_the_second_stage_begins_with_the_averaged_weights_of_the_first(two, her
 MOMENTS = {
     "before the first stage": "gcp.runs.run:fit:1:before",
     "in stage 1": "gcp.engine.train:update:4:before",
-    "before the result of stage 1": "gcp.runs.session:score_run:1:before",
-    "between the stages": "gcp.runs.session:score_run:1:after",
+    "before the result of stage 1": "gcp.runs.classifier:score_run:1:before",
+    "between the stages": "gcp.runs.classifier:score_run:1:after",
     "before the configuration of stage 2": "gcp.runs.run:dump:2:before",
     "in stage 2, before its first checkpoint": "gcp.engine.train:update:7:after",
     "in stage 2": "gcp.engine.train:update:12:before",
-    "before the result of stage 2": "gcp.runs.session:score_run:2:before",
+    "before the result of stage 2": "gcp.runs.classifier:score_run:2:before",
     "before the result of all": "gcp.runs.stages:write_json:1:before",
 }
 

@@ -2,11 +2,9 @@
 
 from gcp.config.sections.base import Options, Section
 from gcp.config.sections.data import Data
-from gcp.config.sections.evolve import Evolve
 from gcp.config.sections.flow import Flow
-from gcp.config.sections.head import Head, Hybrid
+from gcp.config.sections.head import Head
 from gcp.config.sections.model import Model
-from gcp.config.sections.monitor import Monitor
 from gcp.config.sections.optim import Optim, Schedule
 from gcp.config.sections.run import Run
 from gcp.config.sections.train import Checkpoint, Evaluate, Train
@@ -15,12 +13,9 @@ __all__ = [
     "Checkpoint",
     "Data",
     "Evaluate",
-    "Evolve",
     "Flow",
     "Head",
-    "Hybrid",
     "Model",
-    "Monitor",
     "Optim",
     "Options",
     "Run",

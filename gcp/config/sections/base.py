@@ -1,6 +1,6 @@
 """What every section of a configuration is."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,9 +19,26 @@ class Section(BaseModel):
 
 
 class Options(Section):
-    """A section beside whose keys the own options of a head may stand; null removes an inherited one."""
+    """A section that names a head, beside whose keys the own options of that head may stand; null removes an inherited
+    one.
+
+    HEAD: key with the name of the head. NO_ARGUMENTS: keys that are no arguments of the head.
+    """
 
     model_config = ConfigDict(extra="allow")
+    HEAD: ClassVar[str] = "name"
+    NO_ARGUMENTS: ClassVar[tuple[str, ...]] = ("name",)
+
+    @property
+    def head(self) -> str | None:
+        """Name of the head, None where there is none."""
+        return getattr(self, self.HEAD)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `gcp.heads.create_head`, name and channels aside."""
+        keys = (key for key in type(self).model_fields if key not in self.NO_ARGUMENTS)
+        return {key: getattr(self, key) for key in keys} | self.options
 
     @property
     def options(self) -> dict[str, Any]:

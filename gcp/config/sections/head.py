@@ -1,11 +1,11 @@
-"""The pooling head of a run, and the head that it may be switched to."""
+"""The pooling head of a run."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from gcp.config.sections.base import Options
-from gcp.config.values import Count, Interval, Positive, SpectralNorm, Text
+from gcp.config.values import Count, SpectralNorm, Text
 
 Side = Annotated[
     Literal["auto", "channel", "sample"],
@@ -41,28 +41,3 @@ class Head(Options):
         default=None,
         description="divide the weight of the reduction's convolution by its spectral norm, as model.classifier_norm",
     )
-
-
-class Hybrid(Options):
-    """A switch to another head during the run. The own options of that head stand beside these keys."""
-
-    to: Text | None = Field(
-        default=None,
-        description="head to switch to, one with the same outputs and tensors as head.name; null: no switch",
-    )
-    at: Interval | Literal["last_decay"] | None = Field(
-        default=None,
-        description="when: a duration from the start, or last_decay, the last one of schedule multistep or step",
-    )
-    condition_below: Positive | None = Field(
-        default=None,
-        description="when, in place of at: after the first epoch at whose end the condition number of the covariance "
-        "(median over validation images, null eigenvalues apart) is below this",
-    )
-    side: Side = "auto"
-    form: Form = "folded"
-    precision: Precision = None
-
-    def unread(self) -> dict[str, str]:
-        """All of them where there is no switch: a head that was forgotten costs a whole run."""
-        return {} if self.to is not None else {key: "to=HEAD" for key in type(self).model_fields if key != "to"}

@@ -34,16 +34,6 @@ class Optim(Section):
     clip: Positive | None = Field(
         default=None, description="largest norm of the gradient over all parts; null: no limit"
     )
-    nog: bool = Field(
-        default=False,
-        description="nearest-orthogonal gradient of the reduction's convolution: U V^T for G = U diag(s) V^T, after "
-        "clip",
-    )
-    olr: Literal["paper", "exact"] | None = Field(
-        default=None,
-        description="learning rate of the reduction's convolution, at most lr: paper: the published optimal one; "
-        "exact: the one that minimises |W W^T - I|; null: lr",
-    )
 
 
 class Schedule(Section):

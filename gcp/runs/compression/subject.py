@@ -14,11 +14,11 @@ from gcp.engine.distributed import ALONE
 from gcp.engine.environment import describe_environment
 from gcp.engine.evaluate import score
 from gcp.engine.files import write_json
+from gcp.engine.sample_images import SampleImages
 from gcp.errors import GCPError
 from gcp.models import Classifier
 from gcp.runs.compression.sweep import costs, draw_layers
 from gcp.runs.open_model import find_checkpoint, open_model
-from gcp.runs.sample_images import SampleImages
 from gcp.runs.scored_model import ScoredModel
 from gcp.runs.weights import configuration
 
@@ -57,7 +57,7 @@ def open_subject(given: str, overrides: list[str], split: str, images: int, batc
     if factors_of(model):
         raise GCPError(f"{given} is compressed already; compress the checkpoint that it was made from")
     splits = scored_model.splits()
-    sample = SampleImages(scored_model.config, splits, scored_model.device, images, batch)
+    sample = SampleImages(splits.train, images, batch, scored_model.device, scored_model.config.run.channels_last)
     path = Path(scored_model.given)
     return Subject(path if path.is_file() else find_checkpoint(given), scored_model, model, splits, split, sample)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gcp.config import FlowConfig
 from gcp.data import Splits
-from gcp.engine.feed import Feed
+from gcp.engine.feed import ToDevice
 from gcp.engine.likelihood import Bits, evaluate_bits
 from gcp.flow import Gaussian
 from gcp.runs import build
@@ -30,7 +30,7 @@ def baseline(config: FlowConfig, splits: Splits, device: torch.device, bits: Bit
 
     def images() -> Iterator[Tensor]:
         loader = build.score_loader(config, splits.train, device)
-        feed = Feed(device, loader.normalize)
+        feed = ToDevice(device, loader.normalize)
         for batch in loader.epoch(0):
             yield feed(*batch)[0]
 

@@ -9,7 +9,7 @@ from gcp.config import FlowConfig
 from gcp.data import DATASETS, Splits, create_loader
 from gcp.data.dequantise import Dequantised
 from gcp.engine import rng
-from gcp.engine.feed import Feed
+from gcp.engine.feed import ToDevice
 from gcp.engine.likelihood import Bits
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
@@ -44,7 +44,7 @@ def build_model(config: FlowConfig, splits: Splits, device: torch.device, begins
     model = create_flow(shape, config.flow.model_dump()).to(device)  # type: ignore[arg-type]
     if begins:
         loader = create_loader(images, config.train.batch_size, train=True, seed=config.run.seed, workers=0)
-        model.initialise(Feed(device, loader.normalize)(*next(iter(loader.epoch(0))))[0])
+        model.initialise(ToDevice(device, loader.normalize)(*next(iter(loader.epoch(0))))[0])
     return model
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,13 +9,13 @@ import torch
 from gcp.config import FlowConfig
 from gcp.data import BatchLoader
 from gcp.engine import checkpoint
+from gcp.engine.callback import Callback
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.folder import RunFolder
 from gcp.engine.likelihood import evaluate_bits
-from gcp.engine.log import RunLog, Silence
-from gcp.engine.state import Progress
+from gcp.engine.log import NullLog, RunLog
+from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
-from gcp.engine.train import Events
 from gcp.errors import counted
 from gcp.flow import Glow
 from gcp.runs import build
@@ -24,24 +23,28 @@ from gcp.runs.flow import build as flows
 from gcp.runs.flow.baseline import baseline, margins
 from gcp.runs.flow.introduction import introduction
 from gcp.runs.result import format_result, score_run
-from gcp.runs.run import Run
-from gcp.runs.signals import StopSignal
-from gcp.runs.timing import common_timing
+from gcp.runs.run import TrainingRun
+from gcp.runs.timing import build_timing
 
 SHOWN = (("loss", "bits/dim"),)
 
 
-class GlowRun(Run[FlowConfig]):
-    """The run of a flow; arguments as of `Run`."""
+class GlowRun(TrainingRun[FlowConfig]):
+    """The run of a flow; arguments as of `TrainingRun`."""
 
     def __init__(self, config: FlowConfig, folder: RunFolder, group: Group = ALONE):
         super().__init__(config, folder, group=group)
         self.splits = flows.build_splits(config)
         self.loader = build.build_train_loader(config, self.splits, self.device, group)
-        self.timing = common_timing(config, self.loader)
-        model = flows.build_model(config, self.splits, self.device, begins=not checkpoint.candidates(folder.path))
-        self.bits = flows.build_bits(config, model)
-        self.state = flows.build_state(config, model, self.device)
+        self.timing = build_timing(config, self.loader)
+        begins = not checkpoint.candidates(folder.path)
+        self.model = flows.build_model(config, self.splits, self.device, begins)
+        self.bits = flows.build_bits(config, self.model)
+        self.state = self.build_state()
+        self.callbacks = [DrawSamples(self)] if group.main else []
+
+    def build_state(self) -> TrainingState:
+        return flows.build_state(self.config, self.model, self.device)
 
     def introduction(self) -> str:
         return introduction(self.config, self.folder.path, self.splits, self.state, self.timing, self.bits, self.group)
@@ -65,17 +68,8 @@ class GlowRun(Run[FlowConfig]):
         finally:
             flow.train(training)
 
-    def _events(self, journal: RunLog | Silence, stop: StopSignal) -> Events:
-        every = self.timing.steps(self.config.flow.draw)
-
-        def step(progress: Progress, rates: dict[str, float], sums: torch.Tensor) -> None:
-            journal.step(progress, rates, sums)
-            if self.group.main and progress.step % every == 0:
-                self._draw_samples()
-
-        return replace(super()._events(journal, stop), step=step)
-
-    def _draw_samples(self) -> None:
+    def draw_samples(self) -> None:
+        """Images that the flow makes now."""
         from gcp.runs.flow.pictures import draw_samples, going_on
 
         with self._evaluated() as flow, going_on(self.folder.path / "samples.png"):
@@ -115,3 +109,14 @@ class GlowRun(Run[FlowConfig]):
             "margin": margins(result["test"], found),
             "inversion": inversion,
         }
+
+
+class DrawSamples(Callback):
+    """Draws images from the flow at intervals, beside its training."""
+
+    def __init__(self, run: GlowRun):
+        self.run, self.every = run, run.timing.steps(run.config.flow.draw)
+
+    def after_step(self, state: TrainingState, sums: torch.Tensor, log: RunLog | NullLog) -> None:
+        if state.progress.step % self.every == 0:
+            self.run.draw_samples()

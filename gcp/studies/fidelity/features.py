@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gcp.engine.feed import Feed
+from gcp.engine.feed import ToDevice
 from gcp.engine.precision import autocast
 from gcp.engine.timm_reference import TimmReference
 from gcp.errors import DataError, GCPError
@@ -36,7 +36,7 @@ def relu_features(batch: int, channels: int, size: int, dtype: torch.dtype, seed
 
 @torch.no_grad()
 def capture(
-    model: Classifier | TimmReference, batches: Iterable[tuple[Tensor, Tensor]], feed: Feed, amp: str = "none"
+    model: Classifier | TimmReference, batches: Iterable[tuple[Tensor, Tensor]], feed: ToDevice, amp: str = "none"
 ) -> Tensor:
     """Maps (N, d, H, W) in float32 (float64 of a model in float64) on the CPU, the model in evaluation mode.
 

@@ -6,7 +6,7 @@ from typing import Any
 from gcp.drawing.figure import draw
 from gcp.drawing.labels import legend, log_axis, panels, panels_height, whole_numbers
 from gcp.drawing.palette import LIGHT
-from gcp.engine.monitor.remarks import CARRIED, SHARE
+from gcp.ops.eigenvalues import CONDITION_LIMITS, SHARE_LIMIT
 from gcp.studies.report.answer import listed, power, significant
 from gcp.studies.report.curves import Band, Monitored, monitored, paint
 from gcp.studies.report.render import Picture
@@ -104,11 +104,12 @@ def _condition(found: Sequence[Monitored], unit: str) -> Picture | None:
     keys += [_line("gold", "before batch norm and ReLU", (0, (3, 2)))] if before else []
     svg = _figure("condition", found, unit, "condition number", fill, keys, log=True)
     peak = max(found, key=lambda each: max(each.bands["condition"].high))
+    narrow, wide = (power(CONDITION_LIMITS[precision]) for precision in ("float32", "float64"))
     caption = (
         f"It ends {_ends(found, 'condition', power)}; the highest value on the way is "
         f"{power(max(peak.bands['condition'].high))} ({peak.label}). Read it against the precision of the head: from "
-        f"about {power(CARRIED['float32'])} on float32 leaves an error of 0.1 % or more in the gradient of a root, "
-        f"float64 from {power(CARRIED['float64'])} on. Largest over smallest eigenvalue that is not null, median over "
+        f"about {narrow} on float32 leaves an error of 0.1 % or more in the gradient of a root, "
+        f"float64 from {wide} on. Largest over smallest eigenvalue that is not null, median over "
         "the images; line: median of the seeds, band: lowest to highest."
     )
     alt = "Condition number of the covariance over training; at the end " + _each(found, "condition", power)
@@ -159,11 +160,11 @@ def _share(found: Sequence[Monitored], unit: str) -> Picture | None:
     def fill(axes: Any, bands: dict[str, Band]) -> None:
         scaled = Band(bands["rule_share"].x, *([100 * v for v in part] for part in bands["rule_share"][1:]))
         paint(axes, scaled, LIGHT["blue"])
-        axes.axhline(100 * SHARE, color=LIGHT["red"], lw=0.8, ls=(0, (1, 1.5)))
+        axes.axhline(100 * SHARE_LIMIT, color=LIGHT["red"], lw=0.8, ls=(0, (1, 1.5)))
 
     keys = [_line("blue", "changed by the rule"), _line("red", "10 %", (0, (1, 1.5)))]
     svg = _figure("share", found, unit, "share of the gradient, %", fill, keys, log=False)
-    above = [each.label for each in found if max(each.bands["rule_share"].middle) > SHARE]
+    above = [each.label for each in found if max(each.bands["rule_share"].middle) > SHARE_LIMIT]
     see = f"{listed(above)} pass" if above else "No variant passes"
     see += "es" if len(above) == 1 else ""
     caption = (

@@ -1,0 +1,16 @@
+"""The step of the layer before the covariance is conditioned."""
+
+from gcp.callbacks.conditioning.section import Conditioning
+from gcp.config.plugins import PLUGINS, Plugin
+
+PLUGINS.add(
+    "conditioning",
+    Plugin(
+        wanted=lambda config: bool(config.optim.nog or config.optim.olr),
+        create="gcp.callbacks.conditioning.callback:ConditionReduction",
+        faults="gcp.callbacks.conditioning.checks:conditioning_faults",
+        keys={"optim": Conditioning},
+        order=30,
+    ),
+    summary="nearest-orthogonal gradient and optimal learning rate of the reduction",
+)

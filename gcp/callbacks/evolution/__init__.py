@@ -1,0 +1,16 @@
+"""Widths of layers change during the run."""
+
+from gcp.callbacks.evolution.section import Evolve
+from gcp.config.plugins import PLUGINS, Plugin
+
+PLUGINS.add(
+    "evolution",
+    Plugin(
+        wanted=lambda config: config.evolve.every is not None,
+        create="gcp.callbacks.evolution.callback:EvolveWidths",
+        faults="gcp.callbacks.evolution.checks:evolve_faults",
+        sections={"evolve": Evolve},
+        order=20,
+    ),
+    summary="layers grow and shrink during the run",
+)

@@ -1,0 +1,121 @@
+"""Observes the first step of a run and every N-th.
+
+`begin` puts hooks on the head before the step, `end` makes a row of what they saw after it. The step is to the bit the
+one that it would be without. With accumulation the first batch of the step is seen; of several processes, the
+slice of the one that has a monitor.
+
+A compiled model does not run hooks. Its steps are rehearsed beforehand: the same images once more, uncompiled, backbone
+forward only, head and classifier forward and backward; batch-norm statistics are put back.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from gcp.callbacks.monitor.capture import Capture
+from gcp.callbacks.monitor.observation import Numbers, observe
+from gcp.callbacks.monitor.remarks import remarks
+from gcp.engine.batch_norm import in_evaluation
+from gcp.engine.feed import ToDevice
+from gcp.engine.precision import autocast
+from gcp.engine.state import TrainingState
+from gcp.engine.step import Recipe, Window, count
+from gcp.errors import NonFiniteError
+
+IMAGES = 16  # of a batch that are observed; their eigenvalues cost the most
+
+
+class HeadMonitor:
+    """Observes the head of a Classifier while `gcp.engine.train.fit` trains it.
+
+    Args:
+        state: of the run.
+        recipe: how its steps are made.
+        every: steps between two observations.
+        to_device: brings batches to the device.
+        world: processes of the run.
+        compiled: whether the model is compiled.
+        images: of a batch that are observed.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        recipe: Recipe,
+        every: int,
+        to_device: ToDevice,
+        world: int = 1,
+        compiled: bool = False,
+        images: int = IMAGES,
+    ):
+        self.state, self.recipe, self.every, self.to_device, self.world = state, recipe, every, to_device, world
+        self.compiled, self.images = compiled, images
+        self._seen: Capture | None = None
+        self._scale = 1.0
+        self._said: set[str] = set()
+
+    def due(self) -> bool:
+        """Whether the step that comes is observed."""
+        step = self.state.progress.step + 1
+        return step == 1 or step % self.every == 0
+
+    def begin(self, window: Window) -> None:
+        """Before a step with the images of `window`, after whatever changes its head."""
+        self.close()
+        if not self.due() or not len(window[0].labels):  # a process may have no image of a batch
+            return
+        self._seen = Capture(self.state.model.head, self.images)  # type: ignore[arg-type]
+        self._scale = self.state.scaler.get_scale() * self.world / count(window)
+        if self.compiled:
+            self._rehearse(window)
+
+    def end(self) -> Numbers | None:
+        """The row of the step that was made; None where it was not observed."""
+        seen, self._seen = self._seen, None
+        if seen is None or seen.features is None:
+            return None
+        progress = self.state.progress
+        place: Numbers = {"step": progress.step, "epoch": progress.epoch + 1}
+        return place | observe(self.state.model.head, seen, self._scale)  # type: ignore[arg-type]
+
+    def remarks(self, row: Numbers) -> list[str]:
+        """What there is to say of a row that has not been said of an earlier one."""
+        found = remarks(self.state.model.head, row)  # type: ignore[arg-type]
+        new = [text for subject, text in found.items() if subject not in self._said]
+        self._said |= set(found)
+        return new
+
+    def close(self) -> None:
+        """Leave no hook behind."""
+        if self._seen is not None:
+            self._seen.close()
+        self._seen = None
+
+    def _rehearse(self, window: Window) -> None:
+        model, part = self.state.model, window[0]
+        images, labels = self.to_device(part.images, part.labels, part.seed)
+        try:
+            with _unchanged(model), in_evaluation(model):
+                with torch.no_grad(), autocast(self.to_device.device, self.recipe.amp):
+                    maps = model.features(images)  # type: ignore[operator]
+                maps.requires_grad_()
+                with autocast(self.to_device.device, self.recipe.amp):
+                    outputs = model.logits(model.head(maps))  # type: ignore[operator]
+                loss, _ = self.recipe.minimised(outputs.float(), labels)
+                torch.autograd.grad(loss * self._scale, maps)
+        except (NonFiniteError, torch.linalg.LinAlgError):  # the step itself says which, and where
+            self.close()
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Statistics and flags of the model are put back at the end."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

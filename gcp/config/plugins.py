@@ -1,0 +1,72 @@
+"""What a callback adds to a configuration, and how it is found.
+
+A folder of `gcp.callbacks` registers one `Plugin`: sections of its own, or keys in a section that all runs have, the
+checks of both, and what makes the callback of a run. Whatever is not wanted is not imported.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gcp.config.faults import Fault
+from gcp.config.sections.base import Section
+from gcp.registry import Registry
+
+if TYPE_CHECKING:
+    from gcp.config.schema import Config
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What a callback registers.
+
+    Attributes:
+        wanted: of a configuration, whether a run of it has the callback.
+        create: "module:name" of what makes the callback from a configuration.
+        faults: "module:name" of the checks beyond types, None for none; asked where a key differs from its default.
+        sections: sections of its own, by name.
+        keys: keys in common sections, by the section's name.
+        order: callbacks with a lower number are called first: those that change a model before those that observe it.
+    """
+
+    wanted: Callable[[Any], bool]
+    create: str
+    faults: str | None = None
+    sections: Mapping[str, type[Section]] = field(default_factory=dict)
+    keys: Mapping[str, type[Section]] = field(default_factory=dict)
+    order: int = 0
+
+    def check(self, config: "Config") -> Iterator[Fault]:
+        """What is wrong with its keys in `config`."""
+        if self.faults is not None and self._is_set(config):
+            yield from _imported(self.faults)(config)
+
+    def build(self, config: "Config") -> Any:
+        """The callback of a run."""
+        return _imported(self.create)(config)
+
+    def _is_set(self, config: "Config") -> bool:
+        if any(getattr(config, name) != section() for name, section in self.sections.items()):
+            return True
+        return any(
+            getattr(getattr(config, name), key) != default
+            for name, keys in self.keys.items()
+            for key, default in dict(keys()).items()
+        )
+
+
+PLUGINS: Registry[Plugin] = Registry("callback")
+
+
+@cache
+def plugins() -> tuple[Plugin, ...]:
+    """Those of every folder of `gcp.callbacks`, in the order in which callbacks are called."""
+    import_module("gcp.callbacks")  # by its name: it stands on the configuration
+    return tuple(sorted((PLUGINS[name].obj for name in PLUGINS), key=lambda plugin: plugin.order))
+
+
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

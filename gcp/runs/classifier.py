@@ -1,0 +1,132 @@
+"""The training run of a classifier."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gcp.callbacks.base import RunContext, create_callbacks
+from gcp.config import Config
+from gcp.data import BatchLoader
+from gcp.engine import checkpoint
+from gcp.engine.batch_norm import synchronised
+from gcp.engine.distributed import ALONE, Group
+from gcp.engine.evaluate import evaluate
+from gcp.engine.folder import RunFolder
+from gcp.engine.state import TrainingState, load_weights
+from gcp.engine.step import Recipe
+from gcp.models import Classifier
+from gcp.runs import build
+from gcp.runs.introduction import introduction
+from gcp.runs.result import format_result, score_run
+from gcp.runs.run import TrainingRun
+from gcp.runs.same_data import check_classes, check_images
+from gcp.runs.timing import build_timing
+
+
+def with_widths(config: Config, values: Mapping) -> Config:
+    """The configuration with the widths of the model of another one, which is given as plain values."""
+    widths = dict(values["model"].get("widths") or {})
+    return config.model_copy(update={"model": config.model.model_copy(update={"widths": widths})})
+
+
+class ClassifierRun(TrainingRun[Config]):
+    """The run of a classifier.
+
+    Args:
+        config: of the run, without stages.
+        folder: of the run; need not be there yet.
+        weights: what to begin with where there is no checkpoint: True for `model.pretrained`, the last.pt of another
+            run for its final weights, False for neither.
+        stage: its number where it is a stage of a longer run.
+        group: the processes of the run, each of which has a ClassifierRun; rank 0 writes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        weights: bool | Path = True,
+        stage: int | None = None,
+        group: Group = ALONE,
+    ):
+        if isinstance(weights, Path):
+            config = with_widths(config, checkpoint.load(weights)["config"])
+        super().__init__(config, folder, stage, group)
+        self.splits = build.build_splits(config)
+        self.loader = build.build_train_loader(config, self.splits, self.device, group)
+        self.timing = build_timing(config, self.loader)
+        if checkpoint.candidates(folder.path):
+            weights = False
+        self.model = build.build_model(config, len(self.splits.classes), self.device, weights is True, group=group)
+        build.check_map(self.model, build.image_size(config))
+        if isinstance(weights, Path):
+            self._take_over(self.model, weights)
+        self.state = self.build_state()
+        self.callbacks = create_callbacks(config)
+        for callback in self.callbacks:
+            callback.setup(self._context())
+
+    def build_state(self) -> TrainingState:
+        return build.build_state(self.config, self.model, self.device)
+
+    def _context(self) -> RunContext:
+        recipe = self.recipe()
+        return RunContext(
+            folder=self.folder.path,
+            splits=self.splits,
+            state=self.state,
+            recipe=recipe,
+            to_device=recipe.feed(self.loader, self.model.num_classes, self.device),
+            steps=self.timing.steps,
+            total=self.timing.total,
+            device=self.device,
+            group=self.group,
+        )
+
+    def _take_over(self, model: Classifier, last: Path) -> None:
+        """Begin with the final weights of another run on the same images, the averaged ones where there are any."""
+        saved = checkpoint.load(last)
+        check_classes(saved, self.splits, str(last))
+        check_images(saved, self.splits, str(last))
+        load_weights(model, saved["ema"] or saved["model"], str(last))
+
+    def introduction(self) -> str:
+        told = [line for callback in self.callbacks for line in callback.describe()]
+        return introduction(self.config, self.folder.path, self.splits, self.state, self.timing, told, self.group)
+
+    def recipe(self) -> Recipe:
+        return build.build_recipe(self.config)
+
+    def format_result(self, result: dict) -> str:
+        return format_result(result, self.stage)
+
+    def validate(self, loader: BatchLoader) -> dict:
+        return self.score(loader)
+
+    def _score_loader(self, split: str, crops: str = "one") -> BatchLoader:
+        return build.build_score_loader(self.config, self.splits, split, self.device, self.group, crops)
+
+    def score(self, loader: BatchLoader, crops: str = "one") -> dict:
+        """Scores of the weights that count on a loader."""
+        run, model = self.config.run, self.state.evaluated
+        if not synchronised(model):  # each process has its own statistics; those of rank 0 are saved
+            self.group.share(model.buffers())
+        scores = evaluate(model, loader, self.device, run.amp, run.channels_last, self.group, crops)
+        told = {"head": self.config.head.name}
+        for callback in self.callbacks:
+            told |= callback.scores(model)
+        return scores.as_dict() | told
+
+    def _adapt(self, saved: dict) -> None:
+        """Give the weights that count the shape of a checkpoint, which may be from an earlier step."""
+        for callback in self.callbacks:
+            callback.adapt(self.state.evaluated, saved)
+
+    def score_test(self) -> dict:
+        crops = self.config.evaluate.crops
+        loader = self._score_loader("test", crops)
+        settings = [callback.settings(self.state.model) for callback in self.callbacks]
+        result = score_run(self.state, self.folder, self.splits.rule, lambda: self.score(loader, crops), self._adapt)
+        for sections in settings:  # what the run has changed of its model
+            for values in sections.values():
+                result |= values
+        return result

@@ -1,0 +1,68 @@
+"""What a training command trains: how its configurations look, and what a run of them is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gcp.engine.distributed import Group
+    from gcp.engine.folder import RunFolder
+    from gcp.runs.run import TrainingRun
+    from gcp.runs.stages import StagedRun
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of run. Its functions import what they need when they are called, so that --help is quick.
+
+    Attributes:
+        command: that trains it, after `gcp`.
+        example: a configuration to begin with.
+        load_schema: () -> the class of a configuration.
+        check: refuses a configuration that cannot be begun, before there is a folder.
+        stem: of a configuration, the name of a run folder up to its number.
+        build: the run of a configuration in a folder.
+    """
+
+    command: str
+    example: str
+    load_schema: Callable[[], type[Any]]
+    check: Callable[[Any], None]
+    stem: Callable[[Any], str]
+    build: "Callable[[Any, RunFolder, Group], TrainingRun[Any] | StagedRun]"
+
+    @property
+    def schema(self) -> type[Any]:
+        """The class of a configuration."""
+        return self.load_schema()
+
+
+def _schema() -> type[Any]:
+    from gcp.config import Config
+
+    return Config
+
+
+def _check(config: Any) -> None:
+    from gcp.runs.pretrained import check_pretrained
+
+    check_pretrained(config)
+
+
+def _stem(config: Any) -> str:
+    from gcp.runs.build import run_stem
+
+    return run_stem(config)
+
+
+def _build(config: Any, folder: "RunFolder", group: "Group") -> "TrainingRun[Any] | StagedRun":
+    if config.stages:
+        from gcp.runs.stages import StagedRun
+
+        return StagedRun(config, folder, group)
+    from gcp.runs.classifier import ClassifierRun
+
+    return ClassifierRun(config, folder, group=group)
+
+
+CLASSIFIER = Task("train", "digits/resnet", _schema, _check, _stem, _build)
