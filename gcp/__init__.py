@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gcp.functional import covariance_sqrt, matrix_sqrt
     from gcp.gradients import spectral_weight
     from gcp.heads import create_head, list_heads
     from gcp.models import create_model
     from gcp.runs.trained import load
-    from gcp.sqrtm import covariance_sqrt, matrix_sqrt
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,15 +24,15 @@ __all__ = [
 
 # Imported on first use: `gcp --help` needs no torch, and the heads need torch only.
 _MODULES = {
-    "covariance_sqrt": "gcp.sqrtm",
+    "covariance_sqrt": "gcp.functional",
     "create_head": "gcp.heads",
     "create_model": "gcp.models",
     "list_heads": "gcp.heads",
     "load": "gcp.runs.trained",
-    "matrix_sqrt": "gcp.sqrtm",
+    "matrix_sqrt": "gcp.functional",
     "spectral_weight": "gcp.gradients",
 }
-_PACKAGES = ("gradients", "heads", "solvers", "sqrtm")  # whose names are reached by `import gcp` alone
+_PACKAGES = ("functional", "gradients", "heads", "roots", "solvers")  # whose names are reached by `import gcp` alone
 
 
 def __dir__() -> list[str]:

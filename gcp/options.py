@@ -73,3 +73,9 @@ def build(kind: type[T], name: str, options: dict[str, Any]) -> T:
         if fault:
             raise OptionError(f"option {key} of {name!r} is {value!r}; allowed: {fault}.")
     return kind(**options)
+
+
+def check_choice(key: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raise OptionError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise OptionError(f"{key} is {value!r}; allowed: {', '.join(allowed)}.{suggest(str(value), allowed)}")

@@ -15,8 +15,8 @@ from gcp.gradients import RULES, Rule, create_rule
 from gcp.heads import create_head
 from gcp.kernels import eigh, pack, spectral_core, without_kernels
 from gcp.kernels import spread as unpack
+from gcp.kernels.backend import BACKENDS, has_backend
 from gcp.kernels.launch import available
-from gcp.kernels.route import ROUTES, has_route
 from gcp.measure import peak_bytes, spread, take_turns
 from gcp.ops.covariance import centre, covariance, gram
 from gcp.studies.fidelity.features import relu_features
@@ -43,7 +43,7 @@ def compare_solvers(
 
     The peak is of torch's memory; CuPy's own, where its solver works, is not in it.
     """
-    routes = [name for name in ROUTES if name == "torch" or (device.type == "cuda" and has_route(name))]
+    routes = [name for name in BACKENDS if name == "torch" or (device.type == "cuda" and has_backend(name))]
     for n, batch, dtype, kind in product(sizes, batches, (torch.float32, torch.float64), ("decaying", "close")):
         P = spectrum(kind, n, batch, dtype, device)
         calls: dict[str, Callable[[], Any]] = {name: partial(eigh, P, name) for name in routes}

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from gcp.engine.precision import autocast, create_scaler
 from gcp.heads import HEADS, Head, head_options
 from gcp.kernels import use_eigensolver
+from gcp.kernels.triangle import triangle_size
 from gcp.measure import peak_bytes, spread, take_turns, timed
 from gcp.models import create_model
 from gcp.models.classifier import Classifier
-from gcp.ops.triangle import triangle_size
 from gcp.studies.fidelity.methods import select_heads
 
 MIB = 2**20

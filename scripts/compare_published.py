@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from gcp.errors import UnknownNameError
-from gcp.gradients import create_rule
-from gcp.ops.matrix import sym
-from gcp.ops.triangle import pack
-from gcp.sqrtm import covariance_sqrt
+from gcp.functional import covariance_sqrt
+from gcp.gradients.base import PublishedDifference
+from gcp.kernels.triangle import pack
+from gcp.ops.numerics import sym
 
 Result = tuple[Tensor, Tensor]
 
@@ -69,7 +69,7 @@ def imitation(x: Tensor, centring: torch.dtype) -> Result:
     G = X.new_zeros(len(x), d, d)
     rows, columns = torch.triu_indices(d, d)
     G[:, rows, columns] = _upstream(x)
-    dP = create_rule("original").published_gradient(X, Vh.mT, clamped, sym(G))
+    dP = PublishedDifference().gradient(X, Vh.mT, clamped, sym(G))
     Q = (Vh.mT * clamped.sqrt()[:, None]) @ Vh
     return pack(Q), (2 * dP @ X @ centre).reshape(x.shape)
 

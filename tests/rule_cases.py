@@ -3,10 +3,8 @@
 import torch
 
 from gcp.gradients import RULES
-from gcp.kernels.forms import FORMS
-from gcp.kernels.launch import REAL_NAMES
-from gcp.kernels.source import SPECTRAL_CORE
-from gcp.ops.matrix import inverse_or_zero, sym
+from gcp.kernels.launch import REAL_NAMES, SPECTRAL_CORE
+from gcp.ops.numerics import inverse_or_zero, sym
 
 SIZES = [1, 5, 16, 33, 64, 257]
 REALS = [torch.float32, torch.float64]
@@ -18,7 +16,7 @@ OPTIONS = {
     "top_n": [{"keep": 0.5}],
 }
 CASES = [(str(name), options) for name in RULES for options in [{}, *OPTIONS.get(str(name), [])]]
-# largest difference over the largest entry; a kernel differs from its twin by the order of a few roundings
+# largest difference over the largest entry; a kernel differs from torch by the order of a few roundings
 TOLERANCE = {torch.float32: 3e-5, torch.float64: 1e-13}
 
 
@@ -58,11 +56,10 @@ def close(got, wanted, scale=None):
 
 def run(launcher, rule, kept, S, subtract):
     """Core, w0 and the terms of the trace term, by a launcher."""
-    form = FORMS[type(rule)]
     core, w0, terms = torch.full_like(S, torch.nan), torch.full_like(kept, torch.nan), torch.full_like(kept, torch.nan)
     n = kept.shape[1]
-    arguments = (kept, S, core, w0, terms, form.parameter(rule), n, len(kept), subtract)
-    launcher(SPECTRAL_CORE, (REAL_NAMES[S.dtype], form.name), n, len(kept), arguments)
+    arguments = (kept, S, core, w0, terms, rule.kernel_parameter, n, len(kept), subtract)
+    launcher(SPECTRAL_CORE, (REAL_NAMES[S.dtype], rule.kernel), n, len(kept), arguments)
     return core, w0, terms
 
 

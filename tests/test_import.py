@@ -22,7 +22,7 @@ print("rng:", torch.equal(torch.random.get_rng_state(), state) and random.getsta
 """
 
 
-@pytest.mark.parametrize("module", ["gcp", "gcp.heads, gcp.sqrtm, gcp.gradients, gcp.solvers"])
+@pytest.mark.parametrize("module", ["gcp", "gcp.heads, gcp.roots, gcp.gradients, gcp.solvers"])
 def test_import_is_light(module):
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT.format(module=module)], cwd=ROOT, capture_output=True, text=True

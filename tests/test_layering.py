@@ -9,9 +9,11 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"command", "errors", "registry", "options"},
     {"ops"},
-    {"gradients", "solvers"},
+    {"gradients"},
     {"kernels"},
-    {"sqrtm"},
+    {"roots"},
+    {"solvers"},
+    {"functional"},
     {"layers"},
     {"heads"},
     {"compress"},
@@ -87,7 +89,7 @@ def write(root, files):
     ("name", "text", "expected"),
     [
         ("ops/a.py", "import torch\nimport gcp.heads\n", "gcp/ops/a.py:2: ops imports heads"),
-        ("ops/a.py", "def f():\n    from gcp.sqrtm.root import Root\n", "gcp/ops/a.py:2: ops imports sqrtm"),
+        ("ops/a.py", "def f():\n    from gcp.roots.root import Root\n", "gcp/ops/a.py:2: ops imports roots"),
         ("ops/a.py", "from gcp import models\n", "gcp/ops/a.py:1: ops imports models"),
         ("ops/a.py", "from ..cli import main\n", "gcp/ops/a.py:1: ops imports cli"),
         ("ops/__init__.py", "from ..heads import base\n", "gcp/ops/__init__.py:1: ops imports heads"),
@@ -95,7 +97,7 @@ def write(root, files):
         ("heads/a.py", "from gcp import create_model\n", "gcp/heads/a.py:1: heads imports create_model"),
         ("heads/a.py", "import gcp\n", "gcp/heads/a.py:1: heads imports gcp"),
         ("gradients/a.py", "import gcp.solvers\n", "gcp/gradients/a.py:1: gradients imports solvers"),
-        ("solvers/a.py", "from gcp.gradients import RULES\n", "gcp/solvers/a.py:1: solvers imports gradients"),
+        ("roots/a.py", "from gcp.solvers import SOLVERS\n", "gcp/roots/a.py:1: roots imports solvers"),
         ("engine/a.py", "x = 1\nfrom gcp.config import load\n", "gcp/engine/a.py:2: engine imports config"),
         ("errors.py", "from gcp.ops import sym\n", "gcp/errors.py:1: errors imports ops"),
         ("utils.py", "", "gcp/utils.py:1: 'utils' is in no layer"),
@@ -112,7 +114,7 @@ def test_downward_imports_are_fine(tmp_path):
         {
             "__init__.py": "from gcp.cli import main\n",
             "registry.py": "from gcp.errors import GCPError\n",
-            "heads/a.py": "from . import b\nfrom .b import x\nfrom ..ops import y\nimport gcp.sqrtm.root\n",
+            "heads/a.py": "from . import b\nfrom .b import x\nfrom ..ops import y\nimport gcp.roots.root\n",
             "cli/a.py": "from gcp import engine\nfrom gcp.config import load\n",
         },
     )

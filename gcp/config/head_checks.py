@@ -52,16 +52,17 @@ def unfit(old: Head, name: str, new: Options) -> str | None:
 
 def _exchangeable(old: Head, name: str, options: dict[str, Any]) -> bool:
     """True also where one of the two cannot be built, which is another fault."""
-    from gcp.heads import create_head
-    from gcp.models.classifier import misfit
+    import gcp.heads
 
     channels = old.dim or 64  # without a reduction the backbone decides; heads differ alike for any number
-    heads = (old.name, old.arguments), (name, options)
+    before, after = _own(old.name, old.arguments), _own(name, options)
     try:
-        built = [create_head(head, channels, **_own(head, given)) for head, given in heads]
+        gcp.heads.check_options(old.name, **before)
+        gcp.heads.check_options(name, **after)
     except GCPError:
         return True
-    return misfit(*built) is None
+    outputs = gcp.heads.head_outputs
+    return gcp.heads.exchange_fault(outputs(old.name, channels, **before), outputs(name, channels, **after)) is None
 
 
 def _own(head: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -30,8 +30,7 @@ from gcp.engine.timm_reference import TimmReference
 from gcp.errors import GCPError
 from gcp.evaluation.unlabelled import class_names, file_set
 from gcp.heads.average import Average
-from gcp.heads.bilinear import Bilinear
-from gcp.heads.compact_bilinear import CompactBilinear
+from gcp.heads.bilinear import Bilinear, CompactBilinear
 from gcp.models import Classifier
 from gcp.runs.scored_model import ScoredModel
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gcp.evolve.channel_graph.dimension import Dimension, Triangle
 from gcp.evolve.channel_graph.graph import Axis
 from gcp.evolve.choose import pooled_maps
-from gcp.ops.triangle import pack, unpack
+from gcp.kernels.triangle import pack, unpack
 
 
 @dataclass(frozen=True)

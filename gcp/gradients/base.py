@@ -9,50 +9,61 @@ diagonal 1 / (2 sqrt l_i). The published methods put a factor K_ij ~ 1/(l_i - l_
 W_ij = K_ij (sqrt l_i - sqrt l_j), which folds into a rho for each of them. W between two null eigenvalues
 is 0: the derivative with respect to the features never needs it.
 
-Two forms: `folded`, the closed form W, which cancels nowhere; and `published`, K applied to V^T dV in the
-working precision with the published overflow check, which reproduces the instability that an ablation asks
+Two forms: `folded`, the closed form W, which cancels nowhere; and `published` (`Published`), K applied to V^T dV in
+the working precision with the published overflow check, which reproduces the instability that an ablation asks
 about. In exact arithmetic they agree, but for `power_iteration` and `top_n` (see there).
+
+To add a rule, add a file: the class with its ratio, registered; its published form; and, for a kernel on the GPU, the
+name of its functor in `gcp/kernels/heads.cu`.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from gcp.errors import ShapeError
-from gcp.ops.matrix import inverse_or_zero, sym
+from gcp.ops.numerics import inverse_or_zero, sym
 from gcp.options import build, defaults
 from gcp.registry import Registry
+
+Core = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A backward rule of the matrix square root; its fields are its options."""
+    """A backward rule of the matrix square root; its fields are its options.
+
+    `head` is the name of the pooling head with this rule. `kernel` names the functor of `heads.cu` that computes the
+    weight on a GPU; a subclass does not inherit it, for it may change the weight. `has_trace_term`: c is not zero.
+    """
+
+    head: ClassVar[str | None] = None
+    kernel: ClassVar[str | None] = None
+    has_trace_term: ClassVar[bool] = False
+
+    @property
+    def kernel_parameter(self) -> float:
+        """The number that the functor takes."""
+        return 0.0
+
+    @classmethod
+    def of_kernel_parameter(cls, parameter: float) -> "Rule":
+        """The rule with this `kernel_parameter`."""
+        return cls()
 
     def ratio(self, left: Tensor, right: Tensor) -> Tensor | None:
         """The weight over the exact one, elementwise for eigenvalues in any order; None where it is 1 everywhere."""
         return None
 
-    def factor(self, eigenvalues: Tensor) -> Tensor:
-        """Published K (B, n, n) of clamped eigenvalues (B, n), K_ij ~ 1/(l_i - l_j), zero diagonal."""
-        raise NotImplementedError(f"{type(self).__name__} has no published form")
-
     def spectrum(self, eigenvalues: Tensor, channels: int) -> Tensor:
         """Eigenvalues (B, n) that the root is taken of; `channels` is d, also where n is smaller."""
         return eigenvalues
 
-    def published(self) -> "Rule":
-        """The rule with everything that its published form needs; costs are paid here, once."""
-        return self
-
-    def published_spectrum(self, eigenvalues: Tensor) -> Tensor:
-        """Published: eigenvalues are clamped at machine epsilon."""
-        return eigenvalues.clamp(min=torch.finfo(eigenvalues.dtype).eps)
-
-    def root(self, kept: Tensor) -> Tensor:
-        """Eigenvalues (B, n) of the output."""
-        return kept.sqrt()
+    def published(self) -> "Published | None":
+        """The published form, or None where there is none; costs are paid here, once."""
+        return None
 
     def weight(self, kept: Tensor) -> Tensor:
         """Folded W (B, n, n) of eigenvalues (B, n)."""
@@ -74,7 +85,37 @@ class Rule:
         """W o S (B, n, n) and the trace term c (B,), or None where it is zero."""
         return self.weight(kept).mul_(S), None
 
-    def published_core(self, clamped: Tensor, S: Tensor) -> Tensor:
+    def spectral_core(self, kept: Tensor, S: Tensor, subtract: bool = False) -> Core:
+        """What the gradient needs of S = V^T sym(G) V.
+
+        Args:
+            kept: eigenvalues (B, n) >= 0, exact zeros are null.
+            S: (B, n, n), symmetric up to rounding.
+            subtract: S diag(w0) from the core, as the sample side needs it.
+
+        Returns:
+            core (B, n, n); w0 (B, n) if `subtract`, else None; c (B,), or None for a rule without a trace term.
+        """
+        core, c = self.core(kept, S)
+        if not subtract:
+            return core, None, c
+        w0 = self.null_weight(kept)
+        return core.addcmul_(S, w0[:, None, :], value=-1), w0, c
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published form of a rule: a factor K ~ 1/(l_i - l_j), applied in the working precision."""
+
+    def spectrum(self, eigenvalues: Tensor) -> Tensor:
+        """Eigenvalues (B, n) clamped at machine epsilon, whose root is taken."""
+        return eigenvalues.clamp(min=torch.finfo(eigenvalues.dtype).eps)
+
+    def factor(self, clamped: Tensor) -> Tensor:
+        """K (B, n, n) of clamped eigenvalues (B, n), zero diagonal."""
+        raise NotImplementedError
+
+    def core(self, clamped: Tensor, S: Tensor) -> Tensor:
         """V^T dL/dP V (B, n, n) by the factor K, in the precision of S, with the published overflow check."""
         roots = clamped.sqrt()
         V_dV = 2 * S * roots[:, None, :]
@@ -83,16 +124,19 @@ class Rule:
         core.diagonal(dim1=1, dim2=2).copy_(S.diagonal(dim1=1, dim2=2) / (2 * roots))
         return core
 
-    def published_gradient(self, P: Tensor, V: Tensor, clamped: Tensor, G: Tensor) -> Tensor:
-        """dL/dP (B, d, d) of the published form, for a symmetric upstream gradient G (B, d, d)."""
-        return V @ self.published_core(clamped, V.mT @ G @ V) @ V.mT
+    def gradient(self, P: Tensor, V: Tensor, clamped: Tensor, G: Tensor) -> Tensor:
+        """dL/dP (B, d, d), for a symmetric upstream gradient G (B, d, d)."""
+        return V @ self.core(clamped, V.mT @ G @ V) @ V.mT
 
 
-def difference_factor(eigenvalues: Tensor) -> Tensor:
-    """1 / (l_i - l_j) (B, n, n) with zero diagonal; infinite where two eigenvalues are equal."""
-    K = 1 / (eigenvalues[:, :, None] - eigenvalues[:, None, :])
-    K.diagonal(dim1=1, dim2=2).zero_()
-    return K
+@dataclass(frozen=True)
+class PublishedDifference(Published):
+    """K = 1/(l_i - l_j), infinite where two eigenvalues are equal."""
+
+    def factor(self, clamped: Tensor) -> Tensor:
+        K = 1 / (clamped[:, :, None] - clamped[:, None, :])
+        K.diagonal(dim1=1, dim2=2).zero_()
+        return K
 
 
 def signed_pairs(eigenvalues: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,3 +13,6 @@ from gcp.gradients.base import RULES, Rule
 @dataclass(frozen=True)
 class Exact(Rule):
     """The exact derivative; it has one form only."""
+
+    head = "svd_exact"
+    kernel = "Exact"

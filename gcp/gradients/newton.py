@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gcp.gradients.base import RULES, Rule
-from gcp.ops.matrix import inverse_or_zero
+from gcp.gradients.base import RULES, Published, Rule
 from gcp.ops.newton_schulz import root_gradient
+from gcp.ops.numerics import inverse_or_zero
 from gcp.options import option
 
 
@@ -27,7 +27,18 @@ from gcp.options import option
 class Newton(Rule):
     """Newton-Schulz backward for the exact root."""
 
+    head = "svd_newton"
+    kernel = "Newton"
+    has_trace_term = True
     iterations: int = option(10, "Newton-Schulz steps k", minimum=1)
+
+    @property
+    def kernel_parameter(self) -> float:
+        return float(self.iterations)
+
+    @classmethod
+    def of_kernel_parameter(cls, parameter: float) -> "Newton":
+        return cls(round(parameter))
 
     def weight(self, kept: Tensor) -> Tensor:
         null = kept == 0
@@ -54,8 +65,8 @@ class Newton(Rule):
         c = (S.diagonal(dim1=1, dim2=2) * slope).sum(1)
         return W.mul_(S), c
 
-    def published_gradient(self, P: Tensor, V: Tensor, clamped: Tensor, G: Tensor) -> Tensor:
-        return root_gradient(P, G, self.iterations)
+    def published(self) -> "PublishedNewton":
+        return PublishedNewton(self.iterations)
 
     def _start(self, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """y = l / tau, z = 1, both (B, n), and tau^(-1/2) (B, 1), 0 for a zero matrix."""
@@ -69,3 +80,13 @@ class Newton(Rule):
             t = (3 - z * y) / 2
             y, z = y * t, z * t
         return y, z, scale
+
+
+@dataclass(frozen=True)
+class PublishedNewton(Published):
+    """The matrix iteration itself."""
+
+    iterations: int
+
+    def gradient(self, P: Tensor, V: Tensor, clamped: Tensor, G: Tensor) -> Tensor:
+        return root_gradient(P, G, self.iterations)

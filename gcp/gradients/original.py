@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gcp.gradients.base import RULES, Rule, difference_factor
+from gcp.gradients.base import RULES, PublishedDifference, Rule
 
 
 @RULES.register(
@@ -21,8 +21,11 @@ from gcp.gradients.base import RULES, Rule, difference_factor
 class Original(Rule):
     """The textbook rule."""
 
+    head = "svd_original"
+    kernel = "Original"
+
     def ratio(self, left: Tensor, right: Tensor) -> Tensor:
         return (left != right).to(left.dtype)
 
-    def factor(self, eigenvalues: Tensor) -> Tensor:
-        return difference_factor(eigenvalues)
+    def published(self) -> PublishedDifference:
+        return PublishedDifference()

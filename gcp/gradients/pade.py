@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from gcp.gradients.base import RULES, Rule, signed_pairs
+from gcp.gradients.base import RULES, Published, Rule, signed_pairs
 
 DEGREE = 50  # of numerator and denominator; the paper's choice
 DIGITS = 20  # working precision of the published coefficients
@@ -41,18 +41,21 @@ def polynomial(x: Tensor, lowest_first: tuple[float, ...]) -> Tensor:
 class Pade(Rule):
     """The Pade rule, exact in its folded form."""
 
+    head = "svd_pade"
+    kernel = "Exact"
+
     def published(self) -> "PublishedPade":
         return PublishedPade(*coefficients())
 
 
 @dataclass(frozen=True)
-class PublishedPade(Rule):
-    """The factor K with the published coefficients; not a rule of its own."""
+class PublishedPade(Published):
+    """The factor K with the published coefficients."""
 
     numerator: tuple[float, ...]
     denominator: tuple[float, ...]
 
-    def factor(self, eigenvalues: Tensor) -> Tensor:
-        x, inverse = signed_pairs(eigenvalues)
+    def factor(self, clamped: Tensor) -> Tensor:
+        x, inverse = signed_pairs(clamped)
         x.diagonal(dim1=1, dim2=2).zero_()  # at x = 1 the approximant may be infinite, and inverse is 0 there
         return inverse * polynomial(x, self.numerator) / polynomial(x, self.denominator)

@@ -13,8 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from gcp.gradients.base import RULES, Rule
-from gcp.ops.matrix import inverse_or_zero
+from gcp.gradients.base import RULES, Published, Rule
+from gcp.ops.numerics import inverse_or_zero
 from gcp.options import option
 
 
@@ -36,13 +36,31 @@ def _warn_once() -> None:
 class PowerIteration(Rule):
     """The gradient of power iterations."""
 
+    head = "svd_pi"
+    kernel = "PowerIteration"
     iterations: int = option(19, "power iterations k per eigenvector", minimum=1)
+
+    @property
+    def kernel_parameter(self) -> float:
+        return self.iterations - 0.5
+
+    @classmethod
+    def of_kernel_parameter(cls, parameter: float) -> "PowerIteration":
+        return cls(round(parameter + 0.5))
 
     def ratio(self, left: Tensor, right: Tensor) -> Tensor:
         x = torch.minimum(left, right) * inverse_or_zero(torch.maximum(left, right))
         return 1 + x ** (self.iterations - 0.5)
 
-    def published_core(self, clamped: Tensor, S: Tensor) -> Tensor:
+    def published(self) -> "PublishedPowerIteration":
+        return PublishedPowerIteration()
+
+
+@dataclass(frozen=True)
+class PublishedPowerIteration(Published):
+    """No gradient at all."""
+
+    def core(self, clamped: Tensor, S: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():
             _warn_once()
         return torch.zeros_like(S)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gcp.gradients.base import RULES, Rule, signed_pairs
-from gcp.ops.matrix import inverse_or_zero
+from gcp.gradients.base import RULES, Published, Rule, signed_pairs
+from gcp.ops.numerics import inverse_or_zero
 from gcp.options import option
 
 
@@ -20,15 +20,35 @@ from gcp.options import option
 class Taylor(Rule):
     """The truncated geometric series."""
 
+    head = "svd_taylor"
+    kernel = "Taylor"
     degree: int = option(100, "degree k of the geometric series", minimum=0)
+
+    @property
+    def kernel_parameter(self) -> float:
+        return float(self.degree + 1)
+
+    @classmethod
+    def of_kernel_parameter(cls, parameter: float) -> "Taylor":
+        return cls(round(parameter) - 1)
 
     def ratio(self, left: Tensor, right: Tensor) -> Tensor:
         # 1 - x^(k+1) through the relative gap, which is exact where x is close to 1
         gap = (left - right).abs() * inverse_or_zero(torch.maximum(left, right))
         return -torch.expm1((self.degree + 1) * torch.log1p(-gap))
 
-    def factor(self, eigenvalues: Tensor) -> Tensor:
-        x, inverse = signed_pairs(eigenvalues)
+    def published(self) -> "PublishedTaylor":
+        return PublishedTaylor(self.degree)
+
+
+@dataclass(frozen=True)
+class PublishedTaylor(Published):
+    """The series summed term by term."""
+
+    degree: int
+
+    def factor(self, clamped: Tensor) -> Tensor:
+        x, inverse = signed_pairs(clamped)
         series = torch.ones_like(x)
         for _ in range(self.degree):
             series = series * x + 1

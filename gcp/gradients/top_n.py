@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gcp.errors import OptionError
-from gcp.gradients.base import RULES, Rule, difference_factor
+from gcp.gradients.base import RULES, PublishedDifference, Rule
 from gcp.options import option
 
 
@@ -24,6 +24,8 @@ from gcp.options import option
 class TopN(Rule):
     """Exact on the `keep` largest eigenvalues."""
 
+    head = "svd_topn"
+    kernel = "Exact"  # dropped eigenvalues arrive as zeros
     keep: float = option(206 / 256, "eigenvalues kept: a fraction of d up to 1.0, or a count from 1", minimum=0)
 
     def __post_init__(self) -> None:
@@ -37,17 +39,25 @@ class TopN(Rule):
         return min(int(self.keep), channels)
 
     def spectrum(self, eigenvalues: Tensor, channels: int) -> Tensor:
-        return eigenvalues.masked_fill(self._dropped(eigenvalues, channels), 0)
+        return eigenvalues.masked_fill(self.dropped(eigenvalues, channels), 0)
 
-    def published_spectrum(self, eigenvalues: Tensor) -> Tensor:
-        eps = torch.finfo(eigenvalues.dtype).eps
-        return eigenvalues.masked_fill(self._dropped(eigenvalues, eigenvalues.shape[1]), eps).clamp(min=eps)
+    def published(self) -> "PublishedTopN":
+        return PublishedTopN(self)
 
-    def factor(self, eigenvalues: Tensor) -> Tensor:
-        return difference_factor(eigenvalues)
-
-    def _dropped(self, eigenvalues: Tensor, channels: int) -> Tensor:
+    def dropped(self, eigenvalues: Tensor, channels: int) -> Tensor:
+        """Whether an eigenvalue (B, n) is past the `keep` largest."""
         order = eigenvalues.argsort(dim=1, descending=True, stable=True)
         rank = torch.empty_like(order)
         rank.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
         return rank >= self.count(channels)
+
+
+@dataclass(frozen=True)
+class PublishedTopN(PublishedDifference):
+    """Dropped eigenvalues at machine epsilon."""
+
+    rule: TopN
+
+    def spectrum(self, eigenvalues: Tensor) -> Tensor:
+        eps = torch.finfo(eigenvalues.dtype).eps
+        return eigenvalues.masked_fill(self.rule.dropped(eigenvalues, eigenvalues.shape[1]), eps).clamp(min=eps)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gcp.gradients.base import RULES, Rule, difference_factor
+from gcp.gradients.base import RULES, PublishedDifference, Rule
 from gcp.options import option
 
 
@@ -17,10 +17,30 @@ from gcp.options import option
 class Truncate(Rule):
     """The clipped textbook rule."""
 
+    head = "svd_trunc"
+    kernel = "Truncate"
     threshold: float = option(1e10, "largest absolute value of K", minimum=0)
+
+    @property
+    def kernel_parameter(self) -> float:
+        return float(self.threshold)
+
+    @classmethod
+    def of_kernel_parameter(cls, parameter: float) -> "Truncate":
+        return cls(parameter)
 
     def ratio(self, left: Tensor, right: Tensor) -> Tensor:
         return (self.threshold * (left - right).abs()).clamp(max=1)
 
-    def factor(self, eigenvalues: Tensor) -> Tensor:
-        return difference_factor(eigenvalues).clamp(-self.threshold, self.threshold)
+    def published(self) -> "PublishedTruncate":
+        return PublishedTruncate(self.threshold)
+
+
+@dataclass(frozen=True)
+class PublishedTruncate(PublishedDifference):
+    """K clipped to +-threshold."""
+
+    threshold: float
+
+    def factor(self, clamped: Tensor) -> Tensor:
+        return super().factor(clamped).clamp(-self.threshold, self.threshold)

@@ -1,9 +1,11 @@
 """`average`: global average pooling, the first-order baseline."""
 
+from typing import Any
+
 from torch import Tensor
 
 from gcp.heads.base import HEADS, Head, HeadKind
-from gcp.ops.precision import output_dtype
+from gcp.ops.numerics import output_dtype
 
 
 class Average(Head):
@@ -11,9 +13,9 @@ class Average(Head):
 
     least_samples = 1
 
-    def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv"):
-        super().__init__(in_channels, dim, reduction)
-        self.out_features = self.channels
+    @classmethod
+    def features(cls, channels: int, **options: Any) -> int:
+        return channels
 
     def pool(self, x: Tensor) -> Tensor:
         return x.mean((2, 3), dtype=output_dtype(x))

@@ -1,14 +1,25 @@
-"""`bilinear`: X X^T / M without centring, signed square root, l2 norm (B-CNN).
+r"""`bilinear`: X X^T / M without centring, signed square root, l2 norm (B-CNN); and `compact_bilinear`, its sketch.
 
-Lin, RoyChowdhury and Maji, ICCV 2015 (arXiv:1504.07889).
+Lin, RoyChowdhury and Maji, ICCV 2015 (arXiv:1504.07889); Gao, Beijbom, Zhang and Darrell, CVPR 2016
+(arXiv:1511.06062).
+
+A tensor sketch is a random projection of x x^T to D dimensions by count sketches and the FFT. A count sketch sends
+channel i to bucket h(i) with sign s(i); the circular convolution of two sketches of x is a count sketch of x x^T with
+hash h1(i) + h2(j) mod D (Pham and Pagh, KDD 2013). The hashes are buffers drawn from their own seed: they are saved
+with the model, and the global random state is left alone. A bucket that no pair of channels meets holds rounding noise
+of the FFT, which the published signed root lifts to 1e-4.
 """
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gcp.heads.base import HEADS, Head, HeadKind
-from gcp.ops.precision import check_precision, compute_dtype, output_dtype, outside_autocast
+from gcp.ops.numerics import compute_dtype, output_dtype, outside_autocast
+from gcp.options import build, defaults, option
 
 ROOT_OFFSET = 1e-8  # under the signed root, as published: bounds its slope at zero
 
@@ -18,16 +29,39 @@ def signed_root(x: Tensor) -> Tensor:
     return functional.normalize(torch.sign(x) * torch.sqrt(x.abs() + ROOT_OFFSET), dim=-1)
 
 
+def hashes(channels: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Buckets (2, channels) int64 and signs (2, channels) float32, from their own generator."""
+    generator = torch.Generator().manual_seed(seed)
+    buckets = torch.randint(size, (2, channels), generator=generator)
+    return buckets, 2.0 * torch.randint(2, (2, channels), generator=generator) - 1
+
+
+def count_sketch(X: Tensor, buckets: Tensor, signs: Tensor, size: int) -> Tensor:
+    """(B, M, C) -> (B, M, size)."""
+    sketch = X.new_zeros(*X.shape[:2], size)
+    return sketch.index_add(2, buckets, X * signs.to(X.dtype))
+
+
+def tensor_sketch(X: Tensor, buckets: Tensor, signs: Tensor, size: int) -> Tensor:
+    """Sum over M of the sketches of x x^T: (B, M, C) -> (B, size)."""
+    if X.shape[0] == 0:  # some FFT libraries refuse it
+        return X.sum((1, 2))[:, None].expand(-1, size)
+    first, second = (torch.fft.rfft(count_sketch(X, buckets[i], signs[i], size)) for i in range(2))
+    return torch.fft.irfft((first * second).sum(1), n=size)
+
+
 class Bilinear(Head):
     """Normalised second moment, all d^2 entries; a 1x1 map is allowed."""
 
     least_samples = 1
 
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv", precision: str | None = None):
-        check_precision(precision)
         super().__init__(in_channels, dim, reduction)
         self.precision = precision
-        self.out_features = self.channels**2
+
+    @classmethod
+    def features(cls, channels: int, **options: Any) -> int:
+        return channels**2
 
     def pool(self, x: Tensor) -> Tensor:
         with outside_autocast(x):
@@ -40,4 +74,54 @@ HEADS.add(
     HeadKind(Bilinear, takes=("precision",)),
     summary="X X^T / M, signed root, l2 norm",
     paper="Lin et al., ICCV 2015",
+)
+
+
+@dataclass(frozen=True)
+class SketchOptions:
+    """Size of the sketch, and the seed of its hashes."""
+
+    sketch: int = option(8192, "dimensions of the sketch", minimum=1)
+    seed: int = option(0, "seed of the hashes", minimum=0)
+
+
+class CompactBilinear(Head):
+    """Sketched second moment; a 1x1 map is allowed."""
+
+    buckets: Tensor
+    signs: Tensor
+
+    least_samples = 1
+    own_tensors = ("buckets", "signs")
+
+    def __init__(
+        self,
+        in_channels: int,
+        dim: int | None = None,
+        reduction: str = "conv",
+        precision: str | None = None,
+        **options: Any,
+    ):
+        chosen = build(SketchOptions, "compact_bilinear", options)
+        super().__init__(in_channels, dim, reduction, sketch=chosen.sketch)
+        self.precision = precision
+        buckets, signs = hashes(self.channels, chosen.sketch, chosen.seed)
+        self.register_buffer("buckets", buckets)
+        self.register_buffer("signs", signs)
+
+    @classmethod
+    def features(cls, channels: int, **options: Any) -> int:
+        return options.get("sketch", defaults(SketchOptions)["sketch"])
+
+    def pool(self, x: Tensor) -> Tensor:
+        with outside_autocast(x):
+            X = x.flatten(2).to(compute_dtype(x, self.precision, "float32")).mT / (x.shape[2] * x.shape[3]) ** 0.5
+            return signed_root(tensor_sketch(X, self.buckets, self.signs, self.out_features)).to(output_dtype(x))
+
+
+HEADS.add(
+    "compact_bilinear",
+    HeadKind(CompactBilinear, takes=("precision",), options=SketchOptions),
+    summary="tensor sketch of X X^T, signed root, l2 norm",
+    paper="Gao et al., CVPR 2016",
 )

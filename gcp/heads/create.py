@@ -6,10 +6,10 @@ from gcp.errors import OptionError
 from gcp.heads.base import HEADS, Head, HeadKind
 from gcp.heads.reduction import check_reduction, normalise
 from gcp.layers.spectral_norm import check_method
-from gcp.ops.precision import check_precision
-from gcp.options import build, defaults
+from gcp.ops.numerics import check_precision
+from gcp.options import build, check_choice, defaults
 from gcp.registry import Entry
-from gcp.sqrtm import FORMS, SIDES, check_choice
+from gcp.solvers import FORMS, SIDES
 
 COMMON = {"side": "auto", "form": "folded", "precision": None}
 
@@ -65,7 +65,24 @@ def check_options(
     check_reduction(reduction)
     if spectral_norm is not None:
         check_method(spectral_norm)
-    kind.build(1, None, **_common(name, {"side": side, "form": form, "precision": precision}), **options)
+    kind.head.check(**kind.fixed, **_common(name, {"side": side, "form": form, "precision": precision}), **options)
+
+
+def head_outputs(name: str, channels: int, **options: Any) -> tuple[type[Head], int]:
+    """Class and number of outputs of a head behind a reduction to `channels`, with its own options; builds nothing."""
+    kind = HEADS[name].obj
+    return kind.head, kind.head.features(channels, **kind.fixed, **options)
+
+
+def exchange_fault(old: tuple[type[Head], int], new: tuple[type[Head], int]) -> str | None:
+    """Why one head cannot take the place of another, each by class and number of outputs; None where it can.
+
+    Heads that share reduction and outputs differ in their arithmetic only.
+    """
+    if old[1] != new[1]:
+        return f"{new[1]} outputs in place of {old[1]}"
+    own = [*old[0].own_tensors, *new[0].own_tensors]
+    return f"tensors of its own: {', '.join(own)}" if own else None
 
 
 def create_head(

@@ -1,51 +1,40 @@
-"""Heads that take the matrix square root of the covariance: one solver, one rule, one line each."""
+"""Heads that take the matrix square root of the covariance: one for each rule and solver that names its head."""
 
-from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from gcp.gradients import RULES
-from gcp.heads.base import HEADS, Head, HeadKind
-from gcp.ops.triangle import triangle_size
-from gcp.solvers import SOLVERS
-from gcp.sqrtm import Root
+from gcp.heads.base import HEADS, HeadKind, RootHead
+from gcp.registry import Entry
+from gcp.roots.root import Root
+from gcp.solvers import SOLVERS, create_root
 
 NAMED = ("rule", "solver", "side", "form", "precision")
 
 
-class CovarianceRoot(Head):
+class CovarianceRoot(RootHead):
     """triangle(sqrt(covariance(reduce(x)))); further arguments are those of `gcp.covariance_sqrt`."""
 
-    def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv", **root: Any):
+    def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv", **options: Any):
         super().__init__(in_channels, dim, reduction)
-        named = {key: root.pop(key) for key in NAMED if key in root}
-        self.root = Root.create(**named, options=root)
-        self.out_features = triangle_size(self.channels)
+        self.root = _create(options)
 
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {self.root.method}, side={self.root.side}"
-
-    def pool(self, x: Tensor) -> Tensor:
-        return self.root.of_features(x, packed=True)
+    @classmethod
+    def check(cls, **options: Any) -> None:
+        _create(options)
 
 
-def _register(name: str, solver: str, rule: str = "exact") -> None:
-    entry = RULES[rule] if solver == "eig" else SOLVERS[solver]
-    takes = ("side", "form", "precision") if solver == "eig" else ("side", "precision")
-    kind = HeadKind(partial(CovarianceRoot, solver=solver, rule=rule), takes, options=entry.obj)
-    HEADS.add(name, kind, summary=entry.summary, paper=entry.paper)
+def _create(options: dict[str, Any]) -> Root:
+    named = {key: options[key] for key in NAMED if key in options}
+    return create_root(**named, options={key: value for key, value in options.items() if key not in NAMED})
 
 
-_register("svd_exact", "eig", "exact")
-_register("svd_original", "eig", "original")
-_register("svd_pade", "eig", "pade")
-_register("svd_taylor", "eig", "taylor")
-_register("svd_pi", "eig", "power_iteration")
-_register("svd_newton", "eig", "newton")
-_register("svd_trunc", "eig", "truncate")
-_register("svd_topn", "eig", "top_n")
-_register("newton_schulz", "newton_schulz")
-_register("polar_express", "polar_express")
-_register("mpa_lyapunov", "mpa")
-_register("mtp_lyapunov", "mtp")
+def _register(entry: Entry[Any], takes: tuple[str, ...], **fixed: str) -> None:
+    if entry.obj.head is not None:
+        kind = HeadKind(CovarianceRoot, takes, entry.obj, fixed)
+        HEADS.add(entry.obj.head, kind, summary=entry.summary, paper=entry.paper)
+
+
+for rule in RULES.list():
+    _register(rule, ("side", "form", "precision"), rule=str(rule))
+for solver in SOLVERS.list():
+    _register(solver, ("side", "precision"), solver=str(solver))

@@ -1,25 +1,109 @@
-"""Launching a kernel of `heads.cu` through CuPy: torch's memory, torch's stream, the device of the tensors.
+"""Kernels of `heads.cu`: their table, their launch through CuPy, and the torch operators that stand for them.
 
-CuPy is imported on the first launch; without it, or without a driver that it can use, `available` says no and
-the torch twins compute. Its stream and device belong to a thread, and autograd's backward runs in another one:
-both are set anew for every launch.
+A launch uses torch's memory, torch's stream and the device of the tensors. CuPy is imported on the first one; without
+it, or without a driver that it can use, `available` says no and the torch operations that an operator falls back on
+compute. CuPy's stream and device belong to a thread, and autograd's backward runs in another one: both are set anew for
+every launch.
+
+An operator is opaque to the compiler, so `torch.compile(fullgraph=True)` passes through it on every device; on
+tensors of the CPU the callers do not use it, for the plain torch operations are what the compiler can fuse.
 """
 
 import logging
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import CustomOpDef, custom_op
 
 from gcp.command import install
-from gcp.kernels.source import INT, POINTER, ROWS, TILE, Kernel, blocks, expressions, text
+from gcp.gradients import RULES
+from gcp.ops.numerics import refuse
+
+# ---- What heads.cu holds ----
+
+TILE, ROWS = 32, 8  # as in heads.cu
+MOST_BLOCKS = 65535  # along the second axis of a grid
+REALS = ("float", "double")
+FUNCTORS = tuple(dict.fromkeys(entry.obj.kernel for entry in RULES.list() if entry.obj.kernel is not None))
+POINTER, REAL, INT = "pointer", "real", "int"  # "real" is the last type of the instantiation that is a REALS
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel template: arguments in their order, and the types that it is compiled for."""
+
+    name: str
+    arguments: tuple[tuple[str, str], ...]
+    instances: tuple[tuple[str, str], ...]
+
+    def expression(self, types: tuple[str, str]) -> str:
+        """Name of an instantiation, as NVRTC and C++ write it."""
+        return f"{self.name}<{', '.join(types)}>"
+
+    def real(self, types: tuple[str, str]) -> str:
+        """C++ type of its REAL argument."""
+        return [name for name in types if name in REALS][-1]
+
+
+SPECTRAL_CORE = Kernel(
+    "spectral_core",
+    (
+        ("kept", POINTER),
+        ("S", POINTER),
+        ("core", POINTER),
+        ("null_weights", POINTER),
+        ("trace_terms", POINTER),
+        ("parameter", REAL),
+        ("n", INT),
+        ("batch", INT),
+        ("subtract", INT),
+    ),
+    tuple((real, functor) for real in REALS for functor in FUNCTORS),
+)
+TRIANGLE_PACK = Kernel(
+    "triangle_pack",
+    (("Q", POINTER), ("packed", POINTER), ("n", INT), ("batch", INT)),
+    (("float", "float"), ("double", "double"), ("double", "float")),
+)
+TRIANGLE_SPREAD = Kernel(
+    "triangle_spread",
+    (("packed", POINTER), ("Q", POINTER), ("factor", REAL), ("n", INT), ("batch", INT)),
+    (("float", "float"), ("double", "double"), ("float", "double")),
+)
+KERNELS = (SPECTRAL_CORE, TRIANGLE_PACK, TRIANGLE_SPREAD)
+
+
+@lru_cache(maxsize=1)
+def text() -> str:
+    """The CUDA source."""
+    return Path(__file__).with_name("heads.cu").read_text(encoding="utf-8")
+
+
+def expressions() -> tuple[str, ...]:
+    """Names of all instantiations."""
+    return tuple(kernel.expression(types) for kernel in KERNELS for types in kernel.instances)
+
+
+def blocks(kernel: Kernel, n: int, batch: int) -> tuple[int, int]:
+    """Grid of a launch for `batch` matrices n x n; a block is (TILE, ROWS) threads."""
+    tiles = -(-n // TILE)
+    across = -(-n // ROWS) if kernel is TRIANGLE_PACK else tiles * (tiles + 1) // 2
+    return across, min(batch, MOST_BLOCKS)
+
+
+# ---- Launch ----
 
 log = logging.getLogger("gcp")
 REAL_NAMES = {torch.float32: "float", torch.float64: "double"}
 OPTIONS = ("--std=c++17",)
-VARIABLE = "GCP_KERNELS"  # "off" for the torch twins
+VARIABLE = "GCP_KERNELS"  # "off" for torch operations
 
 
 @lru_cache(maxsize=1)
@@ -95,3 +179,40 @@ def launch(kernel: Kernel, types: tuple[str, str], n: int, batch: int, arguments
     with on_stream_of(first):
         function = _function(kernel.expression(types), first.device.index)
         function(blocks(kernel, n, batch), (TILE, ROWS), tuple(typed(kernel, types, arguments)))
+
+
+# ---- Operators ----
+
+_plain: list[None] = []
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Plain torch operations in the place of the kernels inside the block, in all threads; eigensolvers stay."""
+    _plain.append(None)
+    try:
+        yield
+    finally:
+        _plain.pop()
+
+
+def runs_kernel(x: Tensor) -> bool:
+    """Whether an operator launches its kernel; else it falls back on torch operations."""
+    return x.device.type == "cuda" and not _plain and available()
+
+
+def register(name: str, tags: Any = None) -> Callable[[Callable[..., Any]], CustomOpDef]:
+    """Decorator: the operator `torch.ops.gcp.<name>`; inside autocast half precision is lifted to float32."""
+
+    def decorate(function: Callable[..., Any]) -> CustomOpDef:
+        operator = custom_op(f"gcp::{name}", function, mutates_args=(), tags=tags)
+        for device in ("cpu", "cuda"):
+            operator.register_autocast(device, torch.float32)
+        return operator
+
+    return decorate
+
+
+def never_differentiated(operator: CustomOpDef) -> None:
+    """Make a backward through the operator raise: it is part of a gradient, which is first order only."""
+    operator.register_autograd(lambda ctx, *grads: refuse())

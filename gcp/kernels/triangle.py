@@ -1,6 +1,7 @@
-"""The upper triangle of symmetric matrices and its adjoint, converted to another dtype on the way.
+"""The upper triangle of a symmetric matrix as a vector, and its adjoint: row-major, diagonal included, no sqrt(2).
 
-One kernel each on CUDA, the index operations of `gcp.ops.triangle` elsewhere.
+The order is that of `torch.triu_indices(d, d)`; the published heads (2019 and later) use the same. Both are converted
+to another dtype on the way: one kernel each on CUDA, index operations elsewhere.
 """
 
 from typing import Any
@@ -8,11 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gcp.kernels.launch import REAL_NAMES, launch
-from gcp.kernels.operator import on_gpu, register, runs_kernel
-from gcp.kernels.source import TRIANGLE_PACK, TRIANGLE_SPREAD, Kernel
-from gcp.ops import triangle
-from gcp.ops.triangle import select, triangle_size
+from gcp.kernels.launch import REAL_NAMES, TRIANGLE_PACK, TRIANGLE_SPREAD, Kernel, launch, register, runs_kernel
+from gcp.ops.numerics import on_gpu
 
 
 def pack(Q: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -20,13 +18,72 @@ def pack(Q: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     dtype = dtype or Q.dtype
     if on_gpu(Q):
         return torch.ops.gcp.triangle_pack(Q, dtype)
-    return (triangle.pack(Q) if Q.requires_grad else select(Q)).to(dtype)
+    return (_Pack.apply(Q) if Q.requires_grad else select(Q)).to(dtype)
 
 
 def spread(g: Tensor, d: int, dtype: torch.dtype | None = None) -> Tensor:
     """Gradient (B, d(d+1)/2) of a triangle -> the symmetric gradient (B, d, d) of the matrix, in `dtype`."""
     dtype = dtype or g.dtype
-    return torch.ops.gcp.triangle_spread(g, d, dtype) if on_gpu(g) else triangle.spread(g.to(dtype), d)
+    return torch.ops.gcp.triangle_spread(g, d, dtype) if on_gpu(g) else plain_spread(g.to(dtype), d)
+
+
+def unpack(triangle: Tensor) -> Tensor:
+    """Upper triangles (B, d(d+1)/2) -> symmetric matrices (B, d, d)."""
+    d = int((2 * triangle.shape[1]) ** 0.5)
+    Q = triangle.new_zeros(triangle.shape[0], d * d)
+    index = _flat_index(d, triangle.device)
+    Q[:, index] = triangle
+    Q[:, index % d * d + index // d] = triangle
+    return Q.view(-1, d, d)
+
+
+# ---- Without a kernel ----
+
+
+def triangle_size(d: int) -> int:
+    """D (d + 1) / 2."""
+    return d * (d + 1) // 2
+
+
+def _flat_index(d: int, device: torch.device) -> Tensor:
+    """Place of each entry of the triangle in the flat matrix."""
+    rows, columns = torch.triu_indices(d, d, device=device)
+    return rows * d + columns
+
+
+def select(Q: Tensor) -> Tensor:
+    """Upper triangles (B, d(d+1)/2) of matrices (B, d, d)."""
+    return Q.flatten(1).gather(1, _flat_index(Q.shape[1], Q.device).expand(len(Q), -1))
+
+
+def plain_spread(g: Tensor, d: int) -> Tensor:
+    """Gradient (B, d(d+1)/2) of a triangle -> the symmetric gradient (B, d, d) of the matrix.
+
+    Half of an off-diagonal entry goes to either side. A gather: no index accumulation, which is slow and not
+    deterministic on CUDA.
+    """
+    row = torch.arange(d, device=g.device)
+    low, high = torch.minimum(row[:, None], row), torch.maximum(row[:, None], row)
+    place = low * d - low * (low - 1) // 2 + high - low
+    rows, columns = torch.triu_indices(d, d, device=g.device)
+    halves = torch.where(rows == columns, 1.0, 0.5).to(g.dtype)
+    return (g * halves).gather(1, place.flatten().expand(len(g), -1)).view(-1, d, d)
+
+
+class _Pack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, Q: Tensor) -> Tensor:
+        ctx.d = Q.shape[1]
+        return select(Q)
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> Tensor:
+        G = g.new_zeros(g.shape[0], ctx.d * ctx.d)
+        G.index_copy_(1, _flat_index(ctx.d, g.device), g)
+        return G.view(-1, ctx.d, ctx.d)
+
+
+# ---- With a kernel ----
 
 
 def _compiled(kernel: Kernel, x: Tensor, dtype: torch.dtype) -> tuple[str, str] | None:
@@ -55,7 +112,7 @@ def _(Q: Tensor, dtype: torch.dtype) -> Tensor:
 def _spread(g: Tensor, d: int, dtype: torch.dtype) -> Tensor:
     types = _compiled(TRIANGLE_SPREAD, g, dtype)
     if types is None:
-        return triangle.spread(g.to(dtype), d)
+        return plain_spread(g.to(dtype), d)
     batch = g.shape[0]
     Q = g.new_empty(batch, d, d, dtype=dtype)
     launch(TRIANGLE_SPREAD, types, d, batch, (g.contiguous(), Q, 0.5, d, batch))

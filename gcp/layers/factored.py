@@ -18,7 +18,7 @@ from torch.nn import functional
 from gcp.errors import ShapeError
 from gcp.layers.cache import MatrixCache
 from gcp.layers.frame import Frame, check_size
-from gcp.ops.precision import outside_autocast
+from gcp.ops.numerics import outside_autocast
 
 Self = TypeVar("Self", bound="ProductLayer")
 

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gcp.errors import NonFiniteError, OptionError, ShapeError
-from gcp.ops.precision import outside_autocast
+from gcp.ops.numerics import outside_autocast
 
 REFUSAL = "a double backward needs the activations that rebuild=True does not keep: use rebuild=False"
 

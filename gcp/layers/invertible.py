@@ -23,7 +23,7 @@ from gcp.layers.factored import Pointwise
 from gcp.layers.frame import check_size, exempt, frame_matrix
 from gcp.layers.orthonormal import as_matrix
 from gcp.layers.reflectors import haar
-from gcp.ops.precision import outside_autocast
+from gcp.ops.numerics import outside_autocast
 from gcp.registry import Registry
 
 # Square layers on the channels of (B, c, H, W), made of c and their options, with `slogdet` and `assign`.

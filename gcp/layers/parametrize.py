@@ -20,7 +20,7 @@ from gcp.layers.frame import exempt, frame_matrix
 from gcp.layers.householder import check_block
 from gcp.layers.reflectors import nearest_orthonormal, reflectors_of
 from gcp.layers.spectrum import create_map
-from gcp.ops.precision import outside_autocast
+from gcp.ops.numerics import outside_autocast
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -27,7 +27,8 @@ from gcp.errors import OptionError, ShapeError, UnknownNameError
 from gcp.gradients import create_rule
 from gcp.layers.frame import check_size
 from gcp.layers.zca import EigenInverseRoot, InverseRoot, IteratedInverseRoot, Whiten, by_row, shift_of
-from gcp.ops.precision import check_precision, compute_dtype, outside_autocast
+from gcp.ops.numerics import check_precision, compute_dtype, outside_autocast
+from gcp.roots.iterations import Iteration
 from gcp.solvers import create_solver
 
 SOLVERS = ("eig", "newton_schulz", "polar_express")  # those with an inverse root
@@ -219,7 +220,9 @@ def inverse_root(solver: str, rule: str, options: dict[str, Any]) -> InverseRoot
         return EigenInverseRoot(create_rule(rule, **options))
     if rule != "exact":
         raise OptionError(f"solver {solver!r} brings its own backward; rule={rule!r} needs solver='eig'.")
-    return IteratedInverseRoot(create_solver(solver, **options))
+    iteration = create_solver(solver, **options)
+    assert isinstance(iteration, Iteration)
+    return IteratedInverseRoot(iteration)
 
 
 def fewest_groups(channels: int, group_size: int) -> int:

@@ -30,10 +30,8 @@ from torch import Tensor
 from gcp import kernels
 from gcp.errors import NonFiniteError
 from gcp.gradients import Rule
-from gcp.ops.first_order import first_order
-from gcp.ops.matrix import add_identity_, inverse_or_zero, scaled, sym
-from gcp.ops.precision import outside_autocast
-from gcp.solvers import Solver
+from gcp.ops.numerics import add_identity_, first_order, inverse_or_zero, outside_autocast, scaled, sym
+from gcp.roots.iterations import Iteration
 
 SLICE = 2**20  # bytes of features: they stay in the cache of one core
 Saved = tuple[Tensor, ...]
@@ -60,7 +58,7 @@ class EigenInverseRoot(InverseRoot):
     def forward(self, P: Tensor, eps: float) -> tuple[Tensor, Saved]:
         eigenvalues, V = kernels.eigh(P)
         kept = self.rule.spectrum(eigenvalues.clamp(min=0) + eps, P.shape[1])
-        inverse = inverse_or_zero(self.rule.root(kept))
+        inverse = inverse_or_zero(kept.sqrt())
         return (V * inverse[:, None, :]) @ V.mT, (kept, inverse, V)
 
     def gradient(self, G: Tensor, saved: Saved) -> Tensor:
@@ -78,19 +76,19 @@ class IteratedInverseRoot(InverseRoot):
     With D = Dpsi[A](G):  dL/dP = nu^(-3/2) (D - (<G, psi>/2 + <D, A>) dnu).
     """
 
-    solver: Solver
+    iteration: Iteration
 
     def forward(self, P: Tensor, eps: float) -> tuple[Tensor, Saved]:
         P = add_identity_(P.clone(), eps)
-        nu = self.solver.norm(P)
+        nu = self.iteration.norm(P)
         A = scaled(P, 1 / nu)
-        return scaled(sym(self.solver.psi(A)), nu.rsqrt()), (A, nu)
+        return scaled(sym(self.iteration.psi(A)), nu.rsqrt()), (A, nu)
 
     def gradient(self, G: Tensor, saved: Saved) -> Tensor:
         A, nu = saved
-        psi, D = self.solver.psi_tangent(A, G)
+        psi, D = self.iteration.psi_tangent(A, G)
         delta = (G * psi).sum((1, 2)) / 2 + (D * A).sum((1, 2))
-        return scaled(D - scaled(self.solver.norm_gradient(A).expand_as(A), delta), nu**-1.5)
+        return scaled(D - scaled(self.iteration.norm_gradient(A).expand_as(A), delta), nu**-1.5)
 
 
 class Whiten(torch.autograd.Function):

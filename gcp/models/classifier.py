@@ -208,14 +208,6 @@ def create_model(
     return model
 
 
-def misfit(old: Head, new: Head) -> str | None:
-    """Why `new` cannot take the place of `old`; None where it can."""
-    if old.out_features != new.out_features:
-        return f"{new.out_features} outputs in place of {old.out_features}"
-    own = [key for head in (old, new) for key in head.state_dict() if not key.startswith("reduction.")]
-    return f"tensors of its own: {', '.join(own)}" if own else None
-
-
 def exchange_head(model: Classifier, name: str, **options: Any) -> None:
     """Pool with the head `name` from now on; reduction and flag of the old one stay, no random number is drawn.
 
@@ -227,7 +219,7 @@ def exchange_head(model: Classifier, name: str, **options: Any) -> None:
     """
     old = model.head
     new = create_head(name, old.channels, **options)
-    if reason := misfit(old, new):
+    if reason := heads.exchange_fault((type(old), old.out_features), (type(new), new.out_features)):
         raise OptionError(f"head {name!r} cannot take the place of this model's head: {reason}.")
     new.train(old.training)  # before the reduction joins it, which may be frozen
     new.in_channels, new.reduction, new.nonfinite = old.in_channels, old.reduction, old.nonfinite

@@ -20,16 +20,13 @@ from torch import Tensor, nn
 
 from gcp.command import install
 from gcp.errors import GCPError
-from gcp.heads import Head
+from gcp.heads import Head, RootHead
 from gcp.heads.covariance import Covariance
-from gcp.heads.root import CovarianceRoot
-from gcp.heads.scaling_branch import ScalingBranch
 from gcp.layers.parametrize import settled
 from gcp.models.classifier import Classifier, exchange_head
 from gcp.ops.covariance import noise_floor
-from gcp.ops.matrix import trace
-from gcp.ops.precision import compute_dtype
-from gcp.sqrtm import Root
+from gcp.ops.numerics import compute_dtype, trace
+from gcp.roots.root import Root
 
 
 class PlainHead(nn.Module):
@@ -48,7 +45,7 @@ class PlainCovariance(nn.Module):
 
     place: Tensor
 
-    def __init__(self, head: Covariance | CovarianceRoot | ScalingBranch):
+    def __init__(self, head: Covariance | RootHead):
         super().__init__()
         self.reduction = head.reduction
         self.root: Root | None = getattr(head, "root", None)
@@ -67,10 +64,7 @@ class PlainCovariance(nn.Module):
         return P * (trace(P) > noise_floor(x, dtype))[:, None, None]
 
     def _root(self, x: Tensor, root: Root) -> Tensor:
-        d, M = x.shape[1], x.shape[2] * x.shape[3]
-        on_samples = d >= M if root.side == "auto" else root.side == "sample"
-        dtype = compute_dtype(x, root.precision, root.default_precision)
-        method, dtype = root.method.settle(dtype, smaller=on_samples == (d >= M))
+        on_samples, method, dtype = root.plan(x)
         Xc, floor = _centred(x, dtype), noise_floor(x, dtype)
         Q, _ = method.sample_root(Xc, floor) if on_samples else method.matrix_root(_covariance(Xc), floor)
         return Q
@@ -90,7 +84,7 @@ class Plain(nn.Module):
 
 def plain_head(head: Head) -> nn.Module:
     """The head without its autograd functions."""
-    return PlainCovariance(head) if isinstance(head, Covariance | CovarianceRoot | ScalingBranch) else PlainHead(head)
+    return PlainCovariance(head) if isinstance(head, Covariance | RootHead) else PlainHead(head)
 
 
 def _centred(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from gcp.errors import CheckpointError, GCPError, OptionError
+from gcp.kernels.triangle import triangle_size
 from gcp.models.backbone import Backbone
 from gcp.models.backbones import check_backbone, create_backbone
 from gcp.models.bodies import DEPTHS
 from gcp.models.checkpoints import Checkpoint
 from gcp.models.layouts import BODY, CLASSIFIER, Layout, Spelling, recognise, rename
 from gcp.models.weights import COUNTER, State, factors_in, triangle_side
-from gcp.ops.triangle import triangle_size
 
 # Backbone -> convolutions, of those that files come with no name of: what is not here is asked for.
 CONVOLUTIONS = {

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from gcp.command import typed
 from gcp.errors import CheckpointError, OptionError
+from gcp.kernels.triangle import triangle_size
 from gcp.models.checkpoints import Checkpoint, State, open_checkpoint
 from gcp.models.layouts import best_spelling, recognise, rename
-from gcp.ops.triangle import triangle_size
 
 ORDERS = ("upper", "lower")
 

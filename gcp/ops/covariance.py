@@ -7,15 +7,17 @@ sum over the samples is zero already, so the mean needs no term of its own.
 
 The Gram matrix K = Xc^T Xc / M (M x M) has the non-zero eigenvalues of P and is the smaller of the two
 wherever a map has fewer positions than channels.
+
+An eigenvalue counts as zero when it is below the noise of the decomposition, measured at 5 eps l_max and
+taken as 16 eps l_max, or below what the rounding of the mean leaves on a constant map (`noise_floor`).
+A larger threshold destroys true eigenvalues in float32.
 """
 
 import torch
 from torch import Tensor
 
 from gcp.errors import ShapeError
-from gcp.ops.first_order import first_order
-from gcp.ops.matrix import sym, trace
-from gcp.ops.precision import outside_autocast
+from gcp.ops.numerics import first_order, outside_autocast, sym, trace
 
 SLICE = 8 * 2**20  # bytes
 
@@ -63,6 +65,24 @@ def noise_floor(x: Tensor, dtype: torch.dtype) -> Tensor:
     X = samples(x)
     power = torch.linalg.vector_norm(X, dim=2, dtype=dtype).square().sum(1) / X.shape[2]
     return (8 * torch.finfo(dtype).eps) ** 2 * power
+
+
+def null_threshold(eigenvalues: Tensor, floor: Tensor | None = None) -> Tensor:
+    """Largest value (B, 1) that counts as zero among eigenvalues (B, n); `floor` is (B,) or None."""
+    threshold = 16 * torch.finfo(eigenvalues.dtype).eps * eigenvalues.amax(1, keepdim=True)
+    return threshold if floor is None else torch.maximum(threshold, floor[:, None])
+
+
+def without_noise(eigenvalues: Tensor, floor: Tensor | None = None) -> Tensor:
+    """Eigenvalues (B, n), exactly 0 where they count as zero."""
+    return eigenvalues.masked_fill(eigenvalues <= null_threshold(eigenvalues, floor), 0)
+
+
+def zero_noise(P: Tensor, floor: Tensor | None) -> Tensor:
+    """Zero matrices whose trace is within the rounding of the mean; the iterations cannot tell it from signal."""
+    if floor is None:
+        return P
+    return torch.where((trace(P) > floor)[:, None, None], P, 0)
 
 
 def gram(Xc: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ the trace as norm and five steps. `products` is how the products of the iteratio
 
 from torch import Tensor
 
-from gcp.ops.matrix import add_identity_, inverse_or_zero, sym, trace
+from gcp.ops.numerics import add_identity_, inverse_or_zero, sym, trace
 from gcp.ops.products import product, product_plus
 
 

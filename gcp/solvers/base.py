@@ -1,58 +1,55 @@
-r"""What an iterative solver is: a scalar norm nu and a function phi, with Q = sqrt(nu) phi(P / nu).
+"""What a solver is: options that give a method, and the composition with a backward rule, a side and a precision."""
 
-On the smaller side the same root is Q = phi(0) sqrt(nu) I + Xc psi(K / nu) Xc^T / (M sqrt nu), with the Gram
-matrix K = Xc^T Xc / M and phi(l) = phi(0) + l psi(l). A solver supplies both functions, their derivatives in
-a direction (which are their own adjoints, every function here being a polynomial or rational), and the
-gradient of the norm as a function of the matrix.
-"""
-
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from gcp.errors import OptionError
-from gcp.options import build, defaults
+from gcp.ops.numerics import check_precision
+from gcp.options import build, check_choice, defaults
 from gcp.registry import Registry
+from gcp.roots.iterations import Iteration, Iterations
+from gcp.roots.root import Method, Root
+
+SIDES = ("auto", "channel", "sample")
+FORMS = ("folded", "published")
+NO_OPTIONS: Mapping[str, Any] = {}
+ROUNDING = "factors of the products of the iteration in float32: full, or rounded to tf32 or bf16 (docs/benchmarks.md)"
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A solver of the matrix square root; its fields are its options."""
+    """A solver of the matrix square root; its fields are its options. `head`: the pooling head with this solver."""
 
-    default_precision: ClassVar[str] = "float32"
+    head: ClassVar[str | None] = None
 
-    @property
-    def null_value(self) -> float:
-        """phi(0): what the solver makes of a null eigenvalue."""
-        return 0.0
+    @classmethod
+    def create_method(cls, name: str, rule: str, form: str, options: Mapping[str, Any]) -> Method:
+        """The method with a rule in one of its forms; `name` is the solver's own, for messages.
 
-    def norm(self, P: Tensor) -> Tensor:
-        """Nu (B,) of P or of its Gram matrix (B, n, n); equal for both."""
-        raise NotImplementedError
-
-    def norm_gradient(self, A: Tensor) -> Tensor:
-        """D nu / d P (B, n, n) at A = P / nu: a polynomial in A, so that the Gram matrix may stand for P."""
-        raise NotImplementedError
-
-    def phi(self, A: Tensor) -> Tensor:
-        """The root (B, n, n) of A = P / nu."""
-        raise NotImplementedError
-
-    def psi(self, A: Tensor) -> Tensor:
-        """(phi(A) - phi(0) I) A^-1, (B, n, n), by a form without the inverse."""
-        raise NotImplementedError
-
-    def phi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
-        """phi(A) and its derivative in the symmetric direction E."""
-        raise NotImplementedError
-
-    def psi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
-        """psi(A) and its derivative in the symmetric direction E."""
+        Raises:
+            OptionError, UnknownNameError: what the solver does not take.
+        """
         raise NotImplementedError
 
 
-ROUNDING = "factors of the products of the iteration in float32: full, or rounded to tf32 or bf16 (docs/benchmarks.md)"
+@dataclass(frozen=True)
+class IterativeSolver(Solver, Iteration):
+    """A solver that brings its own backward: the derivative of its iterations, unless it says otherwise."""
+
+    def method(self) -> Method:
+        """The method with these options."""
+        return Iterations(self)
+
+    @classmethod
+    def create_method(cls, name: str, rule: str, form: str, options: Mapping[str, Any]) -> Method:
+        if rule != "exact":
+            raise OptionError(f"solver {name!r} brings its own backward; rule={rule!r} needs solver='eig'.")
+        if form != "folded":
+            raise OptionError(f"solver {name!r} has one form; form='published' needs solver='eig'.")
+        return build(cls, name, dict(options)).method()
+
+
 SOLVERS: Registry[type[Solver]] = Registry("solver")
 
 
@@ -69,6 +66,32 @@ def create_solver(name: str, **options: Any) -> Solver:
         OptionError: an option that the solver does not take, or a value outside its bounds.
     """
     return build(SOLVERS[name].obj, name, options)
+
+
+def create_root(
+    rule: str = "exact",
+    solver: str = "eig",
+    side: str = "auto",
+    form: str = "folded",
+    precision: str | None = None,
+    options: Mapping[str, Any] = NO_OPTIONS,
+) -> Root:
+    """A root with the arguments of `gcp.covariance_sqrt`; raises OptionError or UnknownNameError."""
+    kind = SOLVERS[solver].obj  # an unknown name is the first thing to say
+    check_choice("side", side, SIDES)
+    check_choice("form", form, FORMS)
+    check_precision(precision)
+    method = kind.create_method(solver, rule, form, options)
+    if form == "published":
+        if side == "sample":
+            raise OptionError("form='published' works on the channel side; use side='auto' or side='channel'.")
+        side = "channel"
+    if precision == "float64" and options.get("products", "full") != "full":
+        raise OptionError(
+            f"products={options['products']!r} rounds float32; with precision='float64' nothing is rounded. "
+            "Leave one of them out."
+        )
+    return Root(method, side, precision)
 
 
 def check_fraction(name: str, key: str, value: float) -> None:

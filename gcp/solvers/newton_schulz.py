@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 
 from gcp.ops import newton_schulz
-from gcp.ops.matrix import trace
+from gcp.ops.numerics import trace
 from gcp.ops.products import PRODUCTS
 from gcp.options import option
-from gcp.solvers.base import ROUNDING, SOLVERS, Solver
+from gcp.solvers.base import ROUNDING, SOLVERS, IterativeSolver
 
 
 @SOLVERS.register("newton_schulz", summary="Newton-Schulz steps on P / tr P", paper="Li et al., CVPR 2018")
 @dataclass(frozen=True)
-class NewtonSchulz(Solver):
+class NewtonSchulz(IterativeSolver):
     """Trace norm, Newton-Schulz polynomial."""
 
+    head = "newton_schulz"
     iterations: int = option(5, "Newton-Schulz steps", minimum=1)
     products: str = option("full", ROUNDING, choices=PRODUCTS)
 

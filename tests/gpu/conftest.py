@@ -34,4 +34,4 @@ def with_kernels():
     from gcp.kernels.launch import available
 
     if not available():
-        pytest.skip("CuPy cannot use this GPU: the torch twins compute")
+        pytest.skip("CuPy cannot use this GPU: torch operations compute")

@@ -1,4 +1,4 @@
-"""The eigensolver's routes on a card: each decomposes, all give the same head."""
+"""The eigensolver's backends on a card: each decomposes, all give the same head."""
 
 import pytest
 import torch
@@ -6,15 +6,15 @@ import torch
 from gcp.errors import DeviceError
 from gcp.heads import create_head
 from gcp.kernels import check_failures, cusolver, eigh, failures, use_eigensolver
-from gcp.kernels.route import ROUTES, has_route
+from gcp.kernels.backend import BACKENDS, has_backend
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-13}
 
 
-@pytest.fixture(params=ROUTES)
+@pytest.fixture(params=BACKENDS)
 def solver(request):
-    if not has_route(request.param):
-        pytest.skip(f"{ROUTES[request.param]} cannot be loaded here")
+    if not has_backend(request.param):
+        pytest.skip(f"{BACKENDS[request.param]} cannot be loaded here")
     return request.param
 
 
@@ -50,7 +50,7 @@ def test_residual_and_orthogonality(device, solver, spectrum, n, batch, dtype):
 
 
 def test_parts_of_a_batch(device, monkeypatch):
-    if not has_route("cusolver"):
+    if not has_backend("cusolver"):
         pytest.skip("no cuSOLVER that is new enough")
     P = matrices("decaying", 64, 10, torch.float64, device)
     whole = eigh(P, "cusolver")[0]
@@ -59,7 +59,7 @@ def test_parts_of_a_batch(device, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(4, 64, 14, 14), (4, 256, 7, 7)])
-def test_every_route_gives_the_same_root_and_gradient(device, solver, shape):
+def test_every_backend_gives_the_same_root_and_gradient(device, solver, shape):
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def evaluate(x):
@@ -75,7 +75,7 @@ def test_every_route_gives_the_same_root_and_gradient(device, solver, shape):
 
 @pytest.mark.parametrize("solver", ["cusolver"])
 def test_no_wait_on_the_hot_path(device, no_waiting, solver):
-    if not has_route(solver):
+    if not has_backend(solver):
         pytest.skip("no cuSOLVER that is new enough")
     P = matrices("decaying", 64, 10, torch.float64, "cpu").to(device, non_blocking=True)
     for _ in range(3):
@@ -85,8 +85,8 @@ def test_no_wait_on_the_hot_path(device, no_waiting, solver):
 @pytest.mark.parametrize("solver", ["cusolver", "cupy"])
 def test_a_matrix_that_cannot_be_decomposed(device, solver):
     """Never a number that looks right; named by its index, at the latest by check_failures."""
-    if not has_route(solver):
-        pytest.skip(f"{ROUTES[solver]} cannot be loaded here")
+    if not has_backend(solver):
+        pytest.skip(f"{BACKENDS[solver]} cannot be loaded here")
     P = matrices("decaying", 64, 6, torch.float64, device)
     P[4] = torch.nan
     eigenvalues, _ = eigh(P, solver)

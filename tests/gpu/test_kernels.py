@@ -6,9 +6,9 @@ from rule_cases import CASES, REALS, SIZES, expected, run, spectra, upstream
 
 from gcp import kernels
 from gcp.gradients import create_rule
+from gcp.kernels import triangle
 from gcp.kernels.launch import REAL_NAMES, launch
-from gcp.ops import triangle
-from gcp.ops.matrix import inverse_or_zero
+from gcp.ops.numerics import inverse_or_zero
 
 pytestmark = pytest.mark.usefixtures("with_kernels")
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12}  # expm1, log1p and pow differ by an ulp or two on the card
@@ -46,12 +46,12 @@ def test_triangle(device, given, wanted, n):
     Q = upstream(n, given)
     assert torch.equal(kernels.pack(Q.to(device), wanted).cpu(), triangle.select(Q).to(wanted))
     g = triangle.select(Q)
-    assert torch.equal(kernels.spread(g.to(device), n, wanted).cpu(), triangle.spread(g.to(wanted), n))
+    assert torch.equal(kernels.spread(g.to(device), n, wanted).cpu(), triangle.plain_spread(g.to(wanted), n))
 
 
 def test_more_matrices_than_blocks(device):
     g = torch.rand(70_000, 6, device=device)
-    assert torch.equal(kernels.spread(g, 3), triangle.spread(g, 3))
+    assert torch.equal(kernels.spread(g, 3), triangle.plain_spread(g, 3))
     kept, S = torch.rand(70_000, 3, device=device), torch.rand(70_000, 3, 3, device=device)
     S = S + S.mT
     got = kernels.spectral_core(create_rule("exact"), kept, S)[0]

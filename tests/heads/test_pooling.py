@@ -36,7 +36,7 @@ def test_bilinear():
 
 def test_compact_bilinear_approximates_bilinear_products():
     """Without the root, <sketch, sketch> is <X X^T, Y Y^T> on average; here one draw of many buckets, to 20 %."""
-    from gcp.ops.sketch import hashes, tensor_sketch
+    from gcp.heads.bilinear import hashes, tensor_sketch
 
     X = features(2, 9, 8).abs()
     buckets, signs = hashes(8, 4096, 0)

@@ -8,8 +8,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcp.heads import create_head, list_heads
-from gcp.ops.precision import compute_dtype
-from gcp.sqrtm.function import FeatureRoot
+from gcp.ops.numerics import compute_dtype
+from gcp.roots.root import FeatureRoot
 
 ITERATIVE = [("newton_schulz", {"products": kind}) for kind in ("full", "tf32", "bf16")]
 ITERATIVE += [("polar_express", {"products": kind, "lower": 0.05}) for kind in ("full", "tf32", "bf16")]

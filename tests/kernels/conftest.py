@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gcp import kernels
 from gcp.kernels import eigensolver, spectral, triangle
-from gcp.kernels.source import INT, KERNELS, POINTER, ROWS, TILE, blocks, text
+from gcp.kernels.launch import INT, KERNELS, POINTER, ROWS, TILE, blocks, text
+from gcp.roots import eigen
 
 HERE = Path(__file__).parent
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wdouble-promotion", "-Wfloat-conversion", "-Wshadow")
@@ -108,12 +109,12 @@ def through_operator(P, solver=None):
 
 @pytest.fixture
 def as_on_gpu(monkeypatch):
-    """as_on_gpu(launch=None): tensors of the CPU go through the operators, to a launcher or to the twins."""
+    """as_on_gpu(launch=None): tensors of the CPU go through the operators, to a launcher or to torch operations."""
 
     def patch(launch=None):
         monkeypatch.setattr(eigensolver, "eigh", through_operator)
         monkeypatch.setattr(kernels, "eigh", through_operator)
-        for module in (spectral, triangle):
+        for module in (eigen, triangle):
             monkeypatch.setattr(module, "on_gpu", lambda x: True)
         for module in (spectral, triangle):
             monkeypatch.setattr(module, "runs_kernel", lambda x: launch is not None)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gcp.kernels import cusolver
-from gcp.kernels.route import version
+from gcp.kernels.backend import version
 
 C_TYPES = {
     "cusolverDnHandle_t": ctypes.c_void_p,

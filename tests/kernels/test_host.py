@@ -7,26 +7,25 @@ import torch
 from rule_cases import CASES, REALS, SIZES, check, run, spectra, upstream
 
 from gcp.gradients import RULES, create_rule
-from gcp.kernels import source, spectral, triangle
-from gcp.kernels.forms import FORMS, TWINS
-from gcp.kernels.launch import REAL_NAMES
-from gcp.kernels.source import KERNELS, TRIANGLE_PACK, TRIANGLE_SPREAD
+from gcp.kernels import launch, triangle
+from gcp.kernels.launch import FUNCTORS, KERNELS, REAL_NAMES, TRIANGLE_PACK, TRIANGLE_SPREAD
+from gcp.kernels.spectral import functor, rule_of
+from gcp.ops.numerics import on_gpu
 
 
 def test_every_rule_has_a_kernel():
     """A rule without one is computed by torch on every device; this says so, and is the place to list it."""
-    assert {str(name) for name in RULES if RULES[name].obj not in FORMS} == set()
-    assert {form.name for form in FORMS.values()} == set(source.RULES) == set(TWINS)
+    assert {str(name) for name in RULES if functor(create_rule(str(name))) is None} == set()
+    assert {rule_of(name).kernel for name in FUNCTORS} == set(FUNCTORS)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_twin_of_a_form_has_the_weight_of_the_rule(name, options):
+def test_the_rule_of_a_functor_has_the_weight_of_the_rule(name, options):
     rule = create_rule(name, **options)
-    form = FORMS[type(rule)]
-    twin = TWINS[form.name](form.parameter(rule))
+    fallback = rule_of(rule.kernel).of_kernel_parameter(rule.kernel_parameter)
     kept = rule.spectrum(spectra(7, torch.float64), 7)
-    assert torch.equal(twin.weight(kept), rule.weight(kept))
-    assert torch.equal(twin.null_weight(kept), rule.null_weight(kept))
+    assert torch.equal(fallback.weight(kept), rule.weight(kept))
+    assert torch.equal(fallback.null_weight(kept), rule.null_weight(kept))
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -67,7 +66,7 @@ def test_spread(host, types, n):
 
 
 def test_a_grid_that_is_shorter_than_the_batch(host, monkeypatch):
-    monkeypatch.setattr(source, "MOST_BLOCKS", 3)
+    monkeypatch.setattr(launch, "MOST_BLOCKS", 3)
     rule = create_rule("newton")
     kept, S = spectra(33, torch.float64), upstream(33, torch.float64)
     check(run(host, rule, kept, S, True), rule, kept, S, True)
@@ -97,7 +96,7 @@ def test_whole_heads(host, as_on_gpu, side):
 def test_under_sanitizers(sanitized):
     """No address outside a buffer and no undefined behaviour; the same numbers."""
     done = []
-    rules = {FORMS[RULES[name].obj].name: create_rule(str(name)) for name in RULES}
+    rules = {RULES[name].obj.kernel: create_rule(str(name)) for name in RULES}
     for rule, dtype, n in product(rules.values(), REALS, SIZES):
         part = slice(1, 3) if n > 64 else slice(None)
         kept, S = spectra(n, dtype)[part].contiguous(), upstream(n, dtype)[part].contiguous()
@@ -122,4 +121,4 @@ def test_sanitizers_would_find_a_fault(sanitized):
 
 def test_kernels_stay_off_the_cpu():
     """Without a GPU nothing is looked for: not CuPy, not a driver."""
-    assert not spectral.on_gpu(torch.ones(1)) and not spectral.runs_kernel(torch.ones(1))
+    assert not on_gpu(torch.ones(1)) and not launch.runs_kernel(torch.ones(1))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gcp.kernels import launch
-from gcp.kernels.source import KERNELS, SPECTRAL_CORE, TILE, TRIANGLE_PACK, TRIANGLE_SPREAD, expressions
+from gcp.kernels.launch import KERNELS, SPECTRAL_CORE, TILE, TRIANGLE_PACK, TRIANGLE_SPREAD, expressions
 
 
 class Entered:

@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from gcp.kernels.launch import OPTIONS
-from gcp.kernels.source import KERNELS, expressions, text
+from gcp.kernels.launch import KERNELS, OPTIONS, expressions, text
 
 BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")  # what it adds to the options of a module
 

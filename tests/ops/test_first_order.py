@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gcp.ops.first_order import first_order
+from gcp.ops.numerics import first_order
 
 
 def test_value_passes_and_differentiation_raises():

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gcp.ops import newton_schulz, polar_express
-from gcp.ops.matrix_polynomial import horner, horner_tangent, pade_root, taylor_root
-from gcp.ops.remez import sign_quintics
+from gcp.ops.polar_express import sign_quintics
+from gcp.ops.products import horner, horner_tangent, pade_root, taylor_root
 
 QUINTICS = sign_quintics(5e-3, 6)[0]
 

@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 
-from gcp.ops.remez import sign_quintics
+from gcp.ops.polar_express import sign_quintics
 
 
 def composed(x, coefficients):

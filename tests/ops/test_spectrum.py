@@ -4,9 +4,13 @@ import pytest
 import torch
 
 from gcp.errors import OptionError
-from gcp.ops.matrix import inverse_or_zero, sym
-from gcp.ops.precision import check_precision, compute_dtype, output_dtype
-from gcp.ops.spectrum import eigh, null_threshold
+from gcp.ops.covariance import null_threshold, without_noise
+from gcp.ops.numerics import check_precision, compute_dtype, inverse_or_zero, output_dtype, sym
+
+
+def eigh(P, floor=None):
+    eigenvalues, V = torch.linalg.eigh(P)
+    return without_noise(eigenvalues, floor), V
 
 
 def matrix(values, dtype=torch.float64, n=None, seed=0):
@@ -37,7 +41,7 @@ def test_threshold():
     assert null_threshold(eigenvalues, torch.tensor([1e-3, 0.0], dtype=torch.float64)).tolist() == [[1e-3], [64 * eps]]
 
 
-def test_floor_silences_a_whole_matrix():
+def test_floor_zeroes_a_whole_matrix():
     eigenvalues, _ = eigh(matrix([1e-20, 2e-20]), torch.tensor([1e-15], dtype=torch.float64))
     assert not eigenvalues.any()
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gcp.errors import OptionError, UnknownNameError
-from gcp.solvers import SOLVERS, create_solver, solver_options
+from gcp.solvers import SOLVERS, create_root, create_solver, solver_options
 
 ITERATIVE = [str(name) for name in SOLVERS if name != "eig"]
 VALUES = [1.0, 0.7, 0.2, 0.03, 1e-3, 1e-6]
@@ -110,8 +110,8 @@ def test_defaults():
     assert solver_options("newton_schulz") == {"iterations": 5, "products": "full"}
     assert solver_options("polar_express") == {"lower": 5e-3, "steps": 6, "products": "full"}
     assert solver_options("mpa") == solver_options("mtp") == {"backward": "lyapunov"}
-    assert SOLVERS["eig"].obj.default_precision == "float64"
-    assert all(SOLVERS[name].obj.default_precision == "float32" for name in ITERATIVE)
+    assert create_root(solver="eig").default_precision == "float64"
+    assert all(create_root(solver=name).default_precision == "float32" for name in ITERATIVE)
 
 
 @pytest.mark.parametrize(

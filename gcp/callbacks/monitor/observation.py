@@ -20,9 +20,10 @@ from gcp.callbacks.monitor.capture import Capture, norms
 from gcp.heads import Head
 from gcp.heads.root import CovarianceRoot
 from gcp.heads.scaling_branch import ScalingBranch
-from gcp.ops.eigenvalues import conditions, covariance_eigenvalues, effective_ranks, ranks, smallest_gaps
-from gcp.ops.precision import output_dtype
-from gcp.sqrtm import Root
+from gcp.ops.numerics import output_dtype
+from gcp.ops.spectrum import conditions, covariance_eigenvalues, effective_ranks, ranks, smallest_gaps
+from gcp.roots.root import Root
+from gcp.solvers import create_root
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
 
@@ -95,7 +96,7 @@ def rule_shares(head: Head, x: Tensor, gradient: Tensor) -> Tensor:
 def _exact(head: Head) -> Root | None:
     """The root with the gradient of what the head computes, in float64; None where it has no root."""
     if isinstance(head, CovarianceRoot):
-        return Root.create("exact", precision="float64")
+        return create_root("exact", precision="float64")
     if isinstance(head, ScalingBranch):  # another function of the spectrum, with its exact gradient
         return replace(head.root, precision="float64")
     return None

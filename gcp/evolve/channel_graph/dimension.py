@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gcp.errors import OptionError
-from gcp.ops.triangle import triangle_size
+from gcp.kernels.triangle import triangle_size
 
 if TYPE_CHECKING:
     from gcp.evolve.channel_graph.graph import Graph

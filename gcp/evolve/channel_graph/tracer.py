@@ -21,10 +21,8 @@ from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, 
 from gcp.evolve.channel_graph.graph import Tag, TraceRecord
 from gcp.evolve.channel_graph.operations import follow
 from gcp.heads.average import Average
-from gcp.heads.base import Head
+from gcp.heads.base import Head, RootHead
 from gcp.heads.covariance import Covariance
-from gcp.heads.root import CovarianceRoot
-from gcp.heads.scaling_branch import ScalingBranch
 
 INPUTS, OUTPUTS = ("in_channels", "in_features"), ("out_channels", "out_features", "num_features", "channels")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks")
@@ -179,7 +177,7 @@ def _pooling(record: TraceRecord, name: str, head: Head) -> Callable[[Tensor], T
         record.uses[id(x)] += 1
         out = torch.empty(len(x), head.out_features, dtype=x.dtype, device="meta")
         layout, tag = record.pooled(x, name), record.tag_of(x)
-        if layout is not None and isinstance(head, Covariance | CovarianceRoot | ScalingBranch):
+        if layout is not None and isinstance(head, Covariance | RootHead):
             record.graph.count(name, "channels", layout)
             record.tag(out, Tag(Triangle(layout, name), 1))
         elif layout is not None and isinstance(head, Average):

@@ -12,7 +12,7 @@ from gcp.engine.timm_reference import TimmReference
 from gcp.errors import DataError, GCPError
 from gcp.models import Classifier
 from gcp.ops.covariance import check_map, check_samples
-from gcp.ops.finite import require_finite
+from gcp.ops.numerics import require_finite
 
 DESCRIPTION = (
     "relu(A z), z standard normal, A = U diag(1, 1/2, ..., 1/d) scaled to unit mean variance, "

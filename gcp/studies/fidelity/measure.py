@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gcp.heads import Head
-from gcp.ops.precision import PRECISIONS
+from gcp.ops.numerics import PRECISIONS
 from gcp.studies.fidelity.methods import BRANCH, ComparedHead
 from gcp.studies.fidelity.oracle import ExactGradient, by_digits, by_svd, upstream
 from gcp.studies.fidelity.spectra import FeatureMaps, quartiles

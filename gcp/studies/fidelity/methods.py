@@ -8,7 +8,7 @@ from gcp.errors import OptionError, UnknownNameError
 from gcp.gradients import RULES
 from gcp.heads import HEADS, Head, create_head, head_options, list_heads
 from gcp.heads.root import CovarianceRoot
-from gcp.sqrtm import FORMS
+from gcp.solvers import FORMS
 
 
 def select_heads(patterns: Iterable[str]) -> list[str]:
@@ -28,7 +28,7 @@ def select_heads(patterns: Iterable[str]) -> list[str]:
 
 def root_heads() -> list[str]:
     """Heads whose output is the matrix root of the covariance: those that one reference serves."""
-    return [str(entry) for entry in list_heads() if isinstance(entry.obj.build(2), CovarianceRoot)]
+    return [str(entry) for entry in list_heads() if issubclass(entry.obj.head, CovarianceRoot)]
 
 
 BRANCH = "seb"  # a root with a forward of its own
@@ -79,9 +79,9 @@ def heads_of_rules(patterns: Iterable[str]) -> list[str]:
     """
     heads = {}
     for name in root_heads():
-        keywords = getattr(HEADS[name].obj.build, "keywords", {})
-        if keywords.get("solver") == "eig":
-            heads[keywords["rule"]] = name
+        fixed = HEADS[name].obj.fixed
+        if "rule" in fixed:
+            heads[fixed["rule"]] = name
     found: dict[str, None] = {}
     for pattern in patterns:
         rules = RULES.list(pattern) or [RULES[pattern]]

@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from gcp.ops.triangle import pack, triangle_size, unpack
+from gcp.kernels.triangle import pack, triangle_size, unpack
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 7, 64])

@@ -2,7 +2,7 @@
 
 import torch
 
-from gcp.ops.sketch import count_sketch, hashes, tensor_sketch
+from gcp.heads.bilinear import count_sketch, hashes, tensor_sketch
 
 
 def test_against_the_definition():

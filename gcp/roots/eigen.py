@@ -12,39 +12,54 @@ locally constant; at a drop of rank Q has a kink, and this is the central deriva
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from gcp import kernels
 from gcp.gradients import Rule
-from gcp.kernels import spectral_core
-from gcp.ops.covariance import gram
-from gcp.ops.matrix import add_identity_, inverse_or_zero
-from gcp.ops.spectrum import eigh
-from gcp.sqrtm.method import Method, Saved
+from gcp.gradients.base import Core, Published
+from gcp.ops.covariance import gram, without_noise
+from gcp.ops.numerics import add_identity_, inverse_or_zero, on_gpu
+from gcp.roots.root import Method, Saved
 
 
 @dataclass(frozen=True)
 class Eigen(Method):
-    """Eigendecomposition with a rule in its folded form."""
+    """Eigendecomposition with a rule in its folded form.
 
+    float64 by default, as published: forming P squares the condition number.
+    """
+
+    default_precision: ClassVar[str] = "float64"
     rule: Rule
 
+    def values(self, kept: Tensor) -> Tensor:
+        """Eigenvalues (B, n) of the output."""
+        return kept.sqrt()
+
+    def core(self, kept: Tensor, S: Tensor, subtract: bool = False) -> Core:
+        """As `Rule.spectral_core`."""
+        if on_gpu(S):
+            return kernels.spectral_core(self.rule, kept, S, subtract)
+        return self.rule.spectral_core(kept, S, subtract)
+
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
-        eigenvalues, V = eigh(P, floor, kernels.eigh)
-        kept = self.rule.spectrum(eigenvalues, P.shape[1])
-        return (V * self.rule.root(kept)[:, None, :]) @ V.mT, (kept, V)
+        eigenvalues, V = kernels.eigh(P)
+        kept = self.rule.spectrum(without_noise(eigenvalues, floor), P.shape[1])
+        return (V * self.values(kept)[:, None, :]) @ V.mT, (kept, V)
 
     def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
         kept, V = saved
-        core, _, c = spectral_core(self.rule, kept, V.mT @ G @ V)
+        core, _, c = self.core(kept, V.mT @ G @ V)
         gradient = V @ core @ V.mT
         return gradient if c is None else add_identity_(gradient, c)
 
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
-        eigenvalues, U = eigh(gram(Xc), floor, kernels.eigh)
+        eigenvalues, U = kernels.eigh(gram(Xc))
+        eigenvalues = without_noise(eigenvalues, floor)
         kept = self.rule.spectrum(eigenvalues, Xc.shape[1])
-        half = _range(Xc, eigenvalues, U, self.rule.root(kept).sqrt())  # Q = (V f^(1/2)) (V f^(1/2))^T
+        half = _range(Xc, eigenvalues, U, self.values(kept).sqrt())  # Q = (V f^(1/2)) (V f^(1/2))^T
         return half @ half.mT, (eigenvalues, kept, U)
 
     def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
@@ -52,7 +67,7 @@ class Eigen(Method):
         samples = Xc.shape[2]
         V = _range(Xc, eigenvalues, U)
         GV = G @ V
-        core, w0, c = spectral_core(self.rule, kept, V.mT @ GV, subtract=True)
+        core, w0, c = self.core(kept, V.mT @ GV, subtract=True)
         assert w0 is not None
         inner = GV.mul_(w0[:, None, :]).baddbmm_(V, core)
         gradient = inner.mul_((2 / samples**0.5 * eigenvalues.sqrt())[:, None, :]) @ U.mT
@@ -63,16 +78,17 @@ class Eigen(Method):
 class PublishedEigen(Method):
     """Eigendecomposition with a rule in its published form; the channel side only."""
 
-    rule: Rule
+    default_precision: ClassVar[str] = "float64"
+    form: Published
 
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
         eigenvalues, V = kernels.eigh(P)
-        clamped = self.rule.published_spectrum(eigenvalues)
+        clamped = self.form.spectrum(eigenvalues)
         return (V * clamped.sqrt()[:, None, :]) @ V.mT, (P, clamped, V)
 
     def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
         P, clamped, V = saved
-        return self.rule.published_gradient(P, V, clamped, G)
+        return self.form.gradient(P, V, clamped, G)
 
 
 def _range(Xc: Tensor, eigenvalues: Tensor, U: Tensor, scale: Tensor | float = 1.0) -> Tensor:

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from gcp.kernels import processor
+from gcp.kernels import cpu, eigensolver
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_decomposition(threads, count, dtype):
     threads(2)
     P = batch(count, 64, dtype)
     kept = P.clone()
-    eigenvalues, V = processor.eigh(P)
+    eigenvalues, V = eigensolver.eigh(P)
     expected = torch.linalg.eigh(P)
     close = {"rtol": 0, "atol": 1e-4 if dtype == torch.float32 else 1e-11}
     torch.testing.assert_close(eigenvalues, expected.eigenvalues, **close)
@@ -43,13 +43,13 @@ def test_decomposition(threads, count, dtype):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small matrices go to the pool too."""
-    monkeypatch.setattr(processor, "LEAST_WORK", 500_000)
+    monkeypatch.setattr(eigensolver, "LEAST_WORK", 500_000)
 
 
 def test_two_runs_have_the_same_bits(threads):
     threads(2)
     P = batch(9, 64)
-    first, second = processor.eigh(P), processor.eigh(P)
+    first, second = eigensolver.eigh(P), eigensolver.eigh(P)
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
@@ -62,39 +62,39 @@ def test_each_thread_takes_a_part(threads):
         return original(A, **kwargs)
 
     with mock.patch("torch.linalg.eigh", side_effect=record):
-        processor.eigh(batch(7))
+        eigensolver.eigh(batch(7))
     assert sorted(seen) == [(2, 1, "gcp-eigh"), (2, 1, "gcp-eigh"), (3, 1, "gcp-eigh")]
 
 
 @pytest.mark.parametrize(("count", "n", "number"), [(1, 200, 2), (7, 50, 1), (2, 50, 3), (4, 8, 2), (0, 50, 2)])
 def test_what_is_not_shared_out(threads, monkeypatch, count, n, number):
     threads(number)
-    monkeypatch.setattr(processor, "_pool", None)
-    assert processor.eigh(batch(count, n))[0].shape == (count, n)
+    monkeypatch.setattr(cpu, "_pool", None)
+    assert eigensolver.eigh(batch(count, n))[0].shape == (count, n)
 
 
 def test_gradients_go_the_plain_way(threads, monkeypatch):
     threads(2)
-    monkeypatch.setattr(processor, "_pool", None)
+    monkeypatch.setattr(cpu, "_pool", None)
     P = batch().requires_grad_()
-    (gradient,) = torch.autograd.grad(processor.eigh(P)[0].sum(), P)
+    (gradient,) = torch.autograd.grad(eigensolver.eigh(P)[0].sum(), P)
     torch.testing.assert_close(gradient, torch.eye(50, dtype=torch.float64).expand(7, 50, 50))
 
 
 def test_a_bad_matrix_is_named_by_its_place_in_the_batch(threads, monkeypatch):
     threads(2)
-    monkeypatch.setattr(processor, "LEAST_WORK", 0)  # LAPACK gives NaN for large ones, an error for small ones
+    monkeypatch.setattr(eigensolver, "LEAST_WORK", 0)  # LAPACK gives NaN for large ones, an error for small ones
     P = batch(8, 4)
     P[6] = torch.inf
     with pytest.raises(torch.linalg.LinAlgError, match=r"Batch element 6"):
-        processor.eigh(P)
+        eigensolver.eigh(P)
 
 
 def test_other_threads_keep_their_number(threads):
     """What the pool sets for itself must not become the number of every thread to come."""
     threads(2)
-    processor._pool.cache_clear()
-    processor.eigh(batch())
+    cpu._pool.cache_clear()
+    eigensolver.eigh(batch())
     found = []
     thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     thread.start()
@@ -107,11 +107,11 @@ def test_after_a_fork(threads):
     """The child has no threads of the parent's pool to wait for."""
     threads(2)
     P = batch()
-    processor.eigh(P)
+    eigensolver.eigh(P)
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)  # as a data worker does; LAPACK's own team does not survive a fork either
-        ok = processor._pool.cache_info().currsize == 0 and processor.eigh(P)[0].isfinite().all()
+        ok = cpu._pool.cache_info().currsize == 0 and eigensolver.eigh(P)[0].isfinite().all()
         os._exit(0 if ok else 1)
     assert os.waitpid(child, 0)[1] == 0
 
@@ -119,5 +119,5 @@ def test_after_a_fork(threads):
 def test_compiled_code_has_one_decomposition(threads):
     threads(2)
     torch._dynamo.reset()
-    compiled = torch.compile(lambda P: processor.eigh(P)[0], fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(lambda P: eigensolver.eigh(P)[0], fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(batch()), torch.linalg.eigh(batch()).eigenvalues)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import gcp
-from gcp.ops.remez import sign_quintics
+from gcp.ops.polar_express import sign_quintics
 
 QUINTICS = sign_quintics(5e-3, 6)[0]
 

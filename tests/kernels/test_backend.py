@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gcp.errors import OptionError
-from gcp.kernels import route, use_eigensolver
-from gcp.kernels.route import ROUTES, choose, version
+from gcp.kernels import backend, use_eigensolver
+from gcp.kernels.backend import BACKENDS, decide, version
 
 OLD, NEW = (2, 11), (2, 12)
 
@@ -39,18 +39,18 @@ def nobody_asks(name):
     ],
 )
 def test_choice(n, batch, libraries, torch_version, cuda_version, expected):
-    assert choose("auto", n, batch, libraries, torch_version, cuda_version) == expected
+    assert decide("auto", n, batch, libraries, torch_version, cuda_version) == expected
 
 
-@pytest.mark.parametrize("name", ROUTES)
-def test_a_route_asked_for_is_taken(name):
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_asked_for_is_taken(name):
     for n, batch in ((4, 1), (256, 128)):
-        assert choose(name, n, batch, has("cusolver", "cupy"), NEW, (13, 0)) == name
+        assert decide(name, n, batch, has("cusolver", "cupy"), NEW, (13, 0)) == name
 
 
-def test_a_route_that_is_not_there():
+def test_a_backend_that_is_not_there():
     with pytest.raises(OptionError, match=r"the eigensolver 'cupy' .* cannot be loaded here; type auto or torch"):
-        choose("cupy", 256, 128, has("cusolver"), OLD, (12, 8))
+        decide("cupy", 256, 128, has("cusolver"), OLD, (12, 8))
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_versions(text, expected):
 
 
 def test_overrides(monkeypatch):
-    assert route.wanted(None) == "auto"
+    assert backend.wanted(None) == "auto"
     monkeypatch.setenv("GCP_EIGENSOLVER", "cupy")
-    assert route.wanted(None) == "cupy" and route.wanted("torch") == "torch"
+    assert backend.wanted(None) == "cupy" and backend.wanted("torch") == "torch"
     with use_eigensolver("cusolver"):
-        assert route.wanted(None) == "cusolver" and route.wanted("torch") == "torch"
+        assert backend.wanted(None) == "cusolver" and backend.wanted("torch") == "torch"
         with use_eigensolver("auto"):
-            assert route.wanted(None) == "auto"
-        assert route.wanted(None) == "cusolver"
-    assert route.wanted(None) == "cupy"
+            assert backend.wanted(None) == "auto"
+        assert backend.wanted(None) == "cusolver"
+    assert backend.wanted(None) == "cupy"
 
 
 def test_a_wrong_name(monkeypatch):
@@ -81,19 +81,19 @@ def test_a_wrong_name(monkeypatch):
         pass
     monkeypatch.setenv("GCP_EIGENSOLVER", "magma")
     with pytest.raises(OptionError, match="the eigensolver is 'magma'; allowed: auto, torch, cusolver, cupy"):
-        route.wanted(None)
+        backend.wanted(None)
 
 
 def test_a_choice_is_logged_once(caplog, monkeypatch):
-    route._log_once.cache_clear()
-    monkeypatch.setattr(route, "has_route", has("cusolver"))
+    backend._log_once.cache_clear()
+    monkeypatch.setattr(backend, "has_backend", has("cusolver"))
     monkeypatch.setattr(torch, "__version__", "2.11.0+cu128")
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     with caplog.at_level(logging.INFO, "gcp"):
         for n in (256, 128, 8):
-            assert route.route(None, n, 64) == ("cusolver" if n > 32 else "torch")
+            assert backend.choose_backend(None, n, 64) == ("cusolver" if n > 32 else "torch")
     assert [record.getMessage() for record in caplog.records] == [
         "batched eigendecomposition on CUDA: cusolverDnXsyevBatched on torch's memory (chosen; torch 2.11.0+cu128, "
         "CUDA 12.8; another one by GCP_EIGENSOLVER=torch|cusolver|cupy)"
     ]
-    route._log_once.cache_clear()
+    backend._log_once.cache_clear()

@@ -5,6 +5,8 @@ import torch
 
 import gcp
 from gcp.errors import OptionError, UnknownNameError
+from gcp.heads import create_head
+from gcp.kernels.triangle import unpack
 
 
 @pytest.mark.parametrize("side", ["channel", "sample", "auto"])
@@ -39,8 +41,6 @@ def test_eigen_float32_is_what_the_documentation_says(features_of, exact, condit
 @pytest.mark.parametrize("side", ["channel", "sample"])
 def test_scaling_branch(side):
     """Q (1 + s), s = sqrt(sum_i l_i exp(-2 l_i)), against autograd through a full-rank decomposition."""
-    from gcp.sqrtm import scaled_covariance_sqrt
-
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 4, 4, 4, generator=generator, dtype=torch.float64).requires_grad_()
     G = torch.randn(2, 4, 4, generator=generator, dtype=torch.float64)
@@ -50,7 +50,7 @@ def test_scaling_branch(side):
     s = (spectrum * torch.exp(-2 * spectrum)).sum(1).sqrt()
     expected = (V * spectrum.sqrt()[:, None, :]) @ V.mT * (1 + s)[:, None, None]
     (expected_gradient,) = torch.autograd.grad(expected, x, G)
-    Q = scaled_covariance_sqrt(x, side=side)
+    Q = unpack(create_head("seb", 4, side=side)(x))
     (gradient,) = torch.autograd.grad(Q, x, G)
     assert float((Q - expected).norm() / expected.norm()) < 1e-13
     assert float((gradient - expected_gradient).norm() / expected_gradient.norm()) < 1e-11

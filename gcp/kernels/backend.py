@@ -16,7 +16,7 @@ from gcp.errors import OptionError, suggest
 
 log = logging.getLogger("gcp")
 VARIABLE = "GCP_EIGENSOLVER"
-ROUTES = {
+BACKENDS = {
     "torch": "torch.linalg.eigh",
     "cusolver": "cusolverDnXsyevBatched on torch's memory",
     "cupy": "cupy.linalg.eigh, a batched Jacobi method",
@@ -26,18 +26,18 @@ SMALL = 32  # rows that torch decomposes in one launch
 _override: list[str] = []
 
 
-def check_route(name: str) -> str:
-    """The name itself; raises OptionError unless it is `auto` or one of ROUTES."""
-    if name != "auto" and name not in ROUTES:
-        allowed = ("auto", *ROUTES)
+def check_backend(name: str) -> str:
+    """The name itself; raises OptionError unless it is `auto` or one of BACKENDS."""
+    if name != "auto" and name not in BACKENDS:
+        allowed = ("auto", *BACKENDS)
         raise OptionError(f"the eigensolver is {name!r}; allowed: {', '.join(allowed)}.{suggest(name, allowed)}")
     return name
 
 
 @contextmanager
 def use_eigensolver(name: str) -> Iterator[None]:
-    """Every decomposition on CUDA inside the block takes this route, in all threads; `auto` chooses."""
-    _override.append(check_route(name))
+    """Every decomposition on CUDA inside the block uses this backend, in all threads; `auto` chooses."""
+    _override.append(check_backend(name))
     try:
         yield
     finally:
@@ -45,13 +45,13 @@ def use_eigensolver(name: str) -> Iterator[None]:
 
 
 def wanted(name: str | None) -> str:
-    """The route asked for: by argument, by the innermost `use_eigensolver`, by the environment; or `auto`."""
+    """The backend asked for: by argument, by the innermost `use_eigensolver`, by the environment; or `auto`."""
     if name is None and _override:
         return _override[-1]
-    return check_route(name or os.environ.get(VARIABLE) or "auto")
+    return check_backend(name or os.environ.get(VARIABLE) or "auto")
 
 
-def choose(
+def decide(
     name: str,
     n: int,
     batch: int,
@@ -59,28 +59,28 @@ def choose(
     torch_version: tuple[int, ...],
     cuda_version: tuple[int, ...],
 ) -> str:
-    """The route for `batch` matrices n x n on CUDA.
+    """The backend for `batch` matrices n x n on CUDA.
 
     Args:
-        name: `auto`, or the route to take.
+        name: `auto`, or the backend to take.
         n: rows of a matrix.
         batch: matrices.
-        has: whether the library of a route can be loaded; asked only where it matters.
+        has: whether the library of a backend can be loaded; asked only where it matters.
         torch_version: of torch, at least (major, minor).
         cuda_version: that torch was built for.
 
     Raises:
-        OptionError: the route asked for cannot be taken.
+        OptionError: the backend asked for cannot be taken.
     """
     if name != "auto":
         if not has(name):
-            raise OptionError(f"the eigensolver {name!r} ({ROUTES[name]}) cannot be loaded here; type auto or torch.")
+            raise OptionError(f"the eigensolver {name!r} ({BACKENDS[name]}) cannot be loaded here; type auto or torch.")
         return name
     if n <= SMALL or batch <= 1:
         return "torch"
     if torch_version >= BATCHED_TORCH and cuda_version >= BATCHED_CUDA:
         return "torch"
-    return next((route for route in ("cusolver", "cupy") if has(route)), "torch")
+    return next((backend for backend in ("cusolver", "cupy") if has(backend)), "torch")
 
 
 def version(text: str | None) -> tuple[int, int]:
@@ -89,8 +89,8 @@ def version(text: str | None) -> tuple[int, int]:
     return int(major), int("".join(c for c in minor if c.isdigit()) or 0)
 
 
-def has_route(name: str) -> bool:
-    """Whether the library of a route can be loaded."""
+def has_backend(name: str) -> bool:
+    """Whether the library of a backend can be loaded."""
     if name == "cusolver":
         from gcp.kernels import cusolver
 
@@ -102,10 +102,10 @@ def has_route(name: str) -> bool:
     return True
 
 
-def route(name: str | None, n: int, batch: int) -> str:
-    """The route for a batch on the CUDA device of this process; a choice is logged the first time."""
+def choose_backend(name: str | None, n: int, batch: int) -> str:
+    """The backend for a batch on the CUDA device of this process; a choice is logged the first time."""
     asked = wanted(name)
-    chosen = choose(asked, n, batch, has_route, version(torch.__version__), version(torch.version.cuda))
+    chosen = decide(asked, n, batch, has_backend, version(torch.__version__), version(torch.version.cuda))
     if n > SMALL and batch > 1:
         _log_once(asked, chosen)
     return chosen
@@ -115,10 +115,10 @@ def route(name: str | None, n: int, batch: int) -> str:
 def _log_once(asked: str, chosen: str) -> None:
     log.info(
         "batched eigendecomposition on CUDA: %s (%s; torch %s, CUDA %s; another one by %s=%s)",
-        ROUTES[chosen],
+        BACKENDS[chosen],
         "chosen" if asked == "auto" else "as asked",
         torch.__version__,
         torch.version.cuda,
         VARIABLE,
-        "|".join(ROUTES),
+        "|".join(BACKENDS),
     )

@@ -1,0 +1,87 @@
+"""The public functions: square root of the covariance of a feature map, and of a matrix."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gcp.errors import ShapeError
+from gcp.ops.covariance import samples
+from gcp.ops.numerics import add_identity_, require_finite, sym
+from gcp.solvers import create_root
+
+# relative to the largest entry: above rounding and finite differences, below what a mistake looks like
+SKEW, INDEFINITE = 1e-3, 1e-5
+
+
+def covariance_sqrt(
+    x: Tensor,
+    rule: str = "exact",
+    solver: str = "eig",
+    side: str = "auto",
+    form: str = "folded",
+    precision: str | None = None,
+    **options: Any,
+) -> Tensor:
+    """Square root of the covariance of a feature map, (B, d, H, W) -> (B, d, d).
+
+    Args:
+        x: feature map of any floating dtype and memory format, H W >= 2.
+        rule: backward rule of the eigen-solver (`gcp.gradients`).
+        solver: `eig`, or an iterative solver with its own backward (`gcp.solvers`).
+        side: decompose the d x d covariance (`channel`), the M x M Gram matrix (`sample`), or the smaller (`auto`).
+            Output and gradient are the same.
+        form: `folded`, or the `published` form of the rule (channel side).
+        precision: `float64` or `float32`; None is the solver's default. Never less than that of x.
+        **options: of the rule or the solver.
+
+    Returns:
+        Q in the dtype of x, float32 for bfloat16 and float16. A double backward raises RuntimeError.
+
+    Raises:
+        ShapeError, OptionError, UnknownNameError: with what is allowed.
+    """
+    root = create_root(rule, solver, side, form, precision, options)
+    samples(x)
+    require_finite(x, "the features of sample")
+    return root.of_features(x)
+
+
+def matrix_sqrt(
+    P: Tensor,
+    rule: str = "exact",
+    solver: str = "eig",
+    form: str = "folded",
+    precision: str | None = None,
+    **options: Any,
+) -> Tensor:
+    """Square root of symmetric positive semidefinite matrices, (B, d, d) -> (B, d, d).
+
+    The gradient is symmetric; between two null eigenvalues its weight is 0. Arguments as `covariance_sqrt`.
+
+    Raises:
+        ShapeError: not square, not symmetric, or clearly indefinite (checked in eager mode on the CPU).
+    """
+    root = create_root(rule, solver, "auto", form, precision, options)
+    _check_matrix(P)
+    return root.of_matrix(P)
+
+
+def _check_matrix(P: Tensor) -> None:
+    if P.ndim != 3 or P.shape[1] != P.shape[2] or 0 in P.shape[1:]:
+        raise ShapeError(f"square matrices (B, d, d) are needed, got shape {tuple(P.shape)}.")
+    if torch.compiler.is_compiling() or P.device.type != "cpu" or not P.is_floating_point():
+        return
+    require_finite(P, "the entries of matrix")
+    P = P.detach().to(torch.promote_types(P.dtype, torch.float32))
+    scale = P.abs().amax((1, 2))
+    skew = (P - P.mT).abs().amax((1, 2)) > SKEW * scale
+    if bool(skew.any()):
+        raise ShapeError(f"matrix {int(skew.nonzero()[0])} of the batch is not symmetric; pass (P + P.mT) / 2.")
+    shift = INDEFINITE * scale + torch.finfo(P.dtype).tiny
+    failed = torch.linalg.cholesky_ex(add_identity_(sym(P), shift)).info > 0
+    if bool(failed.any()):
+        raise ShapeError(
+            f"matrix {int(failed.nonzero()[0])} of the batch is not positive semidefinite: it has an eigenvalue "
+            f"below zero, which a covariance has not."
+        )

@@ -1,0 +1,132 @@
+"""The autograd of a matrix root: from a matrix, and from a feature map on either side.
+
+A `Method` is root and gradient on either side, as plain functions of tensors. On the channel side it sees P (B, d, d),
+on the sample side the centred samples Xc (B, d, M); `floor` (B,) is the total variance that counts as zero. What a
+forward saves is all that its backward gets, and no backward decomposes again.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gcp.kernels.triangle import pack, spread
+from gcp.ops.covariance import centre, covariance_gradient, covariance_matrix, noise_floor, samples
+from gcp.ops.numerics import compute_dtype, first_order, output_dtype, outside_autocast, sym
+
+Saved = tuple[Tensor, ...]
+
+
+class Method:
+    """A forward root with its backward."""
+
+    default_precision: ClassVar[str] = "float32"
+
+    def settle(self, dtype: torch.dtype, smaller: bool | None) -> "tuple[Method, torch.dtype]":
+        """The method and the precision to compute with, asked for `dtype` on the smaller side of a feature map.
+
+        `smaller` is False on the larger side, and None for a matrix without features.
+        """
+        return self, dtype
+
+    def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
+        """Q (B, d, d) and what the gradient needs."""
+        raise NotImplementedError
+
+    def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
+        """dL/dP (B, d, d), symmetric, for a symmetric upstream gradient G (B, d, d)."""
+        raise NotImplementedError
+
+    def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
+        """Q (B, d, d) by way of the Gram matrix, and what the gradient needs besides Xc."""
+        raise NotImplementedError
+
+    def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
+        """dL/dXc (B, d, M) for a symmetric upstream gradient G (B, d, d)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Root:
+    """A method, a side and a precision: all checked, ready to be applied (`gcp.solvers.create_root` makes one)."""
+
+    method: Method
+    side: str
+    precision: str | None
+
+    @property
+    def default_precision(self) -> str:
+        """What is computed in where `precision` is None."""
+        return self.method.default_precision
+
+    def plan(self, x: Tensor) -> tuple[bool, Method, torch.dtype]:
+        """Whether the sample side is taken for a feature map (B, d, H, W), with which method and in which dtype."""
+        d, M = x.shape[1], x.shape[2] * x.shape[3]
+        # at d = M the covariance is singular, and the Gram matrix has a known null vector
+        smaller_is_sample = d >= M
+        on_samples = smaller_is_sample if self.side == "auto" else self.side == "sample"
+        dtype = compute_dtype(x, self.precision, self.default_precision)
+        return on_samples, *self.method.settle(dtype, smaller=on_samples == smaller_is_sample)
+
+    def of_features(self, x: Tensor, packed: bool = False) -> Tensor:
+        """(B, d, H, W) -> (B, d, d), or its upper triangle (B, d(d+1)/2) if `packed`."""
+        samples(x)
+        on_samples, method, dtype = self.plan(x)
+        with outside_autocast(x):
+            return FeatureRoot.apply(x, dtype, method, on_samples, packed)
+
+    def of_matrix(self, P: Tensor) -> Tensor:
+        """(B, d, d) -> (B, d, d)."""
+        method, dtype = self.method.settle(compute_dtype(P, self.precision, self.default_precision), smaller=None)
+        with outside_autocast(P):
+            return MatrixRoot.apply(P, dtype, method)
+
+
+class MatrixRoot(torch.autograd.Function):
+    """P (B, d, d) -> Q (B, d, d), computed in `dtype`."""
+
+    @staticmethod
+    def forward(ctx, P: Tensor, dtype: torch.dtype, method: Method) -> Tensor:
+        Q, saved = method.matrix_root(sym(P.to(dtype)), None)
+        ctx.method, ctx.dtype = method, dtype
+        ctx.save_for_backward(P, *saved)
+        return Q.to(output_dtype(P))
+
+    @staticmethod
+    def backward(ctx, G: Tensor) -> tuple[Tensor, None, None]:
+        P, *saved = ctx.saved_tensors
+        with torch.no_grad(), outside_autocast(P):
+            gradient = sym(ctx.method.matrix_gradient(sym(G).to(ctx.dtype), tuple(saved))).to(P.dtype)
+        return first_order(gradient, G, P), None, None
+
+
+class FeatureRoot(torch.autograd.Function):
+    """x (B, d, H, W) -> Q (B, d, d), computed in `dtype` by way of the covariance or of the Gram matrix.
+
+    `packed`: its upper triangle (B, d(d+1)/2) instead, so that only half of Q is converted and passed on.
+    Saves the features themselves, which the layer before keeps anyway, and not their centred copy.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, dtype: torch.dtype, method: Method, on_samples: bool, packed: bool) -> Tensor:
+        floor = noise_floor(x, dtype)
+        if on_samples:
+            Q, saved = method.sample_root(centre(x, dtype), floor)
+        else:
+            Q, saved = method.matrix_root(covariance_matrix(x, dtype), floor)
+        ctx.method, ctx.dtype, ctx.on_samples, ctx.packed = method, dtype, on_samples, packed
+        ctx.save_for_backward(x, *saved)
+        return pack(Q, output_dtype(x)) if packed else Q.to(output_dtype(x))
+
+    @staticmethod
+    def backward(ctx, G: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x, *saved = ctx.saved_tensors
+        with torch.no_grad(), outside_autocast(x):
+            S = spread(G, x.shape[1], ctx.dtype) if ctx.packed else sym(G).to(ctx.dtype)
+            if ctx.on_samples:
+                gradient = ctx.method.sample_gradient(S, centre(x, ctx.dtype), tuple(saved))
+                gradient = gradient.to(x.dtype).reshape(x.shape)
+            else:
+                gradient = covariance_gradient(ctx.method.matrix_gradient(S, tuple(saved)), x)
+        return first_order(gradient, G, x), None, None, None, None
