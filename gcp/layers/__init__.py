@@ -1,5 +1,6 @@
 """Layers whose singular values are known by construction, or bounded, and layers that whiten."""
 
+from gcp.layers import fasth
 from gcp.layers.decomposed import LinearSVD, SVDConv1x1, SVDLinear
 from gcp.layers.householder import householder_apply
 from gcp.layers.invertible import InvertibleConv1x1
@@ -20,6 +21,7 @@ __all__ = [
     "SVDLinear",
     "SymmetricLinear",
     "Whitening2d",
+    "fasth",
     "householder_apply",
     "nearest_orthonormal",
     "orthogonal",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gcp.errors import ShapeError
+from gcp.errors import OptionError, ShapeError
 from gcp.layers.factored import Pointwise, ProductLayer
 from gcp.layers.frame import Frame
 from gcp.layers.orthonormal import as_matrix
@@ -37,8 +37,8 @@ class SVDLinear(ProductLayer):
 
     def __init__(
         self,
-        in_features: int,
-        out_features: int,
+        in_features: int | None = None,
+        out_features: int | None = None,
         bias: bool = True,
         spectrum: str = "exp",
         reflectors: int | None = None,
@@ -46,6 +46,12 @@ class SVDLinear(ProductLayer):
         init: str = "haar",
         **options: Any,
     ):
+        if in_features is None or out_features is None:
+            d = in_features or options.get("d", "d")
+            raise OptionError(
+                f"both sizes are needed: LinearSVD({d}, {d}) for a square layer with the batch first; the interface "
+                "of FastH, LinearSVD(d) with columns first, is that of gcp.layers.fasth."
+            )
         super().__init__(in_features, out_features, bias)
         r = min(in_features, out_features)
         self.left = Frame(out_features, r, reflectors, block, init)

@@ -149,7 +149,9 @@ class ProductLayer(nn.Module):
 
     def _check_shape(self, x: Tensor, features: int) -> None:
         if x.ndim < 1 or x.shape[-1] != features:
-            raise ShapeError(f"(..., {features}) is needed, got shape {tuple(x.shape)}.")
+            columns = x.ndim == 2 and x.shape[0] == features
+            hint = " Columns go first in gcp.layers.fasth; here write layer(X.mT).mT." if columns else ""
+            raise ShapeError(f"(..., {features}) is needed, got shape {tuple(x.shape)}.{hint}")
 
     def _by_columns(self, act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         rows = x.movedim(self.axis, -1)

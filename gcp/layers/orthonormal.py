@@ -10,7 +10,7 @@ decomposition takes over at 1e5. The gradient of a layer is some 256 x 2048, of 
 decomposed here.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -118,10 +118,20 @@ class OrthogonalLinear(ProductLayer):
 class Orthogonal(OrthogonalLinear):
     """y = W x with an orthogonal W (d, d) on the last dimension of x; `inverse(y)` is exact.
 
-    Args as `OrthogonalLinear`. The determinant is that of the start: either sign with `haar`, 1 with `identity`.
+    Args as `OrthogonalLinear`, all but d by name. The determinant is that of the start: either sign with `haar`, 1 with
+    `identity`.
     """
 
-    def __init__(self, d: int, reflectors: int | None = None, block: int | None = None, init: str = "haar"):
+    def __init__(
+        self, d: int, *others: Any, reflectors: int | None = None, block: int | None = None, init: str = "haar"
+    ):
+        if others:  # FastH's Orthogonal(d, m) has a block there, and few reflectors are few orthogonal matrices
+            given = ", ".join(map(repr, (d, *others)))
+            raise OptionError(
+                f"Orthogonal({given}): only the first argument goes without a name. For {others[0]!r} reflectors in a "
+                f"block write block={others[0]!r}, for a product of {others[0]!r} reflectors reflectors={others[0]!r}; "
+                "the interface of FastH, Orthogonal(d, m), is that of gcp.layers.fasth."
+            )
         super().__init__(d, d, False, reflectors, block, init)
 
     @classmethod

@@ -80,13 +80,13 @@ def test_different_blocks_do_not_meet(stack):
 @pytest.mark.parametrize("reflectors", [0, 1, 3, 9])
 def test_any_number_of_reflectors(reflectors, orthonormality, columns, plain):
     for layer in (
-        Orthogonal(5, reflectors),
+        Orthogonal(5, reflectors=reflectors),
         OrthogonalLinear(3, 5, reflectors=reflectors),
         SVDLinear(5, 3, reflectors=reflectors),
     ):
         layer = layer.double()
         assert torch.allclose(layer(columns(layer, 4)), plain(layer, columns(layer, 4)), atol=1e-13)
-    assert orthonormality(Orthogonal(5, reflectors).weight) < 1e-6
+    assert orthonormality(Orthogonal(5, reflectors=reflectors).weight) < 1e-6
 
 
 def test_one_dimension():
@@ -196,7 +196,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(OptionError, match="in_features is 0; allowed: a whole number >= 1"):
         OrthogonalLinear(0, 3)
     with pytest.raises(OptionError, match="reflectors is -1; allowed: a whole number >= 0"):
-        Orthogonal(3, -1)
+        Orthogonal(3, reflectors=-1)
     with pytest.raises(OptionError, match="block is 0"):
         SVDLinear(3, 3, block=0)
     with pytest.raises(OptionError, match="init is 'har'; allowed: haar, identity"):

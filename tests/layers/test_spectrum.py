@@ -69,7 +69,7 @@ def test_determinant_norm_and_condition(spectrum, seed):
 def test_both_signs_of_the_determinant_occur():
     signs = {float(Orthogonal(4).slogdet()[0]) for _ in range(30)}
     assert signs == {-1.0, 1.0}
-    for layer in (Orthogonal(4), Orthogonal(5, 3), Orthogonal(3, 8)):
+    for layer in (Orthogonal(4), Orthogonal(5, reflectors=3), Orthogonal(3, reflectors=8)):
         assert layer.slogdet()[0] == torch.linalg.det(layer.weight).round()
 
 

@@ -75,7 +75,7 @@ def test_matrices_that_are_not_orthonormal_are_refused():
     with pytest.raises(OptionError, match="has no bias; use OrthogonalLinear"):
         Orthogonal.from_matrix(torch.eye(3), torch.ones(3))
     with pytest.raises(OptionError, match="2 reflectors cannot be any frame of 3 columns; use reflectors=3"):
-        Orthogonal(3, 2).frame.assign(torch.eye(3))
+        Orthogonal(3, reflectors=2).frame.assign(torch.eye(3))
 
 
 def test_nearest_orthonormal_beats_qr():
