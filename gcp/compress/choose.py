@@ -7,7 +7,7 @@ from torch import nn
 
 from gcp.compress.basis import Basis
 from gcp.compress.factored import Factored, Ranks, create_factored
-from gcp.compress.ranks import Candidates, Choice, by_ratio, spread
+from gcp.compress.ranks import Candidates, Spread, by_ratio, spread
 from gcp.compress.report import LayerReport
 from gcp.compress.statistics import Statistics
 from gcp.compress.survey import SurveyedLayer
@@ -86,8 +86,8 @@ def each(plans: list[LayerPlan], target: str, value: float, force: bool) -> None
         factor(plan, ranks)
 
 
-def together(plans: list[LayerPlan], target: str, value: float, present: int, parameters: int) -> None:
-    """Ranks for all layers under one bound."""
+def together(plans: list[LayerPlan], target: str, value: float, present: int, parameters: int) -> float:
+    """Ranks for all layers under one bound; returns how much better another choice might be (`Spread.gap`)."""
     if target == "error" and any(isinstance(plan.layer.module, Factored) for plan in plans):
         for plan in still_open(plans):
             plan.row.reason = "the bound is spent on the layers factored already"
@@ -101,23 +101,27 @@ def together(plans: list[LayerPlan], target: str, value: float, present: int, pa
             plan.row.reason = "no rank has fewer weights than the layer"
     dense = sum(layer.dense for layer in paying.values())
     if target == "params":
-        choice = _within(paying, value, present - dense, parameters)
+        found = _within(paying, value, present - dense, parameters)
     else:
-        choice = spread(paying, error=value**2)
+        found = spread(paying, error=value**2)
+    unfactored = all(place is None for place in found.choice.values())
     for plan in still_open(plans):
-        place = choice[plan.layer.name]
-        if place is None:
-            plan.row.reason = "the bound is better spent on it as it is"
-        else:
+        place = found.choice[plan.layer.name]
+        if place is not None:
             factor(plan, paying[plan.layer.name].ranks[place])
+        elif unfactored:
+            plan.row.reason = "the bound leaves every layer as it is"
+        else:
+            plan.row.reason = "the bound is better spent on it as it is" if not found.gap else "the bound leaves it so"
+    return found.gap
 
 
-def _within(paying: dict[str, Candidates], value: float, fixed: int, parameters: int) -> Choice:
+def _within(paying: dict[str, Candidates], value: float, fixed: int, parameters: int) -> Spread:
     budget = value * parameters - fixed
     dense = sum(layer.dense for layer in paying.values())
     least = sum(int(layer.sizes[0]) for layer in paying.values())
     if dense <= budget:
-        return dict.fromkeys(paying)
+        return Spread(dict.fromkeys(paying), 0.0)
     if least > budget:
         raise OptionError(
             f"params={value:g} cannot be met: {fixed:,} of {parameters:,} parameters are in what is not factored, and "

@@ -84,8 +84,9 @@ def decompose(
     for plan in still_open(plans):
         plan.basis = basis(plan.layer.module, method, plan.statistics, plan.unseen)
         plan.choices = candidates(plan.basis)
+    gap = 0.0
     if target in ("params", "error"):
-        together(plans, target, value, count(model), parameters)
+        gap = together(plans, target, value, count(model), parameters)
     else:
         each(plans, target, value, force)
     _measure(model, plans, method, data, unseen)
@@ -97,7 +98,7 @@ def decompose(
             else:
                 put_in_place(model, plan.layer.names, plan.new)
     error = None if data is None else output_error(dense, model, data, unseen)
-    return model, CompressionReport(method, [plan.row for plan in plans], parameters, count(model), error)
+    return model, CompressionReport(method, [plan.row for plan in plans], parameters, count(model), error, gap)
 
 
 def _copy(model: nn.Module) -> nn.Module:

@@ -51,6 +51,8 @@ class CompressionReport:
         parameters: of the model with every layer as wide as it was, and after.
         error: relative error of the model's output on held-out samples; None without data, or where it is no
             tensor.
+        gap: how much better another choice of ranks under the same bound might be: 0 where this one is known to be the
+            best, else squared relative errors in sum (of a number of parameters), or weights (of an error).
     """
 
     method: str
@@ -58,6 +60,7 @@ class CompressionReport:
     parameters: int
     parameters_after: int
     error: float | None = None
+    gap: float = 0.0
 
     @property
     def factored(self) -> list[LayerReport]:
@@ -84,6 +87,8 @@ class CompressionReport:
         lines.append(f"{self.method}: {self.parameters:,} -> {self.parameters_after:,} parameters ({share:.1f} %)")
         if self.error is not None:
             lines.append(f"relative error of the model's output on held-out samples: {_shown(self.error)}")
+        if self.gap:
+            lines.append(f"another choice of ranks under this bound may be better by {self.gap:.3g} at most")
         if scarce := [row.name for row in self.factored if row.seen is not None and row.seen < min(row.m, row.n)]:
             lines.append(
                 f"{len(scarce)} layers saw fewer positions than they have directions, first {scarce[0]}: they are "

@@ -97,6 +97,46 @@ def test_zero_stays_zero(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_zero_weight_recovers(method):
+    """Its first step leads to a weight of norm 1, in training and in evaluation."""
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3)
+    nn.init.zeros_(layer.weight)
+    spectral_norm(layer, method)
+    optimizer, x, y = torch.optim.SGD(layer.parameters(), lr=0.1), torch.randn(16, 4), torch.randn(16, 3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        functional.mse_loss(layer(x), y).backward()
+        assert all(parameter.grad.isfinite().all() and parameter.grad.norm() < 1e3 for parameter in layer.parameters())
+        optimizer.step()
+    assert sigma(layer.eval().weight) == pytest.approx(1, abs=0.02)
+
+
+def test_a_power_vector_of_zeros_in_a_file_is_replaced():
+    torch.manual_seed(0)
+    layer = spectral_norm(nn.Linear(4, 3), "power")
+    state = {key: 0 * value if key.endswith(".v") else value for key, value in layer.state_dict().items()}
+    layer.load_state_dict(state)
+    for _ in range(50):
+        layer(torch.ones(2, 4))
+    assert sigma(layer.eval().weight) == pytest.approx(1, rel=1e-3)
+
+
+BEYOND = {(3, 14): 1.04, (7, 14): 1.18, (3, 7): 1.19, (7, 7): 1.66}  # (kernel, map) -> worst, as documented
+
+
+@pytest.mark.parametrize(("kernel", "side"), BEYOND)
+def test_how_far_the_bound_of_a_convolution_is_above(kernel, side):
+    for seed in range(6):
+        torch.manual_seed(seed)
+        layer = nn.Conv2d(1, 1, kernel, bias=False, padding=kernel // 2)
+        with torch.no_grad():
+            layer.weight.copy_((layer.weight, layer.weight.abs(), layer.weight.sign())[seed % 3])
+        norm = operator(settled(spectral_norm(layer, "bound", size=(side, side))), (side, side))
+        assert 1 / BEYOND[kernel, side] < norm <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "make", [lambda: nn.Linear(5, 4), lambda: nn.Conv2d(3, 4, 2, groups=1)], ids=["linear", "conv"]
 )
