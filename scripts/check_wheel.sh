@@ -60,9 +60,7 @@ for command in $(gcp --help | sed -n 's/^  \([a-z-]*\)  .*/\1/p' | grep -v gcp);
     says "gcp $command" gcp "$command" --help
 done
 says "gcp-train --config" gcp-train --help
-says "python -m gcp evaluate --checkpoint" python -m gcp evaluate --help
 says "digits/resnet " gcp list recipes
-says "digits-heads-few " gcp list studies
 refuses "Did you mean 'train'?" gcp trian
 refuses "did you mean 'digits/resnet'" gcp train --config digits/resnt
 refuses "Did you mean 'digits-heads-few'?" python -m gcp ablate --study digits-heads-fw
@@ -75,10 +73,7 @@ says "top-1" gcp evaluate --checkpoint run
 says "predict" gcp predict runs/run "$(python -c "import matplotlib; print(matplotlib.get_data_path())")/images"
 [ -s predictions.csv ] || fail "predictions.csv is missing"
 # shellcheck disable=SC2086 (several settings)
-says "report" gcp ablate --study digits-heads-few --heads average newton_schulz --seeds 1 train.epochs=2 $small
-says "report.html" gcp report digits-heads-few
+says "report.html" gcp ablate --study digits-heads-few --heads average --seeds 1 train.epochs=2 $small
 says "agrees" gcp export runs/run digits.onnx
-says "resnet20_cifar" gcp convert --inspect runs/run
-says "sound" gcp check digits
 python -c "import gcp; print(gcp.load('runs/run'))" >/dev/null || fail "gcp.load"
 echo "the wheel works"

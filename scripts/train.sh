@@ -28,6 +28,10 @@ TEXT
 }
 
 [ $# -ge 1 ] || { usage >&2; exit 2; }
+case "$1" in # as train.py takes it
+    --config) [ $# -lt 2 ] || shift ;;
+    --config=*) set -- "${1#--config=}" "${@:2}" ;;
+esac
 if [ -f "$1" ]; then
     arguments=("--config=$(realpath "$1")" "${@:2}")
 else
@@ -58,6 +62,7 @@ else
 fi
 case "$processes" in *[!0-9]* | "") echo "error: PROCESSES=$processes; allowed: a number such as 3" >&2; exit 2 ;; esac
 
+export GCP_TRAIN="${GPUS:+GPUS=$GPUS }${PROCESSES:+PROCESSES=$PROCESSES }bash $0" # what messages tell to type
 source "$project/scripts/environment.sh"
 if [ "$processes" -le 1 ]; then
     exec "$PYTHON" train.py "${arguments[@]}"
@@ -66,5 +71,5 @@ if [ "${RESTARTS:-0}" != 0 ] && [[ " ${arguments[*]} " != *" resume="* ]]; then
     arguments+=(resume=auto)
 fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(( ($(nproc) + processes - 1) / processes ))}"
-exec "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node="$processes" --max-restarts="${RESTARTS:-0}" \
+exec "$PYTHON" -m gcp.cli.torchrun --standalone --nproc-per-node="$processes" --max-restarts="${RESTARTS:-0}" \
     train.py "${arguments[@]}"

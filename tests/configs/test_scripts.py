@@ -3,6 +3,7 @@
 In place of Python there is a script that prints the words that it is given.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,7 +49,14 @@ def resolved(words):
 
 
 @pytest.mark.parametrize(
-    "name", ["cub/modern", "cub/modern.yaml", "configs/cub/modern.yaml", CONFIGS / "cub/modern.yaml"]
+    "name",
+    [
+        "cub/modern",
+        "cub/modern.yaml",
+        "configs/cub/modern.yaml",
+        "--config=cub/modern",
+        CONFIGS / "cub/modern.yaml",
+    ],
 )
 def test_names_of_a_recipe(script, name):
     code, words, _ = script("train.sh", name, "data.root=x y", "head.name=seb")
@@ -73,7 +81,7 @@ def test_resume(script):
     ]
 
 
-LAUNCHER = ["-m", "torch.distributed.run", "--standalone"]
+LAUNCHER = ["-m", "gcp.cli.torchrun", "--standalone"]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +114,27 @@ def test_a_run_that_is_restarted_is_continued(script):
     words = script("train.sh", "cub/modern", "run.name=x", PROCESSES="2", RESTARTS="3")[1]
     assert "--max-restarts=3" in words and words[-2:] == ["run.name=x", "resume=auto"]
     assert "resume=auto" not in script("train.sh", "resume=x", PROCESSES="2", RESTARTS="3")[1]
+
+
+FAULT = """
+import os, sys, time
+from gcp.command import as_typed
+if os.environ["RANK"] == "0":
+    sys.exit(print(as_typed("error: continue it by gcp train resume=x"), file=sys.stderr) or CODE)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("code", [2, 1])
+def test_the_launcher_leaves_a_fault_of_the_user_as_it_is(tmp_path, code):
+    """One message, which keeps the number of processes, and exit code 2; of another end it tells what it knows."""
+    (tmp_path / "train.py").write_text(FAULT.replace("CODE", str(code)))
+    command = [sys.executable, "-m", "gcp.cli.torchrun", "--standalone", "--nproc-per-node=2", "train.py"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    message = "error: continue it by torchrun --nproc-per-node=2 train.py resume=x\n"
+    assert ended.returncode == code and ended.stderr.startswith(message)
+    assert (ended.stderr == message) if code == 2 else "train.py FAILED" in ended.stderr
 
 
 @pytest.mark.parametrize("variable", ["GPUS", "PROCESSES"])
