@@ -138,7 +138,6 @@ def _folder(path: str | None) -> str | None:
 
 
 def _measure(options: dict[str, Any], overrides: list[str]) -> int:
-    import torch
     from tqdm import tqdm
 
     from gcp.studies.fidelity.measure import measure
@@ -149,7 +148,9 @@ def _measure(options: dict[str, Any], overrides: list[str]) -> int:
     heads = heads_of_rules(options["rules"]) if options["rules"] else options["heads"]
     chosen = methods(heads, options["forms"])
     if options["threads"] is not None:
-        torch.set_num_threads(options["threads"])
+        from gcp.kernels.cpu import set_threads
+
+        set_threads(options["threads"])
     points = [*_given(options, overrides), *settings(*(options[key] for key in ("sweeps", "dim", "draws", "seed")))]
     rows: list[Row] = []
     for point in tqdm(points, desc="settings", leave=False, disable=None):

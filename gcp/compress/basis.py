@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from gcp.compress.factored import Factored, TuckerConv2d
 from gcp.compress.statistics import Moments, Statistics, has_kernel, output_side
 from gcp.errors import OptionError
+from gcp.kernels.cpu import set_threads
 
 METHODS = ("svd", "asvd", "output_pca")
 EXPONENT = 0.5  # of asvd, as published
@@ -186,10 +187,10 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     threads = torch.get_num_threads()
     try:
         if matrix.device.type == "cpu":
-            torch.set_num_threads(1)
+            set_threads(1)
         return torch.linalg.eigh(matrix)
     finally:
-        torch.set_num_threads(threads)
+        set_threads(threads)
 
 
 def _double(weight: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from gcp.engine.precision import create_scaler
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 from gcp.errors import OptionError
+from gcp.kernels.cpu import set_threads
 from gcp.models import Classifier, create_model, default_image_size
 from gcp.models.parts import freeze, parameter_groups
 from gcp.ops.covariance import check_samples
@@ -33,7 +34,7 @@ def build_device(config: Common, group: Group = ALONE) -> torch.device:
         OptionError: a GPU that is not there.
     """
     if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
+        set_threads(config.run.threads)
     rng.deterministic(config.run.deterministic)
     name = config.run.device
     if name == "auto":

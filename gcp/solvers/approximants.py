@@ -58,7 +58,7 @@ QUOTIENT = tuple(a - NULL_VALUE * b for a, b in zip(NUMERATOR[1:], DENOMINATOR[1
 @SOLVERS.register("mpa", summary="matrix Pade approximant [5/5] at P / |P|_F", paper="Song et al., ICLR 2022")
 @dataclass(frozen=True)
 class MPA(Approximant):
-    """phi = p / q with positive coefficients in A."""
+    """phi = p / q with positive coefficients in A, so that q is positive definite."""
 
     head = "mpa_lyapunov"
 
@@ -79,14 +79,14 @@ class MPA(Approximant):
         return self._divide_tangent(A, E, QUOTIENT)
 
     def _divide(self, A: Tensor, numerator: Coefficients) -> Tensor:
-        return torch.linalg.solve(horner(A, DENOMINATOR), horner(A, numerator))
+        return torch.cholesky_solve(horner(A, numerator), torch.linalg.cholesky(horner(A, DENOMINATOR)))
 
     def _divide_tangent(self, A: Tensor, E: Tensor, numerator: Coefficients) -> tuple[Tensor, Tensor]:
         p, dp = horner_tangent(A, E, numerator)
         q, dq = horner_tangent(A, E, DENOMINATOR)
-        factors, pivots = torch.linalg.lu_factor(q)
-        value = torch.linalg.lu_solve(factors, pivots, p)
-        return value, torch.linalg.lu_solve(factors, pivots, dp - dq @ value)
+        factor = torch.linalg.cholesky(q)
+        value = torch.cholesky_solve(p, factor)
+        return value, torch.cholesky_solve(dp - dq @ value, factor)
 
 
 SERIES = taylor_root(10)
@@ -147,7 +147,8 @@ class ApproximantLyapunov(Method):
         GX = G @ Xn
         w = self._solve(F, Xn.mT @ GX / samples)
         right = GX - Xn @ (psi @ w)
-        return (2 / samples) * torch.linalg.solve(add_identity_(F, null), right, left=False)
+        factor = torch.linalg.cholesky(add_identity_(F, null))  # F is positive definite, from phi(0) on
+        return (2 / samples) * torch.cholesky_solve(right.mT, factor).mT
 
     def _solve(self, F: Tensor, C: Tensor) -> Tensor:
         return solve(F, C, self.solver.null_value, 4 * torch.finfo(F.dtype).eps)

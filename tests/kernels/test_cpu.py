@@ -1,7 +1,10 @@
 """Matrices per thread on the CPU: the same numbers, and no trace left behind."""
 
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -121,3 +124,39 @@ def test_compiled_code_has_one_decomposition(threads):
     torch._dynamo.reset()
     compiled = torch.compile(lambda P: eigensolver.eigh(P)[0], fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(batch()), torch.linalg.eigh(batch()).eigenvalues)
+
+
+SETTINGS = """
+import ctypes, os, sys
+import torch
+import gcp
+from gcp.kernels.cpu import set_threads
+
+library = ctypes.CDLL(os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so"))
+mkl = [getattr(library, name, lambda: None) for name in ("mkl_serv_get_dynamic", "mkl_serv_get_max_threads")]
+
+def settings():
+    return torch.get_num_threads(), torch.get_num_interop_threads(), *(get() for get in mkl)
+
+threads, before = torch.get_num_threads(), settings()
+if sys.argv[1] == "threads":
+    set_threads(1)
+    assert torch.get_num_threads() == 1
+    set_threads(threads)
+else:
+    x = torch.rand(16, 64, 9, 9, requires_grad=True)
+    gcp.create_head(sys.argv[1], 64)(x).sum().backward()
+assert settings() == before, (before, settings())
+A = torch.eye(192, dtype=torch.float64).repeat(8, 1, 1) + 0.01 * torch.rand(8, 192, 192, dtype=torch.float64)
+torch.linalg.solve(A, A)
+"""
+
+
+@pytest.mark.parametrize("what", ["svd_pade", "mpa_lyapunov", "threads"])
+def test_the_process_keeps_its_threads(what):
+    """In a new process with default threads; with MKL's dynamic threads off, the factorisation would never return."""
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", SETTINGS, what]
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
