@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import GCPError, OptionError
-from gcp.evolve.calls import Images
+from gcp.evolve.calls import Images, at_rest, change
 from gcp.evolve.channel_graph.dimension import Dimension
 from gcp.evolve.channel_graph.tracer import trace
 from gcp.evolve.edit import OptimizerState, edit
+
+# change of the outputs, relative and in float64, by channels that nothing reads; what is more is no rounding
+UNREAD = 1e-5
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,12 @@ def publish(models: Iterable[nn.Module | None], edited: list[tuple[Dimension, in
 def try_widths(
     model: nn.Module, wanted: list[tuple[Dimension, int]], optimizer: torch.optim.Optimizer | None = None
 ) -> None:
-    """Try widths one after the other on the meta device.
+    """Try widths one after the other on the meta device, and whether channels that nobody reads change the outputs.
 
     Raises:
         OptionError: the optimizer keeps state that no channels can be told in.
-        GCPError: the model would not run any more.
+        GCPError: the model would not run any more, or it computes with the width as a number, which tracing cannot see
+            where a module holds it as an attribute.
     """
     names = {axis.tensor for dimension, _ in wanted for axis in dimension.graph.touching(dimension)}
     OptimizerState(optimizer, {id(parameter): name for name, parameter in model.named_parameters() if name in names})
@@ -130,6 +134,33 @@ def try_widths(
     finally:
         for dimension, width in before.items():
             dimension.width = width
+    for dimension in before:
+        _check_outputs(model, dimension, graph.example.shape)
+
+
+def _check_outputs(model: nn.Module, dimension: Dimension, shape: torch.Size) -> None:
+    """Compare the outputs of a copy before and after channels that nothing reads. Raises GCPError where they differ."""
+    like = next(model.parameters())
+    if like.device.type == "meta" or dimension.pooled:  # a head reads new channels at once, by a little
+        return
+    copy, width = deepcopy(model).double(), dimension.width
+    with torch.random.fork_rng([]), at_rest(copy):  # only the CPU's state is forked: the copy is edited there
+        copy = copy.cpu()
+        images = torch.rand(1, *shape[1:], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        try:
+            old = copy(images)
+            edit(copy, dimension, torch.cat([torch.arange(width), torch.full((dimension.step,), -1)]))
+            new = copy(images)
+        except (RuntimeError, ValueError, GCPError):  # such images are not for this model; its own will tell
+            return
+        finally:
+            dimension.width = width
+    error = change(old, new) if isinstance(old, Tensor) and isinstance(new, Tensor) else 0.0
+    if error is not None and error > UNREAD:
+        raise GCPError(
+            f"width {dimension.name!r} cannot be edited: one more group of channels that nothing reads changes the "
+            f"outputs by {error:.1e}. Something in the model computes with the width as a number"
+        )
 
 
 def _without_values(model: nn.Module) -> nn.Module:

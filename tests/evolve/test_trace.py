@@ -1,5 +1,7 @@
 """Which channels hang together: by hand for small networks, and what is refused with its reason."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -112,6 +114,99 @@ def test_what_is_not_followed_is_refused(layers, reason):
     assert not dimension.editable and reason in dimension.reason
     with pytest.raises(OptionError, match="width '0' cannot be edited: "):
         grow(model, "0", 9, example=images)
+
+
+def write(index, value=0.0):
+    def function(x):
+        y = x.clone()
+        y[index] = value
+        return y
+
+    return function
+
+
+def add_into(x):
+    y = torch.zeros_like(x)
+    y[:, :4] += x[:, :4]
+    return y
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        write((slice(None), slice(-4, None))),
+        write((slice(None), torch.tensor([1, 3]))),
+        write((slice(None), 2)),
+        write((slice(None), torch.arange(8) > 5)),
+        add_into,
+        lambda x: x.clone().index_fill_(1, torch.tensor([2], device=x.device), 0.0),
+        lambda x: x.clone().masked_fill_((torch.arange(8, device=x.device) > 4).view(-1, 1, 1), 0.0),
+        lambda x: x.clone().index_copy_(1, torch.tensor([0], device=x.device), x[:, 1:2]),
+        lambda x: x.index_add(1, torch.tensor([0], device=x.device), x[:, 1:2]),
+        lambda x: torch.where((torch.arange(8, device=x.device) > 4).view(-1, 1, 1), x, 0 * x),
+        lambda x: torch.cat([x[:, :4], 0 * x[:, 4:]], 1),
+        lambda x: x.narrow(1, 0, 8),
+        lambda x: x * x.shape[1] ** -0.5,
+        lambda x: x / x.shape[1],
+        lambda x: x / math.sqrt(x.size(1)),
+        lambda x: x * (1 / x.size(dim=1)),
+        lambda x: x * x.shape[1],
+        lambda x: x + torch.tensor(x.shape[1]),
+        lambda x: x / (x.numel() // len(x)),
+        lambda x: x * float(x.flatten(1).shape[1]),
+        lambda x: x.clamp(max=x.shape[1]),
+    ],
+)
+def test_writes_into_a_part_and_widths_as_numbers_freeze(function):
+    model, images = one(Foreign(function)), torch.randn(2, 3, 4, 4)
+    model(images)  # it runs
+    dimension = trace(model, images)["0"]
+    assert not dimension.editable, dimension
+    with pytest.raises(OptionError, match="width '0' cannot be edited: "):
+        grow(model, "0", 9, example=images)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.view(x.shape[0], x.shape[1], -1).view(x.shape),
+        lambda x: x.reshape(x.size(0), x.size(1) + x.size(1) - x.size(1), -1).view(x.shape),
+        lambda x: x if x.shape[1] >= 1 else 0 * x,
+        lambda x: x * torch.ones(x.shape[1] // x.shape[1], 1, 1, device=x.device),
+    ],
+)
+def test_sizes_as_sizes_are_followed(function):
+    model, images = one(Foreign(function)), torch.randn(2, 3, 4, 4)
+    before = model.eval()(images)
+    grow(model, "0", 11, example=images)
+    torch.testing.assert_close(model(images), before)
+
+
+def test_a_buffer_that_the_model_writes_into():
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.norm, self.b = nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            self.norm.running_mean[:2] = 0.0
+            return self.b(self.norm(self.a(x)))
+
+    assert "writes into a part" in trace(Writes(), torch.empty(1, 3, 4, 4))["a"].reason
+
+
+def test_an_attribute_that_is_computed_with_is_found_in_the_trial():
+    """Tracing does not see it; a copy with more channels does."""
+
+    class Scaled(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) * self.in_channels**-0.5
+
+    model, images = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), Scaled(8, 2, 1)), torch.randn(2, 3, 4, 4)
+    before, state = model(images), torch.get_rng_state()
+    with pytest.raises(GCPError, match="computes with the width as a number"):
+        grow(model, "0", 9, example=images)
+    assert torch.equal(model(images), before) and torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_norm_across_the_channels():

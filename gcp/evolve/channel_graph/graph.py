@@ -171,6 +171,7 @@ class TraceRecord:
         self._origin: dict[int, tuple[str, str | None]] = {}  # (weight, running mean of the batch norm behind it)
         self._outputs: dict[str, list[int]] = {}
         self._norms: dict[int, str] = {}
+        self._overwritten: dict[str, str] = {}  # parameter or buffer -> how the model writes into it
 
     @property
     def where(self) -> str:
@@ -186,6 +187,14 @@ class TraceRecord:
         if isinstance(out, Tensor):
             self._tags[id(out)] = (out, tag)
             self._origin.pop(id(out), None)  # whatever works in place leaves no convolution's output behind
+
+    def written_into(self, tensor: Tensor, tag: Tag | None, name: str) -> None:
+        """Note a write into a part of a tensor, or of what is written: its channels are not alike any more."""
+        reason = f"{name} in {self.where} writes into a part of it"
+        if tag is not None:
+            tag.layout.freeze(reason)
+        elif id(tensor) in self.names:
+            self._overwritten[self.names[id(tensor)]] = reason
 
     def made(self, out: Tensor, weight: str) -> None:
         """Note the layer that a tensor comes from."""
@@ -208,6 +217,9 @@ class TraceRecord:
 
     def finish(self) -> Graph:
         """The graph, but for its names."""
+        for axis in self.graph.axes.values():
+            if axis.tensor in self._overwritten:
+                axis.layout.freeze(self._overwritten[axis.tensor])
         for weight, outputs in self._outputs.items():
             means = {self._norms.get(out) if self.uses[out] == 1 else None for out in outputs}
             mean = means.pop()

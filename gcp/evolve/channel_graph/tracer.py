@@ -19,14 +19,70 @@ from gcp.compress import Factored
 from gcp.errors import GCPError, OptionError
 from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, Piece, Triangle
 from gcp.evolve.channel_graph.graph import Tag, TraceRecord
-from gcp.evolve.channel_graph.operations import follow
+from gcp.evolve.channel_graph.operations import DIVIDE, JOIN, follow
 from gcp.heads.average import Average
 from gcp.heads.base import Head, RootHead
 from gcp.heads.covariance import Covariance
 
 INPUTS, OUTPUTS = ("in_channels", "in_features"), ("out_channels", "out_features", "num_features", "channels")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+# Reads of sizes (`get` is an attribute, such as shape), writes into a part, and functions that take numbers.
+SIZES = frozenset(["get", "size", "numel", "nelement"])
+WRITES = frozenset(["setitem", "put", "index_put", "index_fill", "index_copy", "index_add", "masked_fill"])
+WRITES |= frozenset(["masked_scatter", "scatter", "scatter_add"])
+NUMERIC = (
+    JOIN | DIVIDE | frozenset(["pow", "rpow", "rtruediv", "rdiv", "rsub", "clamp", "threshold", "lerp", "addcmul"])
+)
+NUMERIC |= frozenset(["addcmul", "addcdiv", "tensor", "as_tensor", "scalar_tensor", "new_tensor", "full_like", "fill"])
 BATCH = 2  # of more than one, an axis of a batch is not taken for one of a single channel
+
+
+class Width(int):
+    """A size read off a tensor; its dimensions are frozen as soon as it is used as a number, not as a size.
+
+    Sums, products, whole quotients and remainders of sizes are sizes again. A power, a quotient, a float, or an operand
+    of a tensor would change with the width, and the outputs with it.
+    """
+
+    layout: AxisLayout
+    where: str
+
+    @classmethod
+    def of(cls, value: int, layout: AxisLayout, where: str) -> "Width":
+        made = cls(value)
+        made.layout, made.where = layout, where
+        return made
+
+    def freeze(self) -> None:
+        """Its dimensions stay as they are."""
+        self.layout.freeze(f"{self.where} computes with it as a number")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (int(self),)
+
+
+def _as_size(name: str) -> Callable[[Width, Any], Any]:
+    def operation(self: Width, other: Any) -> Any:
+        value = getattr(int, name)(self, other)
+        if isinstance(other, float):  # which float then answers
+            self.freeze()
+        return Width.of(value, self.layout, self.where) if type(value) is int else value
+
+    return operation
+
+
+def _as_number(name: str) -> Callable[..., Any]:
+    def operation(self: Width, *others: Any) -> Any:
+        self.freeze()
+        return getattr(int, name)(self, *others)
+
+    return operation
+
+
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "floordiv", "rfloordiv", "mod", "rmod"):
+    setattr(Width, f"__{_name}__", _as_size(f"__{_name}__"))
+for _name in ("pow", "rpow", "truediv", "rtruediv", "float"):
+    setattr(Width, f"__{_name}__", _as_number(f"__{_name}__"))
 
 
 class _Watch(TorchFunctionMode):
@@ -46,10 +102,30 @@ class _Watch(TorchFunctionMode):
         out = torch.empty_like(tensors[0]) if name == "batch_norm" else func(*args, **kwargs)
         if record.modules and record.modules[-1] in self.silent:
             return out
+        if name in SIZES and tensors and (tag := record.tag_of(tensors[0])):
+            return _marked(out, name, args, kwargs, tensors[0], tag, record.where)
+        if name in WRITES:
+            for tensor, tag, _ in inputs:
+                record.written_into(tensor, tag, name)
+        if name in NUMERIC:
+            for value in _leaves([*args, *kwargs.values()]):
+                if isinstance(value, Width):
+                    value.freeze()
         if any(isinstance(value, Tensor) for value in _leaves([out])):
             record.uses.update({id(tensor) for tensor in tensors})
             follow(record, name, func, args, kwargs, inputs, out)
         return out
+
+
+def _marked(out: Any, name: str, args: tuple, kwargs: dict, x: Tensor, tag: Tag, where: str) -> Any:
+    """A size of a tensor, or all of them, with the one of its channels as a `Width`."""
+    if isinstance(out, torch.Size):
+        return torch.Size(Width.of(n, tag.layout, where) if axis == tag.axis else n for axis, n in enumerate(out))
+    if type(out) is not int:
+        return out  # another attribute
+    axis = args[1] if len(args) > 1 else kwargs.get("dim")
+    mine = name == "numel" or name == "nelement" or (isinstance(axis, int) and axis % x.ndim == tag.axis)
+    return Width.of(out, tag.layout, where) if mine else out
 
 
 def _empty(tensor: Tensor) -> Tensor:
