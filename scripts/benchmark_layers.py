@@ -285,6 +285,8 @@ def draw_times(points: list[dict[str, Any]], path: str | Path) -> None:
     lines = -(-len(tasks) // columns)
 
     def paint(figure: Any) -> None:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
         grid = figure.subplots(lines, columns, sharex=True, squeeze=False).ravel()
         for axes in grid[len(tasks) :]:
             axes.set_visible(False)
@@ -296,8 +298,13 @@ def draw_times(points: list[dict[str, Any]], path: str | Path) -> None:
                     width = 2.0 if name == OURS else 1.0
                     axes.plot(*zip(*pairs, strict=True), marker="o", markersize=3, color=colour, ls=ls, lw=width)
             axes.set_title(task, loc="left")
-            axes.set_xscale("log", base=2)
-            axes.set_yscale("log")
+            sizes = sorted({d for d, _ in rows})
+            axes.set(xscale="log", yscale="log")
+            axes.set_xticks(sizes, [str(d) for d in sizes])
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.grid()
         figure.supxlabel("d")
         figure.supylabel("forward + backward, ms")
