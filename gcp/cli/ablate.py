@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FLAGS = {
     **dict.fromkeys(("--config", "--study", "--seeds", "--reference", "--name", "--out", "--jobs"), (1, 1)),
     "--heads": (1, 1000),
-    **dict.fromkeys(("--skip-invalid", "--retry-failed", "--help"), (0, 0)),
+    **dict.fromkeys(("--skip-invalid", "--reduce-average", "--retry-failed", "--help"), (0, 0)),
 }
 OUT = "runs/studies"
 
@@ -37,6 +37,7 @@ Compare settings by a grid of runs: every combination of the values, with every 
   --jobs N             runs at once (one per GPU, else as many as fit into the cores, which they share: one thread
                        each, or as many as a study has that was begun with --jobs)
   --skip-invalid       leave out combinations that are not possible, such as head.form=published of average
+  --reduce-average     give average, too, the reduction to head.dim of the covariance heads; else it has none
   --retry-failed       run those again that have failed
 
 OUT/NAME holds study.yaml, cells/ID/ (the run folders), cells.csv, table.csv and table.md, written after every run, and
@@ -150,6 +151,7 @@ def _study(arguments: Arguments, axes: list[str]) -> "tuple[Study, list[str]]":
         overrides=[*study.overrides, *single, *arguments.overrides],
         reference=arguments.value("--reference") or study.reference,
         skip_invalid=study.skip_invalid or "--skip-invalid" in flags,
+        reduce_average=study.reduce_average or "--reduce-average" in flags,
     )
     return replace(study, name=_name(study, arguments.value("--name"))), faults
 

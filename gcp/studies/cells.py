@@ -5,21 +5,26 @@ a run that has not begun, which `resume` begins, and a recipe that changes later
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
 
 from gcp.config import Config, dump, from_dict, load
 from gcp.engine.files import write_json, write_text
 from gcp.engine.folder import RunFolder
 from gcp.errors import ConfigError, nearest
 from gcp.runs.launch import flat
-from gcp.studies.grid import OWN, Study, Variant, values_by_name, variants
+from gcp.studies.grid import HEAD, OWN, Study, Variant, values_by_name, variants
 
 # what a cell that is continued may have otherwise: none of it changes what is learned
 FREE = ("run.dir", "run.device", "run.threads", "data.workers", "data.root")
+FIRST_ORDER = ("average", "gem")
 SHOWN = 8  # variants named in a fault
 
 
@@ -61,7 +66,7 @@ def check(study: Study, faults: Sequence[str] = ()) -> list[Variant]:
     sound = []
     for variant in every:
         try:
-            load(study.config, [*study.overrides, *variant.words])
+            config_of(study, variant)
             sound.append(variant)
         except ConfigError as error:
             for fault in error.faults:
@@ -88,7 +93,7 @@ def check_beginnings(study: Study, chosen: Sequence[Variant]) -> None:
 
     looked: list[dict] = []
     for variant in chosen:
-        config = load(study.config, [*study.overrides, *variant.words])
+        config = config_of(study, variant)
         check_pretrained(config)
         needs = config.data.model_dump()
         if needs not in looked:
@@ -153,10 +158,26 @@ def lay_out(study: Study, cells: Sequence[Cell]) -> None:
         write_text(folder.config, text)
 
 
+def config_of(study: Study, variant: Variant, words: Sequence[str] = ()) -> Config:
+    """The configuration of the runs of a variant, with further settings. Raises ConfigError for what it refuses."""
+    config = load(study.config, [*study.overrides, *variant.words, *words])
+    if pools_all_channels(study, variant) and config.head.dim is not None:
+        config = from_dict(config.plain(), ["head.dim=null"])
+    return config
+
+
+def pools_all_channels(study: Study, variant: Variant) -> bool:
+    """Whether `head.dim` is not meant for the head of this variant.
+
+    Among heads that vary it is the reduction of the covariance heads, whose output grows with its square. A head of
+    first order has no need of one, and loses by it: it gets none, unless the study asks for it.
+    """
+    return variant.values.get(HEAD) in FIRST_ORDER and "head.dim" not in study.grid and not study.reduce_average
+
+
 def _configure(study: Study, cell: Cell) -> Config:
     own = {"run.seed": cell.seed, "run.name": cell.id, "run.dir": str(cell.folder.path.parent)}
-    words = [f"{key}={json.dumps(value)}" for key, value in own.items()]
-    config = load(study.config, [*study.overrides, *cell.variant.words, *words])
+    config = config_of(study, cell.variant, [f"{key}={json.dumps(value)}" for key, value in own.items()])
     if study.threads is None or config.run.threads is not None:
         return config
     return from_dict(config.plain(), [f"run.threads={study.threads}"])
@@ -170,6 +191,7 @@ def _differences(before: Config, now: Config) -> Iterable[str]:
 
 
 FAILURE = "failure.json"
+IMAGES = "test_images.npz"  # which images of the test split the final weights have right
 DONE, FAILED, PENDING = "done", "failed", "pending"
 
 
@@ -197,6 +219,11 @@ class Outcome:
         return (self.result or {}).get("cost", {}).get(key)
 
     @property
+    def images(self) -> "ImageScores | None":
+        """Which test images it has right, None where its folder does not tell."""
+        return read_images(self.cell.folder)
+
+    @property
     def validation(self) -> float | None:
         """Best top-1 accuracy on the validation split, in percent."""
         found = (self.result or {}).get("validation", {}).get("best") or {}
@@ -209,6 +236,47 @@ def read(cell: Cell) -> Outcome:
         return Outcome(cell, DONE, result=json.loads(cell.folder.result.read_text()))
     path = cell.folder.path / FAILURE
     return Outcome(cell, FAILED, **json.loads(path.read_text())) if path.is_file() else Outcome(cell)
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Of a finished run: `right` (N,) bool, in the order of the test split; `chance`: % of its commonest class."""
+
+    right: np.ndarray
+    chance: float
+
+
+def read_images(folder: RunFolder) -> ImageScores | None:
+    """What `write_images` wrote into a run folder; None where it has written nothing."""
+    try:
+        with np.load(folder.path / IMAGES, allow_pickle=False) as file:
+            found = ImageScores(file["right"].astype(bool), float(file["chance"]))
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        return None
+    return found if found.right.size else None
+
+
+def write_images(folder: RunFolder) -> None:
+    """Score the final weights of a finished run once more, image by image, and write which it has right.
+
+    Where the scores differ from those of `result.json`, nothing is known of single images, and the file holds none.
+
+    Raises:
+        GCPError: the weights or the images are not there any more.
+    """
+    from gcp.engine.distributed import ALONE
+    from gcp.evaluation.scoring import score
+    from gcp.runs.open_model import open_model
+
+    expected = json.loads(folder.result.read_text())["test"]["final"]["top1"]
+    samples = score(open_model(str(folder.last), [], ALONE), "test", ALONE).samples
+    right = samples.right.numpy()
+    same = abs(100 * right.mean() - expected) < 1e-6
+    chance = 100 * np.bincount(samples.labels.numpy()).max() / len(right)
+    temporary = folder.path / f".{IMAGES}.tmp"
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, right=right if same else right[:0], chance=chance)
+    os.replace(temporary, folder.path / IMAGES)
 
 
 def write_failure(folder: RunFolder, message: str, nonfinite: bool = False, again: bool = False) -> None:

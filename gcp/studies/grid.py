@@ -38,6 +38,7 @@ class Study:
         reference: label of the variant that the others are compared with; None for the first.
         published: published numbers by label of a variant.
         notes: what a reader of the table should know.
+        reduce_average: whether heads of first order, such as `average`, get the reduction to head.dim of the others.
         skip_invalid: leave out combinations that no configuration allows.
         command: as it was typed.
         jobs: runs at once, the last time.
@@ -54,6 +55,7 @@ class Study:
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     skip_invalid: bool = False
+    reduce_average: bool = False
     command: str = ""
     jobs: int = 1
     threads: int | None = None
@@ -74,9 +76,9 @@ class Study:
                 [f"the study in this folder varies {before}, not {now}; give another --name"], "the study"
             )
         grid = {key: _union(values, new.grid[key]) for key, values in self.grid.items()}
-        kept = self.skip_invalid or new.skip_invalid
+        kept = {key: getattr(self, key) or getattr(new, key) for key in ("skip_invalid", "reduce_average")}
         seeds = _union(self.seeds, new.seeds)
-        return replace(new, grid=grid, seeds=seeds, skip_invalid=kept, threads=self.threads)
+        return replace(new, grid=grid, seeds=seeds, threads=self.threads, **kept)
 
 
 def _union(old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
@@ -251,7 +253,19 @@ def shown(value: Any) -> str:
     return json.dumps(value)
 
 
-KEYS = ("title", "config", "heads", "seeds", "grid", "overrides", "reference", "skip_invalid", "published", "notes")
+KEYS = (
+    "title",
+    "config",
+    "heads",
+    "seeds",
+    "grid",
+    "overrides",
+    "reference",
+    "skip_invalid",
+    "reduce_average",
+    "published",
+    "notes",
+)
 RECIPE = "a recipe, relative to this file"
 
 
@@ -306,6 +320,7 @@ def load_study(path: Path) -> tuple[Study, list[str]]:
         reference=take("reference", None, "the label of a variant", lambda value: isinstance(value, str)),
         published=take("published", {}, f"labels of variants with {', '.join(PUBLISHED)} each", _published),
         notes=take("notes", [], "a list of texts", _texts),
+        reduce_average=take("reduce_average", False, "true or false", lambda value: isinstance(value, bool)),
         skip_invalid=take("skip_invalid", False, "true or false", lambda value: isinstance(value, bool)),
     )
     return study, faults

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from gcp.engine.folder import RunFolder
 from gcp.errors import GCPError, NonFiniteError
 from gcp.runs.signals import StopSignal
-from gcp.studies.cells import Cell, forget_failure, write_failure
+from gcp.studies.cells import Cell, forget_failure, write_failure, write_images
 
 PATIENCE = 60.0  # seconds that a cell of a study which was killed may take to end
 LOG = "log.txt"
@@ -57,7 +57,13 @@ def _run(folder: RunFolder) -> int:
     from gcp.runs.launch import resume
 
     _wait_for(folder)
-    return resume(load(folder.config), folder)
+    code = resume(load(folder.config), folder)
+    if code == 0 and folder.last.is_file():
+        try:
+            write_images(folder)
+        except Exception:  # the run has its result: only the share of the test images in the intervals is lost
+            traceback.print_exc()
+    return code
 
 
 def _wait_for(folder: RunFolder) -> None:

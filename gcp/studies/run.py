@@ -14,8 +14,22 @@ from gcp.config import load, yaml_file
 from gcp.engine.files import write_text
 from gcp.engine.folder import RunFolder
 from gcp.errors import GCPError
-from gcp.studies.cells import DONE, FAILED, PENDING, Cell, Outcome, cells_of, check, check_beginnings, lay_out, read
-from gcp.studies.grid import Study, Variant, read_study
+from gcp.studies.cells import (
+    DONE,
+    FAILED,
+    IMAGES,
+    PENDING,
+    Cell,
+    Outcome,
+    cells_of,
+    check,
+    check_beginnings,
+    config_of,
+    lay_out,
+    pools_all_channels,
+    read,
+)
+from gcp.studies.grid import HEAD, Study, Variant, read_study
 from gcp.studies.pool import run_cells
 from gcp.studies.tables import write_tables
 
@@ -62,16 +76,16 @@ class StudyProgress:
         print(f"\r\033[K{text}" if self.terminal else text, flush=True)
 
     def line(self) -> str:
-        """`12 of 55 done, 1 failed, 2 running, 34 min left, best svd_pade 99.44`."""
+        """`12 of 55 done, 1 failed, 2 running, 34 min left, best on validation svd_pade 99.44`."""
         states = list(self.states.values())
         parts = [f"{states.count(DONE)} of {len(states)} done"]
         parts += [f"{states.count(FAILED)} failed"] if FAILED in states else []
         parts += [f"{len(self.running)} running"] if self.running else []
         parts += [f"{_duration(self._left(states.count(PENDING)))} left"] if self.taken and PENDING in states else []
-        found = [row for row in self.rows if row["mean"] is not None]
-        if found:
-            best = max(found, key=lambda row: row["mean"])
-            parts.append(f"best {best['variant']} {best['mean']:.2f}")
+        found = [row for row in self.rows if row["val_mean"] is not None]
+        if found:  # whoever looks at test scores on the way chooses by them
+            best = max(found, key=lambda row: row["val_mean"])
+            parts.append(f"best on validation {best['variant']} {best['val_mean']:.2f}")
         return ", ".join(parts)
 
     def _left(self, pending: int) -> float:
@@ -84,7 +98,8 @@ class StudyProgress:
 
 def _outcome(record: Outcome) -> str:
     if record.state == DONE:
-        return f"{record.cell.id}: {record.score():.2f} %"
+        reached = "finished" if record.validation is None else f"{record.validation:.2f} % on validation"
+        return f"{record.cell.id}: {reached}"
     first = record.message.partition("\n")[0]
     return f"{record.cell.id}: failed: {first}" if record.state == FAILED else f"{record.cell.id}: stopped"
 
@@ -103,6 +118,7 @@ def run_study(study: Study, folder: Path, jobs: int | None, retry: bool, faults:
         GCPError: the folder is in use, or cannot be written; weights or images that the runs begin with are not there.
     """
     chosen = check(study, faults)
+    study = replace(study, notes=list(dict.fromkeys([*study.notes, *_reductions(study, chosen)])))
     check_beginnings(study, chosen)
     _make(folder)
     with _locked(folder):
@@ -126,6 +142,18 @@ def resume_study(folder: Path, jobs: int | None, retry: bool) -> int:
             cells = cells_of(study, folder, check(study))
             lay_out(study, [cell for cell in cells if not cell.folder.config.is_file()])
         return _go(study, folder, cells, jobs, retry)
+
+
+def _reductions(study: Study, chosen: Sequence[Variant]) -> list[str]:
+    """A note on the heads that have no reduction although the study sets one."""
+    dims = [dim for variant in chosen if (dim := config_of(study, variant).head.dim) is not None]
+    without = list(dict.fromkeys(v.values[HEAD] for v in chosen if pools_all_channels(study, v)))
+    if not dims or not without:
+        return []
+    return [
+        f"{', '.join(without)}: without the reduction to head.dim={min(dims)} of the others, so all channels of the "
+        "last map are pooled; --reduce-average gives it the reduction too"
+    ]
 
 
 @contextmanager
@@ -168,6 +196,8 @@ def _go(study: Study, folder: Path, cells: list[Cell], jobs: int | None, retry: 
     write_text(folder / "study.yaml", yaml_file.write(study.plain()))
     progress = StudyProgress(cells, len(places), lambda: write_tables(folder, study, cells))
     left = [cell for cell in cells if _to_run(cell, retry)]
+    for note in study.notes:
+        progress.say(f"note: {note}")
     progress.say(f"study {folder}: {progress.line()}; {len(left)} to run, {len(places)} at once")
     code = run_cells(left, places, progress) if left else 0
     text = (folder / "table.md").read_text(encoding="utf-8")
@@ -187,12 +217,15 @@ def _go(study: Study, folder: Path, cells: list[Cell], jobs: int | None, retry: 
 
 
 def _to_run(cell: Cell, retry: bool) -> bool:
+    """Whether it is not finished; a run that is, but does not say which images it has right, is scored once more."""
     record = read(cell)
+    if record.state == DONE:
+        return not (cell.folder.path / IMAGES).is_file() and cell.folder.last.is_file()
     return record.state == PENDING or (record.state == FAILED and (retry or record.again))
 
 
 def _device(study: Study, chosen: Sequence[Variant]) -> str:
-    return load(study.config, [*study.overrides, *chosen[0].words]).run.device
+    return config_of(study, chosen[0]).run.device
 
 
 def _places(device: str, jobs: int | None, threads: int) -> list[str | None]:

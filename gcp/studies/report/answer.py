@@ -72,6 +72,7 @@ def answer(study: StudyResults) -> list[str]:
     """The sentences, the most important one first."""
     parts = (
         _unfinished,
+        _chance,
         _best,
         _better,
         _equal,
@@ -79,6 +80,7 @@ def answer(study: StudyResults) -> list[str]:
         _worse,
         _untested,
         _resolution,
+        _sampling,
         _failed,
         _non_finite,
         _cost,
@@ -91,6 +93,17 @@ def _unfinished(study: StudyResults) -> str:
     if not pending:
         return ""
     return f"Preliminary: {share(pending, len(study.cells), 'run')} have not finished, and what follows may change."
+
+
+def _chance(study: StudyResults) -> str:
+    rows = [row for row in study.rows if row.get("at_chance") == "1"]
+    if not rows:
+        return ""
+    level = f"the {percent(number(rows[0], 'chance'))} % of naming the commonest class for every image"
+    if len(rows) == len(study.rows):
+        return f"No variant is above chance, {level}: nothing has been learnt, and there is nothing to compare."
+    labels = listed([f"{row['variant']} ({percent(number(row, 'mean'))} %)" for row in rows])
+    return f"Not above chance, {level}, so not trained at all: {labels}."
 
 
 def _best(study: StudyResults) -> str:
@@ -171,7 +184,25 @@ def _resolution(study: StudyResults) -> str:
         return ""
     return (
         f"With {counted(len(study.seeds), 'seed')} the typical interval of a difference reaches "
-        f"{percent(median(widths))} points to either side: smaller differences cannot be seen, more seeds show them."
+        f"{percent(median(widths))} points to either side: smaller differences cannot be seen, more seeds "
+        f"{'or more test images ' if _over_images(study) else ''}show them."
+    )
+
+
+def _over_images(study: StudyResults) -> bool:
+    return any(row.get("interval") == "seeds and images" for row in study.rows)
+
+
+def _sampling(study: StudyResults) -> str:
+    """What the intervals are over."""
+    if not any(number(row, "low") is not None for row in study.rows):
+        return ""
+    if _over_images(study):
+        count = whole(max(numbers(study.rows, "test_images"), default=None))
+        return f"Intervals and verdicts count the spread over seeds and the sampling of the {count} test images."
+    return (
+        "Intervals and verdicts are over seeds alone, on one set of test images: they do not say what other images "
+        "would show, which can be as much again."
     )
 
 

@@ -134,7 +134,7 @@ def accuracy(study: StudyResults) -> Picture | None:
         "of one seed go up and down together, these bars are wider than the question needs: two may overlap although "
         "the paired differences tell the variants apart."
     )
-    alt = f"Test accuracy of {len(rows)} variants, best first: " + listed(
+    alt = f"Test accuracy of {len(rows)} variants, in the order of the figure: " + listed(
         [f"{row['variant']} {percent(number(row, 'mean'))} %" for row in rows]
     )
     return Picture("accuracy", alt, caption, svg)
@@ -152,7 +152,7 @@ def _paint_accuracy(figure: Any, study: StudyResults, ladder: Ladder) -> None:
     runs = [numbers(study.cells_of(rung.row["variant"]), "test_top1") for rung in rungs]
     ends = [mean + side * width for mean, width in zip(means, widths, strict=True) for side in (-1, 1)]
     low, high = window([min(100.0, max(0.0, end)) for end in chain(ends, *runs)])
-    axes.set_xlim(low, min(high, 100.4))
+    axes.set_xlim(max(low, -0.4), min(high, 100.4))
     for rung, mean, width, scores in zip(rungs, means, widths, runs, strict=True):
         colour, marker = ladder.look(rung.row)
         places = [rung.y + 0.32] * len(scores)
@@ -170,15 +170,17 @@ def _paint_accuracy(figure: Any, study: StudyResults, ladder: Ladder) -> None:
 
 def differences(study: StudyResults) -> Picture | None:
     """Forest plot of the paired differences."""
+    equal = [row for row in study.rows if study.standing(row) == "equal"]
     rows = [row for row in study.rows if number(row, "low") is not None and number(row, "difference") is not None]
-    if not rows:
+    if not rows and not equal:
         return None
-    ladder = Ladder(study, rows)
+    ladder = Ladder(study, [*rows, *equal])
     svg = draw("differences", ladder.height, lambda figure: _paint_differences(figure, ladder))
     clear = [row["variant"] for row in rows if (number(row, "low") or 0) > 0 or (number(row, "high") or 0) < 0]
     crossing = [row["variant"] for row in rows if row["variant"] not in clear]
-    see = f"Clear of zero: {listed(clear, 6)}. " if clear else "No interval is clear of zero. "
-    see += f"{len(crossing)} of {len(rows)} cross it: there these seeds show no difference. " if crossing else ""
+    see = f"Clear of zero: {listed(clear, 6)}. " if clear else "No interval is clear of zero. " if rows else ""
+    see += f"{len(crossing)} of {len(rows)} cross it: there these runs show no difference. " if crossing else ""
+    see += f"Without a bar, the same with every seed: {listed([row['variant'] for row in equal], 6)}. " if equal else ""
     corrected = [row["variant"] for row in rows if row["variant"] in clear and study.standing(row) == "undecided"]
     if corrected:
         see += f"The marks also count that {len(rows)} questions were asked at once (Holm), after which "
@@ -189,7 +191,7 @@ def differences(study: StudyResults) -> Picture | None:
         "which of the two is better."
     )
     alt = f"Paired differences to {study.rival}: " + listed(
-        [f"{row['variant']} {signed(number(row, 'difference'))}" for row in rows]
+        [f"{row['variant']} {signed(number(row, 'difference'))}" for row in [*rows, *equal]]
     )
     return Picture("differences", alt, caption, svg)
 
@@ -203,7 +205,9 @@ def _paint_differences(figure: Any, ladder: Ladder) -> None:
     for rung in ladder.rungs:
         colour, marker = ladder.look(rung.row)
         difference = number(rung.row, "difference") or 0.0
-        axes.plot([number(rung.row, "low"), number(rung.row, "high")], [rung.y] * 2, color=colour)
+        low, high = number(rung.row, "low"), number(rung.row, "high")
+        if low is not None and high is not None:
+            axes.plot([low, high], [rung.y] * 2, color=colour)
         axes.plot(difference, rung.y, ls="", marker=marker, markersize=5, color=colour)
         beyond(axes, difference, rung.y, signed(difference))
     axes.set_xlabel(f"difference to {ladder.study.rival}, points of test accuracy")

@@ -146,7 +146,8 @@ def _scale(axes: Any, found: list[Band], quantity: Quantity) -> None:
     if quantity.rising:
         top = max(max(each.high) for each in found)
         low = values[len(values) // 20]
-        axes.set_ylim(low - 0.05 * max(top - low, 1.0), top + 0.05 * max(top - low, 1.0))
+        margin = 0.05 * max(top - low, 1.0)
+        axes.set_ylim(max(low - margin, 0.0), min(top + margin, 100.5))
     elif values[0] > 0:
         axes.set_yscale("log")
         axes.set_ylim(0.8 * values[0], 1.25 * values[-1])

@@ -83,23 +83,23 @@ def to_markdown(blocks: Sequence[Block], folder: str) -> str:
 def _markdown(block: Heading | Text | Bullets | Code | Picture, folder: str, figures: list[str]) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {_plain(text)}"
+            return f"{'#' * level} {plain(text)}"
         case Text(text):
-            return _plain(text)
+            return plain(text)
         case Bullets(points):
-            return "\n".join(f"- {_plain(point)}" for point in points)
+            return "\n".join(f"- {plain(point)}" for point in points)
         case Code(text):
-            fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+            fence = _fence(text, 3)
             return f"{fence}bash\n{text}\n{fence}"
         case Picture(name, alt, caption):
             number = figures.index(name) + 1
-            return f"![{_plain(alt)}]({folder}/{name}.svg)\n\n*Figure {number}.* {_plain(caption)}"
+            return f"![{plain(alt)}]({folder}/{name}.svg)\n\n*Figure {number}.* {plain(caption)}"
 
 
 def _markdown_table(table: Table, number: int) -> str:
     left = [place < table.heads or place in table.words for place in range(len(table.columns))]
     lines = [table.columns, ["---" if each else "---:" for each in left]]
-    rows = [[_plain(cell) for cell in row] for row in table.rows]
+    rows = [[plain(cell) for cell in row] for row in table.rows]
     rows = [
         [
             f"**{cell}**" if place in table.marked and column < table.heads and cell else cell
@@ -108,10 +108,22 @@ def _markdown_table(table: Table, number: int) -> str:
         for place, row in enumerate(rows)
     ]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in [*lines, *rows])
-    return f"{text}\n\n*Table {number}.* {_plain(table.caption)}"
+    return f"{text}\n\n*Table {number}.* {plain(table.caption)}"
 
 
-def _plain(text: str) -> str:
+def code(text: str) -> str:
+    """Code within a line of Markdown, on one line."""
+    text = " ".join(text.split())
+    fence = _fence(text, 1)
+    return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
+
+
+def _fence(text: str, least: int) -> str:
+    """More backticks than stand together anywhere in the text."""
+    return "`" * max(least, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+
+
+def plain(text: str) -> str:
     """Text that Markdown leaves as it is, on one line."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
     text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)

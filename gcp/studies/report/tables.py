@@ -42,6 +42,7 @@ def setting(study: StudyResults) -> Table:
     config = _config(study)
     facts = [
         ("data", _data(study, config)),
+        ("validation", _selection(study)),
         ("model", _model(study, config)),
         ("head", _rest(study, config, "head")),
         ("training", _training(study, config)),
@@ -107,8 +108,19 @@ def _data(study: StudyResults, config: Config) -> str:
         ("data.name", "{}"),
         ("data.per_class", "{} training images of each class"),
         ("data.image_size", "{} pixels"),
-        ("data.val_fraction", "{} of the training images held out for validation"),
     )
+
+
+def _selection(study: StudyResults) -> str:
+    """How validation was held out and what is chosen by it, in the words of a run."""
+    for cell in study.in_state("done"):
+        try:
+            found = json.loads((_run(study, cell) / "result.json").read_text(encoding="utf-8")).get("selection")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(found, str):
+            return found
+    return ""
 
 
 def _model(study: StudyResults, config: Config) -> str:
@@ -226,11 +238,17 @@ def _caption(study: StudyResults, names: list[str]) -> str:
     if "95 % interval" in names:
         text += (
             f" Differences are to {study.rival}, paired by seed; an interval that crosses zero leaves open which "
-            "of the two is better. The verdict counts how many questions were asked at once (Holm's correction, 5 %)."
+            f"of the two is better.{_over(study)} The verdict counts how many questions were asked at once (Holm's "
+            "correction, 5 %)."
         )
     if "step, ms" in names:
         text += " A step: forward, backward and update, median; memory: the highest of the runs."
     return text
+
+
+def _over(study: StudyResults) -> str:
+    kinds = {row.get("interval") for row in study.rows} - {None, ""}
+    return f" Intervals are over {listed(sorted(map(str, kinds)))}." if kinds else ""
 
 
 def _runs(row: TableRow) -> str:
