@@ -40,7 +40,7 @@ def write_info(folder: Path, patterns: dict[str, str], field: str, names: Sequen
 
     Raises DataError where nothing matches, a shard cannot be read, or a label has no name.
     """
-    from gcp.data.sets.wds import INFO, Tar
+    from gcp.data.sets.wds import INFO, Tar, check_names
     from gcp.data.stream import Shard
     from gcp.engine.files import write_json
 
@@ -63,6 +63,7 @@ def write_info(folder: Path, patterns: dict[str, str], field: str, names: Sequen
         print(f"{split:<12}{sum(lengths)} images in {len(shards)} shards")
     if names is not None and most >= len(names):
         raise DataError(f"there are labels up to {most}, but the file of classes has {len(names)} lines.")
+    check_names("the file of classes", names or ())
     classes = list(names) if names is not None else [str(label) for label in range(most + 1)]
     write_json(folder / INFO, {"classes": classes, "splits": splits})
     print(f"{'classes':<12}{len(classes)}\nwritten     {folder / INFO}")

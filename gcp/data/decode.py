@@ -6,6 +6,8 @@ the copy into a tensor (a quarter of the time of an image with its crop), and is
 applied, as in the published pipelines.
 """
 
+import os
+import stat
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +27,20 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", 
 def decode(path: str | Path, in_chans: int) -> Tensor:
     """The pixels of the file at `path`. Raises DataError with path and cause."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
+        data = read_regular(path)
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     return decode_bytes(data, str(path), in_chans)
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The bytes of the file at `path`. Raises OSError for a pipe, which would wait for ever, for a device, which may
+    have no end, and for all else that is no regular file.
+    """
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("it is a pipe, a socket or a device, not a file")
+        return file.read()
 
 
 def decode_bytes(data: bytes, name: str, in_chans: int) -> Tensor:

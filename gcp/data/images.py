@@ -18,6 +18,7 @@ from torch import Tensor
 from gcp.data.decode import decode
 from gcp.data.normalize import Normalizer
 from gcp.data.transforms import Transform
+from gcp.errors import DataError
 
 Indices = Sequence[int] | np.ndarray
 S = TypeVar("S", bound="ImageSet")
@@ -119,7 +120,24 @@ class FileSet(ImageSet):
 
     def stored(self, places: np.ndarray) -> Iterator[Tensor]:
         # A generator: only one decoded image is alive at a time, before it is cropped.
-        return (decode(self.paths[place], self.in_chans) for place in places)
+        for number, place in enumerate(places):
+            try:
+                yield decode(self.paths[place], self.in_chans)
+            except DataError as error:
+                raise self._unreadable(error, places[number + 1 :]) from error.__cause__
+
+    def _unreadable(self, first: DataError, places: np.ndarray) -> DataError:
+        """The fault of an image, with those of the others of its batch."""
+        faults = [str(first)]
+        for place in places:
+            try:
+                decode(self.paths[place], self.in_chans)
+            except DataError as error:
+                faults.append(str(error))
+        more = f" {len(faults) - 1} more of this batch:" if len(faults) > 1 else ""
+        lines = "".join(f"\n  {fault}" for fault in faults[1:])
+        hint = "All that cannot be read are listed by: gcp check NAME ROOT --verify."
+        return DataError(f"{faults[0]} {hint}{more}{lines}")
 
     def _restrict(self, places: np.ndarray) -> None:
         self.paths = self.paths.take(places)

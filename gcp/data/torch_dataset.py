@@ -81,6 +81,9 @@ def from_torch(
     found = {name: TorchSet(dataset, name, recipe, in_chans) for name, dataset in given.items()}
     largest = max(int(images.labels.max(initial=-1)) for images in found.values())
     names = tuple(map(str, _class_names(train) or range(largest + 1) if classes is None else classes))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"classes has the name {twice!r} twice; allowed: each once.")
     held_out = ""
     if len(found) == 1:
         pool = found["train"]

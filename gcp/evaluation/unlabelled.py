@@ -22,7 +22,8 @@ def images_in(folder: str) -> list[str]:
     if not root.is_dir():
         there = [place.name for place in root.parent.iterdir() if place.is_dir()] if root.parent.is_dir() else []
         raise DataError(f"no folder {folder} of images.{suggest(root.name, there)}")
-    found = sorted(str(path) for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    every = (path for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    found = sorted(str(path) for path in every if all(part[0] != "." for part in path.relative_to(root).parts))
     if not found:
         raise DataError(f"no image in {folder}: looked for {', '.join(EXTENSIONS)}")
     return found

@@ -66,7 +66,9 @@ def labelled(words: list[str], image_size: int, in_chans: int) -> tuple[ImageSet
         folder = Path(words[0]).expanduser()
         if not folder.is_dir():
             raise DataError(f"no folder {folder} of labelled images.{suggest(words[0], DATASETS)}")
-        by_class = scan(folder)
+        by_class, empty = scan(folder)
+        if empty:
+            raise DataError(empty[0])
         paths = [path for files in by_class.values() for path in files]
         labels = [label for label, files in enumerate(by_class.values()) for _ in files]
         transform = create_transform("none", "random_resized_crop", image_size, in_chans)

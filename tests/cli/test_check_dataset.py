@@ -99,7 +99,7 @@ def test_all_faults_in_one_run(tree, check):
     assert "1 image in two splits, of 18 compared byte for byte" in out
     assert f"{place}/cars_train/00007.jpg: UnidentifiedImageError" in out
     found = json.loads(Path("found.json").read_text())
-    assert len(found["faults"]) == 6
+    assert len(found["faults"]) == 7  # the unreadable one is found by both checks
     assert found["shared"] == [["train", f"{place}/cars_train/00003.jpg", "test", f"{place}/cars_test/00005.jpg"]]
     # The missing file cannot be decoded either.
     unreadable = [entry["path"] for entry in found["verified"]["unreadable"]]

@@ -3,8 +3,11 @@
 import csv
 import errno
 import json
+import os
 import shlex
 import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import torch
 import yaml
 
 import gcp.engine.train
+from gcp.data import ImageSet
 from gcp.engine.folder import RunFolder
 
 FILES = {"best.pt", "config.yaml", "curves.png", "environment.json", "last-1.pt", "last-2.pt", "last.pt"}
@@ -204,18 +208,47 @@ def folder_run(small, image_folder):
 
 def test_an_empty_class(folder_run, image_folder, refused, here):
     (image_folder / "train" / "ant").mkdir()
-    assert refused(folder_run()).startswith(f"no image in class 'ant' of {image_folder}/train.")
+    broken = image_folder / "train" / "cat" / "3.png"
+    broken.write_bytes(b"no image")
+    text = refused(folder_run())
+    assert f"no image in class 'ant' of {image_folder}/train." in text and f"cannot read the image {broken}" in text
     assert not list((here / "runs").iterdir())
 
 
-def test_an_unreadable_image(folder_run, train, image_folder, refused, here):
-    path = image_folder / "train" / "cat" / "3.png"  # not among the few that are decoded before training
-    whole = path.read_bytes()
-    path.write_bytes(whole[:40])
-    text = refused(folder_run("data.per_class=8"))
-    assert text.startswith(f"cannot read the image {path}: ") and len(text.splitlines()) == 1
-    path.write_bytes(whole)
+def test_unreadable_images(folder_run, train, image_folder, refused, monkeypatch):
+    """As of a larger data set, whose images are not all decoded before training: those of a batch in one message."""
+    monkeypatch.setattr("gcp.data.checks.faults.FEW", 0)
+    paths = [image_folder / "train" / "cat" / f"{number}.png" for number in (2, 3, 4)]
+    whole = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.write_bytes(b"no image")
+    text = refused(folder_run("data.per_class=8", "train.batch_size=16", "train.accumulate=1"))
+    assert text.startswith("cannot read the image ") and "check" in text.splitlines()[0]
+    assert "2 more of this batch:" in text and all(str(path) in text for path in paths)
+    for path, content in zip(paths, whole, strict=True):
+        path.write_bytes(content)
     assert train("resume=x").code == 0
+
+
+def test_a_reading_process_that_is_killed(folder_run, train, image_folder, refused, monkeypatch):
+    """One message, exit code 2, and how to go on; the program's own handlers of signals stay."""
+    before = signal.getsignal(signal.SIGCHLD)
+    read, parent, seen = ImageSet.read, os.getpid(), []
+
+    def deadly(images, indices, seeds=None):
+        seen.append(seeds is not None)
+        if os.getpid() != parent and sum(seen) == 5:  # in the third epoch, after a checkpoint
+            while not Path("runs", "x", "last.pt").exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(images, indices, seeds)
+
+    monkeypatch.setattr(ImageSet, "read", deadly)
+    answer = folder_run("data.per_class=8", "data.workers=1")
+    assert "a process that reads images has died" in refused(answer) and "data.workers" in answer.err
+    assert "Nothing is lost" in answer.out and "resume=" in answer.out
+    assert signal.getsignal(signal.SIGCHLD) == before
+    monkeypatch.undo()
 
 
 def test_data_that_have_changed(folder_run, train, image_folder, refused, at_update, here):

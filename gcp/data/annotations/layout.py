@@ -84,8 +84,11 @@ def _holds(place: Path, wanted: Sequence[str]) -> bool:
     return all(os.path.exists(place / part) for part in wanted)
 
 
-def scan(split: Path) -> dict[str, list[str]]:
-    """Class name -> its image files, both sorted, at any depth. Raises DataError on an empty class."""
+def scan(split: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """Class name -> its image files, both sorted, at any depth; and a sentence on the classes that have none.
+
+    Raises DataError where there is no class.
+    """
     classes = {name: _images(split / name) for name in subfolders(split)}
     if not classes:
         loose = sum(entry.suffix.lower() in EXTENSIONS for entry in split.iterdir())
@@ -96,26 +99,31 @@ def scan(split: Path) -> dict[str, list[str]]:
             mend = f"{unpack(split)} If each is a class, by: cd {shlex.quote(str(split))} && {each}"
         raise DataError(f"{split} must hold one folder per class; it holds {found}.{mend}")
     empty = [name for name, files in classes.items() if not files]
-    if empty:
-        raise DataError(
-            f"no image in class {listed(empty)} of {split}. Looked for {' '.join(EXTENSIONS)}. "
-            "Add images, or remove the folder from every split."
-        )
-    return classes
+    fault = (
+        f"no image in class {listed(empty)} of {split}. Looked for {' '.join(EXTENSIONS)}. "
+        "Add images, or remove the folder from every split."
+    )
+    return classes, [fault] if empty else []
 
 
-def same_classes(folder: Path, found: dict[str, dict[str, list[str]]]) -> tuple[str, ...]:
-    """The classes, where all splits have the same. Raises DataError listing the differences to train."""
-    wanted = set(found["train"])
-    faults = []
+def scan_splits(folder: Path, names: Sequence[str]) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+    """The images of each class of each split, the classes those of all splits together, in sorted order; and a
+    sentence for each fault: classes without images, and classes that train or another split does not have.
+    """
+    found, faults = {}, []
+    for name in names:
+        found[name], empty = scan(folder / name)
+        faults += empty
+    wanted, differ = set(found["train"]), []
     for name, classes in found.items():
         if lacking := sorted(wanted - set(classes)):
-            faults.append(f"{name} lacks {listed(lacking)}")
+            differ.append(f"{name} lacks {listed(lacking)}")
         if extra := sorted(set(classes) - wanted):
-            faults.append(f"{name} has {listed(extra)}, which train has not")
-    if faults:
-        raise DataError(f"the splits of {folder} have different classes: {'; '.join(faults)}.")
-    return tuple(found["train"])
+            differ.append(f"{name} has {listed(extra)}, which train has not")
+    if differ:
+        faults.append(f"the splits of {folder} have different classes: {'; '.join(differ)}.")
+    union = sorted(set().union(*found.values()))
+    return {name: {each: classes.get(each, []) for each in union} for name, classes in found.items()}, faults
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -127,7 +135,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[str]:
-    # Files such as ._name.jpg are left by archives of macOS and are no images.
+    # Hidden files and folders are no images: archives of macOS leave ._name.jpg, Jupyter .ipynb_checkpoints/.
     found, seen = [], set()
     for place, inside, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -135,6 +143,7 @@ def _images(folder: Path) -> list[str]:
             inside.clear()  # a link to a folder that was read already, or to one above
             continue
         seen.add(real)
+        inside[:] = [name for name in inside if name[0] != "."]
         found += [f"{place}{os.sep}{n}" for n in names if n.lower().endswith(EXTENSIONS) and n[0] != "."]
     return sorted(found)
 

@@ -3,12 +3,14 @@
 `Listing` is what every reader of annotations returns; annotations as text files, a line per item, are read here.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from gcp.data.decode import read_regular
 from gcp.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -38,13 +40,14 @@ class Listing:
     """A data set as its annotations describe it.
 
     `layout`: a short phrase for the report. `classes`: their names, by label. `splits`: train and test, and val
-    where the set has one of its own. `notes`: sentences for the report.
+    where the set has one of its own. `notes`: sentences for the report. `faults`: what was found wrong on the way.
     """
 
     layout: str
     classes: tuple[str, ...]
     splits: dict[str, Files]
     notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not {"train", "test"} <= set(self.splits) <= set(SPLITS):
@@ -60,7 +63,7 @@ def by_class(classes: Sequence[Sequence[str]]) -> Files:
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty, stripped. Raises DataError where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"the list {path} is missing.") from None
     except UnicodeDecodeError:
@@ -68,6 +71,13 @@ def read_lines(path: Path) -> list[str]:
     except OSError as error:
         raise DataError(f"cannot read the list {path}: {error.strerror}.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def path_inside(source: Path, folder: str | Path, name: str) -> str:
+    """The file `name` in `folder`, as `source` lists it. Raises DataError for a path that leads out of the folder."""
+    if os.path.isabs(name) or ".." in name.split("/") or "\0" in name:
+        raise DataError(f"{source} has the image {name!r}; allowed: a path inside of {folder}, without '..'.")
+    return os.path.join(folder, name)
 
 
 def read_pairs(path: Path) -> dict[str, str]:
@@ -116,7 +126,7 @@ def read_id_lists(place: Path, layout: str, folder: Callable[[str, str], str], l
     splits = {}
     for split, flag in (("train", "1"), ("test", "0")):
         chosen = [image for image in images if flags[image] == flag]
-        paths = tuple(f"{place}/images/{images[image]}" for image in chosen)
+        paths = tuple(path_inside(place / "images.txt", f"{place}/images", images[image]) for image in chosen)
         splits[split] = Files(paths, np.array([numbers[classes[image]] for image in chosen], dtype=np.int64))
     return Listing(layout, tuple(names[number] for number in numbers), splits)
 

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 
 from gcp.data.checks.verify import ProgressBar, silent
+from gcp.data.decode import read_regular
 from gcp.data.images import ImageSet
 from gcp.errors import DataError
 
@@ -88,7 +89,6 @@ def _size(path: str) -> int:
 
 def _digest(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return blake2b(file.read()).digest()
+        return blake2b(read_regular(path)).digest()
     except OSError:
         return b""

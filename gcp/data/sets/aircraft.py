@@ -6,13 +6,12 @@ A line of a list is `IMAGE VARIANT`; variants have spaces and slashes in their n
 after training on train and val together, which is the list trainval; validation images are held out of it here.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from gcp.data.annotations.layout import locate
-from gcp.data.annotations.listing import Files, Listing, read_lines
+from gcp.data.annotations.listing import Files, Listing, path_inside, read_lines
 from gcp.data.source import DATASETS, on_disk
 from gcp.errors import DataError, suggest
 
@@ -41,7 +40,7 @@ def _split(data: Path, name: str, variants: tuple[str, ...]) -> Files:
         if variant not in numbers:
             hint = suggest(variant, variants)
             raise DataError(f"{data / name} has the line {line!r}; {variant!r} is not in variants.txt.{hint}")
-        paths.append(os.path.join(data, "images", f"{image}.jpg"))
+        paths.append(path_inside(data / name, data / "images", f"{image}.jpg"))
         labels.append(numbers[variant])
     return Files(tuple(paths), np.array(labels, dtype=np.int64))
 

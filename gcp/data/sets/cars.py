@@ -11,14 +11,13 @@ Labels in the files go from 1. The devkit's own cars_test_annos.mat has no label
 cars_test_annos_withlabels.mat.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gcp.data.annotations.layout import locate
-from gcp.data.annotations.listing import Files, Listing
+from gcp.data.annotations.listing import Files, Listing, path_inside
 from gcp.data.annotations.matlab import fields, labels_from_one, read_mat, texts, whole_numbers
 from gcp.data.sets import folder
 from gcp.data.source import DATASETS, on_disk
@@ -58,7 +57,7 @@ def _one_file(place: Path) -> Listing:
     is_test = whole_numbers(path, tested) != 0
     splits = {}
     for name, chosen in (("train", ~is_test), ("test", is_test)):
-        paths = tuple(os.path.join(place, files[index]) for index in np.flatnonzero(chosen))
+        paths = tuple(path_inside(path, place, files[index]) for index in np.flatnonzero(chosen))
         splits[name] = Files(paths, labels[chosen])
     return Listing(ONE_FILE, tuple(texts(path, names)), splits)
 
@@ -74,7 +73,7 @@ def _devkit(place: Path, layout: str) -> Listing:
         images = place / f"cars_{split}"
         if layout == DEEPER:
             images /= f"cars_{split}"
-        paths = tuple(os.path.join(images, file) for file in texts(path, files))
+        paths = tuple(path_inside(path, images, file) for file in texts(path, files))
         splits[split] = Files(paths, labels_from_one(path, numbers, len(names)))
     return Listing(layout, names, splits)
 

@@ -6,13 +6,12 @@ The lists hold `file_list`, paths inside Images/, and `labels` from 1; they may 
 taken from ImageNet: a network trained on ImageNet has seen many of the test images, with their breeds as labels.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from gcp.data.annotations.layout import locate
-from gcp.data.annotations.listing import Files, Listing
+from gcp.data.annotations.listing import Files, Listing, path_inside
 from gcp.data.annotations.matlab import labels_from_one, read_mat, texts, whole_numbers
 from gcp.data.source import DATASETS, on_disk
 from gcp.errors import DataError
@@ -38,7 +37,7 @@ def listing(root: Path) -> Listing:
     found = {split: _read(place / path) for split, path in zip(("train", "test"), LAYOUTS[layout], strict=True)}
     breeds = _breeds(place, [pair for pairs in found.values() for pair in zip(*pairs, strict=True)])
     splits = {
-        split: Files(tuple(os.path.join(images, file) for file in files), labels)
+        split: Files(tuple(path_inside(place, images, file) for file in files), labels)
         for split, (files, labels) in found.items()
     }
     return Listing(layout, breeds, splits, (NOTE,))

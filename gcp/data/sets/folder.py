@@ -8,7 +8,7 @@ train, val         the habit of ImageNet: val is what results are quoted on, so 
 
 from pathlib import Path
 
-from gcp.data.annotations.layout import listed, same_classes, scan, set_root, subfolders, unpack
+from gcp.data.annotations.layout import listed, scan_splits, set_root, subfolders, unpack
 from gcp.data.annotations.listing import SPLITS, Listing, by_class
 from gcp.data.decode import EXTENSIONS
 from gcp.data.source import DATASETS, on_disk
@@ -18,20 +18,20 @@ from gcp.errors import DataError, suggest
 def listing(root: Path) -> Listing:
     """The folders train, val and test of `root`, a class for each folder in them.
 
-    Raises DataError unless there are images to train and to test on, in the same classes.
+    Raises DataError unless there are folders to train and to test on.
     """
     inside = subfolders(root)
     names = [name for name in SPLITS if name in inside]
     others = [name for name in inside if name not in SPLITS]
     _check_splits(root, names, inside)
-    found = {name: scan(root / name) for name in names}
-    classes = same_classes(root, found)
+    found, faults = scan_splits(root, names)
+    classes = tuple(found["train"])
     notes = [f"Not used: {', '.join(others)}."] if others else []
     if "test" not in found:
         found["test"] = found.pop("val")
         notes.insert(0, "The folder 'val' is the test split, since there is no folder 'test'.")
     splits = {name: by_class(list(members.values())) for name, members in found.items()}
-    return Listing(f"folders {{{','.join(names)}}}/class", classes, splits, tuple(notes))
+    return Listing(f"folders {{{','.join(names)}}}/class", classes, splits, tuple(notes), tuple(faults))
 
 
 def _check_splits(root: Path, names: list[str], inside: list[str]) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gcp.data.annotations.layout import listed, locate, same_classes, scan
+from gcp.data.annotations.layout import listed, locate, scan, scan_splits
 from gcp.data.annotations.listing import Files, Listing, by_class, read_lines
 from gcp.data.annotations.matlab import fields, read_mat
 from gcp.data.decode import EXTENSIONS
@@ -45,20 +45,20 @@ def listing(root: Path) -> Listing:
     """Train and val of ImageNet-1k in `root`, val as the test split."""
     layout, place = locate(root, LAYOUTS)
     images = (place / LAYOUTS[layout][0]).parent
-    train = scan(images / "train")
-    classes = tuple(train)
     note = "The folder 'val' is the test split, as in published results."
     with os.scandir(images / "val") as entries:
         flat = sorted(e.name for e in entries if e.name.lower().endswith(EXTENSIONS) and e.name[0] != ".")
     if flat:
+        train, faults = scan(images / "train")
+        classes = tuple(train)
         labels, file = read_labels(images / "val", flat, classes)
         test = Files(tuple(f"{images}/val/{name}" for name in flat), labels)
         layout += f", val/ without folders, labels of {file.name}"
     else:
-        found = {"train": train, "val": scan(images / "val")}
-        same_classes(images, found)
+        found, faults = scan_splits(images, ("train", "val"))
+        train, classes = found["train"], tuple(found["train"])
         test = by_class(list(found["val"].values()))
-    return Listing(layout, classes, {"train": by_class(list(train.values())), "test": test}, (note,))
+    return Listing(layout, classes, {"train": by_class(list(train.values())), "test": test}, (note,), tuple(faults))
 
 
 def read_labels(val: Path, names: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, Path]:

@@ -17,7 +17,8 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,7 @@ from gcp.data.stream import Sample, Shard, StreamSet
 from gcp.errors import DataError
 
 INFO = "_info.json"
+MOST = 10**9  # images in a shard
 ADDRESS = re.compile(r"(https?|gs|hf)://")  # webdataset would run what follows pipe:
 # No pipe: and nothing that a shell could read: names of shards come from a file that somebody else has written.
 PLAIN = re.compile(r"(?!-)[\w./ +=@,-]+|https?://[\w./+=@,%~-]+")
@@ -63,6 +65,8 @@ def read_info(place: str) -> tuple[tuple[str, ...], dict[str, list[Shard]]]:
     except Exception as error:  # whatever opens an address raises nearly anything
         raise DataError(f"cannot read {path}, which tells the shards and their lengths: {error}. {write}") from error
     try:
+        if isinstance(info["classes"], str):
+            raise TypeError(f"'classes' is {info['classes']!r}, not a list")
         classes = tuple(map(str, info["classes"]))
         splits = {str(name): _shards(path, split) for name, split in info["splits"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -70,16 +74,24 @@ def read_info(place: str) -> tuple[tuple[str, ...], dict[str, list[Shard]]]:
             f"{path} must have 'classes', and 'splits' with 'filenames' and 'shard_lengths' of each; "
             f"{type(error).__name__}: {error}. {write}"
         ) from error
+    check_names(path, classes)
     _check_disjoint(place, splits)
     return classes, splits
+
+
+def check_names(where: str, classes: Sequence[str]) -> None:
+    """Raise DataError for two classes of one name."""
+    if twice := [name for name, count in Counter(classes).items() if count > 1]:
+        first, second = [number for number, name in enumerate(classes) if name == twice[0]][:2]
+        raise DataError(f"{where} gives the name {twice[0]!r} to the classes {first} and {second}; allowed: each once.")
 
 
 def _shards(path: str, split: dict[str, Any]) -> list[Shard]:
     names, lengths = split["filenames"], split["shard_lengths"]
     if strange := [name for name in names if not PLAIN.fullmatch(name) or ".." in name]:
         raise DataError(f"{path} names the shard {strange[0]!r}; allowed: letters, digits, space and . / _ - + = @ ,")
-    if wrong := [n for n in lengths if isinstance(n, bool) or not isinstance(n, int) or n < 1]:
-        raise DataError(f"{path} has the shard length {wrong[0]!r}; allowed: whole numbers of at least 1.")
+    if wrong := [n for n in lengths if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST]:
+        raise DataError(f"{path} has the shard length {wrong[0]!r}; allowed: whole numbers from 1 to {MOST:,}.")
     shards = [Shard(name, count) for name, count in zip(names, lengths, strict=True)]
     if not shards:
         raise DataError(f"{path} has a split without shards.")
@@ -108,6 +120,8 @@ class Tar:
         from webdataset.tariterators import tarfile_samples
 
         address = shard.name if ADDRESS.match(shard.name) else f"{self.place}/{shard.name}"
+        if os.path.exists(address) and not os.path.isfile(address):
+            raise DataError(f"cannot read the shard {address}: it is no file.")
         try:
             for files in tarfile_samples(iter([{"url": address}])):
                 yield self._sample(files, f"{files['__key__']} in {address}")
@@ -120,16 +134,34 @@ class Tar:
     def _sample(self, files: dict[str, Any], name: str) -> Sample:
         images = [key for key in files if f".{key}" in EXTENSIONS]
         if len(images) != 1:
-            raise DataError(f"{name} has {len(images)} images; allowed: one, as {' '.join(EXTENSIONS)}.")
+            given = [key for key in files if not key.startswith("__")]
+            dotted = next((key for key in given if key.endswith(EXTENSIONS)), None)
+            why = (
+                f" The name of a sample ends at its first dot, so that {dotted!r} counts as the kind of file: write "
+                "the shards with names without dots."
+                if dotted and not images
+                else ""
+            )
+            raise DataError(
+                f"{name} has {len(images)} images, it holds {', '.join(given)}; allowed: one, as "
+                f"{' '.join(EXTENSIONS)}.{why}"
+            )
         return Sample(name, files[images[0]], self._label(files, name))
 
     def _label(self, files: dict[str, Any], name: str) -> int:
         place = f"field {self.field!r} of .json" if self.field else ".cls"
+        got = None
         try:
-            return int(json.loads(files["json"])[self.field] if self.field else files["cls"])
-        except (KeyError, ValueError, TypeError) as error:
+            got = json.loads(files["json"])[self.field] if self.field else files["cls"].decode()
+            return int(got)
+        except (KeyError, TypeError) as error:
             given = ", ".join(key for key in files if not key.startswith("__"))
             raise DataError(f"{name} has no class, a number, in {place}; it has {given}.") from error
+        except ValueError as error:
+            raise DataError(
+                f"{name} has {str(got)[:40]!r} in {place}; allowed: the number of its class, from 0. Words are "
+                f"given as the 'classes' of {INFO}, in the order of the numbers."
+            ) from error
 
 
 class Decoder:

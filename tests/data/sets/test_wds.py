@@ -127,7 +127,7 @@ def test_the_label_may_be_a_field(tmp_path):
         shard(tmp_path / f"{split}.tar", samples)
     assert run(main, [str(tmp_path), "train=train-*.tar", "test=test-*.tar", "--field", "kind"]) == 0
     assert sorted(labels(create(tmp_path, "wds/x#kind").test)) == [0, 0, 1, 1]
-    with pytest.raises(DataError, match=r"0 in .*test-0.tar has no class, a number, in field 'word' of .json"):
+    with pytest.raises(DataError, match=r"0 in .*test-0.tar has 'x' in field 'word' of .json; allowed"):
         labels(create(tmp_path, "wds/x#word").test)
     with pytest.raises(DataError, match=r"has no class, a number, in .cls; it has jpg, json"):
         labels(create(tmp_path).test)
@@ -139,7 +139,7 @@ def test_info_is_written_by_the_script(place, capsys):
     with pytest.raises(DataError, match=r"cannot read .*_info.json, which tells the shards") as fault:
         create(place)
     command = str(fault.value).splitlines()[1].split()
-    assert command[:2] == ["python", "scripts/webdataset_info.py"] and command[-2:] == [
+    assert command[:2] == ["gcp", "webdataset-info"] and command[-2:] == [
         "train='train-*.tar'",
         "test='test-*.tar'",
     ]
@@ -226,9 +226,12 @@ def test_broken_shards(place):
     image = picture(place / "one.jpg").read_bytes()
     contents = {
         "cannot read the image b in .*test-0000.tar": [(n, {"jpg": image[:40], "cls": b"0"}) for n in "bcde"],
-        "a in .* has 2 images; allowed: one": [("a", {"jpg": image, "png": image, "cls": b"0"})],
-        "a in .* has 0 images": [("a", {"txt": b"", "cls": b"0"})],
-        "a in .* has no class, a number, in .cls; it has jpg, cls": [("a", {"jpg": image, "cls": b"cat"})],
+        "a in .* has 2 images, it holds jpg, png, cls; allow": [("a", {"jpg": image, "png": image, "cls": b"0"})],
+        "a in .* has 0 images, it holds txt, cls; allowed: one": [("a", {"txt": b"", "cls": b"0"})],
+        "a in .* ends at its first dot, so that 'b.0.jpg' counts as": [("a.b.0", {"jpg": image, "cls": b"0"})],
+        "a in .* has 'cat' in .cls; allowed: the number of its class, from 0. Words": [
+            ("a", {"jpg": image, "cls": b"cat"})
+        ],
         "label of a in .* is 3; allowed: 0 to 2": [("a", {"jpg": image, "cls": b"3"})],
         "test-0000.tar holds 1 images; by the info of the data set it has 4": [("a", {"jpg": image, "cls": b"0"})],
     }
