@@ -196,7 +196,7 @@ def check(root: Path, expected: dict[str, int] | None = None) -> dict[str, Any]:
         wrong = {name: got for name, got in counts[split].items() if expected and got != expected[split]}
         if wrong:
             name, got = next(iter(wrong.items()))
-            raise DataError(f"{root / split / name} holds {got} images, and {expected[split]} were to be made.")  # type: ignore[index]
+            raise DataError(f"{root / split / name} holds {got} images, and {expected[split]} were to be made.")
     if pairs := equal_images(root):
         raise DataError(f"{pairs[0][0]} and {pairs[0][1]} are the same image ({len(pairs)} such pairs).")
     return {

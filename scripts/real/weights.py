@@ -59,7 +59,7 @@ def new_name(key: str, stages: list[int]) -> str:
 
 def convert(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The weights of a package under the names of timm's `model`."""
-    stages = [len(stage) for stage in model.blocks]  # type: ignore[arg-type, union-attr]
+    stages = [len(stage) for stage in model.blocks]
     return {new_name(key, stages): value for key, value in state.items()}
 
 
