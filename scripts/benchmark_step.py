@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gcp.engine.precision import autocast, create_scaler
+from gcp.engine.device import autocast, create_scaler
 from gcp.heads import HEADS, Head, head_options
 from gcp.kernels import use_eigensolver
 from gcp.kernels.triangle import triangle_size

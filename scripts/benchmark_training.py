@@ -30,9 +30,8 @@ from gcp.data import Loader, create_dataset
 from gcp.data.images import FileSet
 from gcp.data.transforms import create_transform
 from gcp.data.transforms.base import IMAGENET
-from gcp.engine.feed import ToDevice
+from gcp.engine.device import ToDevice, autocast, create_scaler
 from gcp.engine.optimizer import create_optimizer
-from gcp.engine.precision import autocast, create_scaler
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe, backward, gradient_norm, update, windows
 from gcp.engine.train import Events, fit

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works in a check
 import torch
 
 from gcp.engine.environment import describe_environment
-from gcp.engine.files import write_json
+from gcp.engine.folder import write_json
 from gcp.errors import counted
 from gcp.measure import timed
 

@@ -32,7 +32,7 @@ from gcp.config import load
 from gcp.drawing.figure import write_figure
 from gcp.drawing.labels import whole_counts
 from gcp.drawing.palette import LIGHT
-from gcp.engine.files import write_text
+from gcp.engine.folder import write_text
 from gcp.engine.metrics import write_metrics
 from gcp.errors import GCPError
 from gcp.studies.statistics import compare_paired, mean_and_deviation

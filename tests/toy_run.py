@@ -14,11 +14,10 @@ from gcp.data import Loader
 from gcp.data.images import TensorSet
 from gcp.engine import rng
 from gcp.engine.callback import Callback
+from gcp.engine.device import create_scaler
 from gcp.engine.distributed import Group
-from gcp.engine.ema import EMA
 from gcp.engine.optimizer import create_optimizer
-from gcp.engine.precision import create_scaler
-from gcp.engine.state import TrainingState
+from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import Recipe
 from gcp.engine.train import Events, fit
 from gcp.heads import create_head

@@ -31,8 +31,8 @@ import gcp.runs.launch
 import gcp.studies.pool
 import gcp.studies.report
 from gcp.cli.main import run
+from gcp.engine.checkpoint import Writer
 from gcp.engine.folder import RunFolder
-from gcp.engine.writer import Writer
 
 
 def strike(what: str) -> None:

@@ -10,8 +10,8 @@ from gcp.config import Config, Duration
 from gcp.config.plugins import plugins
 from gcp.data import Splits
 from gcp.engine.callback import Callback
+from gcp.engine.device import ToDevice
 from gcp.engine.distributed import Group
-from gcp.engine.feed import ToDevice
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
 

@@ -78,7 +78,7 @@ def _check(name: str, root: str | None, flags: dict[str, list[str]]) -> int:
         result["sheet"] = _draw(found, sheet) if sheet else None
     print(tail(found, thorough), flush=True)
     if target:
-        from gcp.engine.files import write_json
+        from gcp.engine.folder import write_json
 
         write_json(target, {**found.as_json(), **result, "faults": found.faults})
     return 2 if found.faults else 0

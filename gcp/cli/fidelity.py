@@ -188,8 +188,8 @@ def _captured(options: dict[str, Any], overrides: list[str]) -> tuple[str, Any]:
     from itertools import islice
 
     from gcp.cli.train import check_overrides
+    from gcp.engine.device import ToDevice
     from gcp.engine.distributed import ALONE
-    from gcp.engine.feed import ToDevice
     from gcp.runs.open_model import open_model
     from gcp.studies.fidelity.features import capture
 

@@ -42,7 +42,7 @@ def write_info(folder: Path, patterns: dict[str, str], field: str, names: Sequen
     """
     from gcp.data.sets.wds import INFO, Tar, check_names
     from gcp.data.stream import Shard
-    from gcp.engine.files import write_json
+    from gcp.engine.folder import write_json
 
     splits, most = {}, -1
     for split, pattern in patterns.items():

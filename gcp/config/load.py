@@ -8,10 +8,10 @@ import yaml
 
 from gcp.config import recipes, stages, yaml_file
 from gcp.config.faults import Fault, did_you_mean, kind, show
-from gcp.config.merge import merge
 from gcp.config.schema import Common, Config, composed, sections
 from gcp.config.sections import Section
 from gcp.config.validate import validate
+from gcp.config.yaml_file import merge
 from gcp.errors import nearest
 
 S = TypeVar("S", bound=Section)

@@ -4,14 +4,14 @@ A folder of `gcp.callbacks` registers one `Plugin`: sections of its own, or keys
 checks of both, and what makes the callback of a run. Whatever is not wanted is not imported.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gcp.config.faults import Fault
-from gcp.config.sections.base import Section
+from gcp.config.sections import Section
 from gcp.registry import Registry
 
 if TYPE_CHECKING:
@@ -23,20 +23,27 @@ class Plugin:
     """What a callback registers.
 
     Attributes:
-        wanted: of a configuration, whether a run of it has the callback.
+        asked_by: "section.key" of the keys of which one has to be set (not null, not false) for a run to have it.
         create: "module:name" of what makes the callback from a configuration.
         faults: "module:name" of the checks beyond types, None for none; asked where a key differs from its default.
         sections: sections of its own, by name.
         keys: keys in common sections, by the section's name.
+        changes_model: whether it makes another model of that which the other settings describe.
         order: callbacks with a lower number are called first: those that change a model before those that observe it.
     """
 
-    wanted: Callable[[Any], bool]
+    asked_by: tuple[str, ...]
     create: str
     faults: str | None = None
     sections: Mapping[str, type[Section]] = field(default_factory=dict)
     keys: Mapping[str, type[Section]] = field(default_factory=dict)
+    changes_model: bool = False
     order: int = 0
+
+    def wanted(self, config: "Config") -> bool:
+        """Whether a run has the callback."""
+        values = (getattr(getattr(config, section), key) for section, key in (p.split(".") for p in self.asked_by))
+        return any(value not in (None, False) for value in values)
 
     def check(self, config: "Config") -> Iterator[Fault]:
         """What is wrong with its keys in `config`."""
@@ -65,6 +72,12 @@ def plugins() -> tuple[Plugin, ...]:
     """Those of every folder of `gcp.callbacks`, in the order in which callbacks are called."""
     import_module("gcp.callbacks")  # by its name: it stands on the configuration
     return tuple(sorted((PLUGINS[name].obj for name in PLUGINS), key=lambda plugin: plugin.order))
+
+
+def without_changes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration without the sections of callbacks that change the model on the way."""
+    changing = {name for plugin in plugins() if plugin.changes_model for name in plugin.sections}
+    return {name: section for name, section in values.items() if name not in changing}
 
 
 def _imported(place: str) -> Any:

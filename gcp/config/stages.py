@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from gcp.config.checks import unfit
 from gcp.config.faults import Fault, kind, show, wrong
-from gcp.config.head_checks import unfit
-from gcp.config.merge import merge
 from gcp.config.schema import STAGES, Config, composed, sections
 from gcp.config.sections import Head
+from gcp.config.yaml_file import merge
 
 Check = Callable[[Mapping[str, Any]], tuple[Config, list[Fault]]]
 

@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from gcp.config import checks, stages
-from gcp.config.duration import FORMS, FORMS_WITH_MINUTES, nearest_duration
+from gcp.config.checks import own_options
 from gcp.config.faults import Fault, allowed, choices, kind, nearest_key, show, unknown, wrong
-from gcp.config.head_checks import own_options
 from gcp.config.schema import TRAINED_BY, Config, composed, keys, option_sections, sections, trained_by
 from gcp.config.sections import Options, Section
+from gcp.config.values import FORMS, FORMS_WITH_MINUTES, nearest_duration
 from gcp.errors import ConfigError, nearest
 
 _YES, _NO = {"yes", "on", "y", "1", "true"}, {"no", "off", "n", "0", "false", "null"}

@@ -1,11 +1,118 @@
-"""The kinds of values that keys take, each with its bounds and its JSON schema."""
+"""The kinds of values that keys take, each with its bounds and its JSON schema.
 
+A span of training is written the way people think of it and turned into optimizer steps in one place:
+
+| written | means |
+|---|---|
+| `10`, `"10 epochs"` | passes over the training split; a bare number means epochs |
+| `"500 steps"` | optimizer steps |
+| `"30 %"` | part of the whole run |
+| `"10 minutes"` | wall-clock time, for checkpoints only |
+"""
+
+import math
+import re
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from gcp.config.duration import FORMS, FORMS_WITH_MINUTES, Duration
+from gcp.errors import OptionError, nearest
+
+_FORM = re.compile(r"(?P<amount>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>%|[A-Za-z]*)")
+_UNITS = {
+    "": "epochs",
+    "epoch": "epochs",
+    "epochs": "epochs",
+    "step": "steps",
+    "steps": "steps",
+    "%": "percent",
+    "percent": "percent",
+    "minute": "minutes",
+    "minutes": "minutes",
+}
+_WORDS = {"epochs": "epochs", "steps": "steps", "percent": "%", "minutes": "minutes"}
+
+FORMS = '10 (epochs), "500 steps", "2 epochs", "30 %"'
+FORMS_WITH_MINUTES = FORMS + ', "10 minutes"'
+
+
+@dataclass(frozen=True)
+class Duration:
+    """`amount` of `unit`: "epochs", "steps", "percent" of the run, or "minutes"."""
+
+    amount: float
+    unit: str = "epochs"
+
+    @classmethod
+    def parse(cls, value: object, minutes: bool = False) -> "Duration":
+        """A duration from a number (epochs) or a text such as `"500 steps"`.
+
+        Raises `OptionError` on anything else; `"10 minutes"` is accepted only with `minutes=True`.
+        """
+        if isinstance(value, Duration):
+            value = str(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise OptionError(_refusal(value, minutes))
+        if not isinstance(value, str):
+            duration = cls(value, "epochs")
+        else:
+            match = _FORM.fullmatch(value.strip())
+            if match is None or match["unit"].lower() not in _UNITS:
+                raise OptionError(_refusal(value, minutes))
+            number = float(match["amount"])
+            duration = cls(int(number) if number.is_integer() else number, _UNITS[match["unit"].lower()])
+        duration._check(value, minutes)
+        return duration
+
+    def _check(self, value: object, minutes: bool) -> None:
+        whole = self.unit != "steps" or float(self.amount).is_integer()
+        bounded = self.unit != "percent" or self.amount <= 100
+        if not (math.isfinite(self.amount) and self.amount >= 0 and whole and bounded):
+            raise OptionError(_refusal(value, minutes))
+        if self.unit == "minutes" and not minutes:
+            raise OptionError(_refusal(value, minutes))
+
+    def __str__(self) -> str:
+        amount = int(self.amount) if float(self.amount).is_integer() else self.amount
+        return f"{amount} {_WORDS[self.unit]}"
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of a duration in minutes. Raises `OptionError` on any other unit."""
+        if self.unit != "minutes":
+            raise OptionError(f"a duration of {str(self)!r} has no length in seconds")
+        return 60.0 * self.amount
+
+    def to_steps(self, steps_per_epoch: int, total_steps: int) -> int:
+        """Optimizer steps, rounded to the nearest; whatever is longer than nothing is at least one step.
+
+        `steps_per_epoch` counts optimizer steps (batches over accumulation), `total_steps` those of the
+        whole run. Raises `OptionError` on a duration in minutes, which has no length in steps.
+        """
+        if self.unit == "minutes":
+            raise OptionError(f"a duration of {str(self)!r} has no length in steps")
+        unit = {"epochs": steps_per_epoch, "steps": 1, "percent": total_steps / 100}[self.unit]
+        steps = math.floor(self.amount * unit + 0.5)
+        return max(steps, 1) if self.amount > 0 else 0
+
+
+def shorter_than_run(duration: Duration, epochs: int) -> bool:
+    """False if the duration certainly fills a run of that many epochs; steps depend on the data."""
+    return duration.amount < {"epochs": epochs, "percent": 100}.get(duration.unit, float("inf"))
+
+
+def nearest_duration(value: object, minutes: bool = False) -> str | None:
+    """The valid spelling closest to a misspelt one ("5 epocs" -> "5 epochs"), or None."""
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+    words = ["epochs", "steps", *(["minutes"] if minutes else [])]
+    word = nearest(match[2], words) if match and match[2].lower() not in _UNITS else None
+    return f"{match[1]} {word}" if match and word else None
+
+
+def _refusal(value: object, minutes: bool) -> str:
+    return f"not a duration: {value!r}; allowed: {FORMS_WITH_MINUTES if minutes else FORMS}"
 
 
 def _longer_than_nothing(duration: Duration) -> Duration:

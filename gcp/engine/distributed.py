@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -197,3 +197,28 @@ def leave() -> None:
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+
+
+class StepStatus(NamedTuple):
+    """What the processes agree on at every step, in one exchange at the moment when each waits for its device anyway.
+
+    Attributes:
+        sums: loss and right answers of the window, float64 (2,), over all processes.
+        broken: any of them found numbers that are not finite.
+        stop: any of them was asked to stop.
+        save: rank 0, whose clock counts, wants a checkpoint by the clock.
+    """
+
+    sums: Tensor
+    broken: bool
+    stop: bool
+    save: bool
+
+
+def reduce_step(group: Group, sums: Tensor, broken: bool, stop: bool, save: bool) -> StepStatus:
+    """The status of the step over all processes."""
+    if group.world == 1:
+        return StepStatus(sums, broken, stop, save)
+    flags = torch.tensor([broken, stop, save and group.main], dtype=sums.dtype, device=sums.device)
+    total = group.sum(torch.cat([sums, flags]))
+    return StepStatus(total[:2], *(flag > 0 for flag in total[2:].tolist()))

@@ -11,11 +11,10 @@ from math import fsum
 import torch
 from torch import Tensor
 
+from gcp.engine.device import BatchSource, ToDevice
 from gcp.engine.distributed import ALONE, Group
-from gcp.engine.feed import ToDevice
-from gcp.engine.loader import Loader
+from gcp.engine.evaluate import in_place
 from gcp.engine.metrics import LIKELIHOOD
-from gcp.engine.samples import in_place
 from gcp.errors import NonFiniteError
 from gcp.flow import bits_per_dimension
 
@@ -52,7 +51,7 @@ class Bits:
 
 
 def evaluate_bits(
-    log_density: Callable[[Tensor], Tensor], loader: Loader, device: torch.device, bits: Bits, group: Group = ALONE
+    log_density: Callable[[Tensor], Tensor], loader: BatchSource, device: torch.device, bits: Bits, group: Group = ALONE
 ) -> dict:
     """`image_bits` of a split in numbers: see `summary`."""
     return summary(image_bits(log_density, loader, device, bits, group))
@@ -60,7 +59,7 @@ def evaluate_bits(
 
 @torch.no_grad()
 def image_bits(
-    log_density: Callable[[Tensor], Tensor], loader: Loader, device: torch.device, bits: Bits, group: Group = ALONE
+    log_density: Callable[[Tensor], Tensor], loader: BatchSource, device: torch.device, bits: Bits, group: Group = ALONE
 ) -> Tensor:
     """Bits per dimension of each image of a split (N,), float64, on the CPU: the same for any number of processes.
 

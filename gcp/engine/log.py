@@ -10,8 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gcp.engine.metrics import Columns, heading, line, write_metrics
-from gcp.engine.objective import CrossEntropy, Objective
+from gcp.engine.metrics import Columns, CrossEntropy, Objective, heading, line, write_metrics
 from gcp.engine.state import Progress
 
 REFRESH = 0.5  # seconds between two updates of the bar

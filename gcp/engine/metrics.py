@@ -1,4 +1,8 @@
-"""The table of a run: one row per epoch in `metrics.csv`, and the same row aligned for the eye.
+"""What a training minimises, and the table of a run: one row per epoch in `metrics.csv`, and aligned for the eye.
+
+An objective turns the outputs of the model for a batch into two sums over its images: the loss, which is
+differentiated, and a number that is counted beside it. Both are of the images alone, so that batches, windows and
+processes add up.
 
 The file is written anew from the run's history each time. A resumed run therefore has neither a row twice nor a
 row from after its checkpoint.
@@ -6,9 +10,15 @@ row from after its checkpoint.
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from gcp.engine.files import write_text
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gcp.engine.folder import write_text
 
 # name in the row, heading, width, format
 Column = tuple[str, str, int, str]
@@ -64,3 +74,60 @@ def line(row: dict, further: Columns = (), measured: Columns = CLASSES) -> str:
 
 def _first_rate(row: dict) -> float | None:
     return next((value for key, value in row.items() if key.startswith("lr_")), None)
+
+
+class Objective(Protocol):
+    """What is minimised.
+
+    Attributes:
+        remedy: what to try where the numbers stop being finite, beside lower optim.lr.
+        table: what of its columns is printed.
+    """
+
+    @property
+    def remedy(self) -> str: ...
+
+    @property
+    def table(self) -> Columns: ...
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the losses, shape () with a graph, and what is counted, shape ()."""
+        ...
+
+    def columns(self, loss: float, counted: float, validation: dict) -> dict:
+        """What the row of an epoch says: means over the images trained on, and the scores of the validation."""
+        ...
+
+    def text(self, loss: float, counted: float) -> str:
+        """The same means in short, for the bar."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of logits (B, classes) with labels (B,), or mixed ones (B, classes); counted are right answers
+    (with mixed labels: samples whose heavier label was found).
+    """
+
+    label_smoothing: float = 0.0
+    remedy = "set optim.clip, or set head.precision=float64"
+    table = CLASSES
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        loss = F.cross_entropy(outputs, labels, label_smoothing=self.label_smoothing, reduction="sum")
+        with torch.no_grad():
+            hard = labels.argmax(1) if labels.ndim == 2 else labels
+            return loss, (outputs.argmax(1) == hard).sum()
+
+    def columns(self, loss: float, counted: float, validation: dict) -> dict:
+        """Accuracies in percent."""
+        return {
+            "train_loss": loss,
+            "train_accuracy": 100 * counted,
+            "val_loss": validation.get("loss"),
+            "val_accuracy": validation.get("top1"),
+        }
+
+    def text(self, loss: float, counted: float) -> str:
+        """Accuracy in percent."""
+        return f"loss {loss:.4f}, accuracy {100 * counted:.2f} %"

@@ -9,8 +9,7 @@ from math import comb
 
 import torch
 
-from gcp.engine.feed import ToDevice
-from gcp.engine.loader import Loader
+from gcp.engine.device import BatchSource, ToDevice
 from gcp.errors import DataError
 from gcp.models import Classifier
 from gcp.models.weights import lower_from_upper, triangle_side
@@ -43,12 +42,12 @@ class OrderScores:
 
 
 @torch.no_grad()
-def score_orders(model: Classifier, loader: Loader, device: torch.device) -> OrderScores:
+def score_orders(model: Classifier, loader: BatchSource, device: torch.device) -> OrderScores:
     """Score a model, in evaluation mode, with its classifier as it is and with its columns in the other order.
 
     Args:
         model: its head gives a triangle (B, d(d+1)/2) in the upper order.
-        loader: labelled images, `gcp.data.Loader` with train=False.
+        loader: labelled images, `gcp.data.BatchSource` with train=False.
         device: where the model is.
 
     Raises:

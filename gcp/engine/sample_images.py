@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gcp.data import ImageSet, StreamSet, create_loader
-from gcp.engine.feed import ToDevice
+from gcp.engine.device import ToDevice
 
 
 class SampleImages:

@@ -1,14 +1,14 @@
 """What a training consists of, and where it stands: all that a checkpoint has to hold."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from typing import cast
 
 import torch
 from torch import nn
 
-from gcp.engine.ema import EMA
-from gcp.errors import CheckpointError
+from gcp.errors import CheckpointError, OptionError
 
 
 @dataclass
@@ -65,6 +65,30 @@ class Progress:
 
 def _rank(scores: dict) -> tuple[float, float]:
     return scores.get("top1", 0.0), -scores["loss"]
+
+
+class EMA:
+    """Exponential moving average of the weights: a frozen copy of a model, which is evaluated in its place.
+
+        w_ema <- w_ema + (1 - d_t) (w - w_ema),      d_t = min(decay, (1 + t) / (10 + t))
+
+    at optimizer step t = 0, 1, ... The ramp lets a short run forget its first weights. Buffers (batch-norm statistics)
+    are copied, not averaged: they are averages already.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        if not 0 < decay < 1:
+            raise OptionError(f"ema: a decay between 0 and 1 is needed, got {decay}")
+        self.decay = decay
+        self.module = deepcopy(model).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Follow `model` after optimizer step `step` (0 for the first)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - decay)
+        for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)
 
 
 @dataclass

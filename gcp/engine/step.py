@@ -9,19 +9,22 @@ one synchronisation per step at the moment when the host has nothing else to do,
 the weights.
 """
 
+import gc
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from gcp.engine.feed import ToDevice
-from gcp.engine.loader import Loader
-from gcp.engine.objective import CrossEntropy, Objective
-from gcp.engine.precision import autocast
+from gcp.engine.batch_norm import synchronised
+from gcp.engine.device import BatchSource, ToDevice, autocast
+from gcp.engine.distributed import ALONE, Group
+from gcp.engine.metrics import CrossEntropy, Objective
 from gcp.engine.state import TrainingState
 
 
@@ -69,7 +72,7 @@ class Recipe:
         """The objective; by default cross-entropy, with label smoothing."""
         return self.objective or CrossEntropy(self.label_smoothing)
 
-    def feed(self, loader: Loader, num_classes: int, device: torch.device) -> ToDevice:
+    def feed(self, loader: BatchSource, num_classes: int, device: torch.device) -> ToDevice:
         """How the batches of `loader` come to the device."""
         leading = loader.rank_slice.leading
         return ToDevice(device, loader.normalize, self.channels_last, self.mixup, self.cutmix, num_classes, leading)
@@ -80,7 +83,7 @@ def mix_seed(seed: int, epoch: int, batch: int) -> int:
     return (seed * 1_000_003 + epoch) * 1_000_003 + batch
 
 
-def windows(loader: Loader, recipe: Recipe, epoch: int, start: int = 0) -> Iterator[Window]:
+def windows(loader: BatchSource, recipe: Recipe, epoch: int, start: int = 0) -> Iterator[Window]:
     """The windows of an epoch of `loader`, from batch `start` on."""
     window: Window = []
     for place, (images, labels) in enumerate(loader.epoch(epoch, start), start):
@@ -163,3 +166,49 @@ def update(state: TrainingState, norm: Tensor, clip: float | None) -> None:
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema:
         state.ema.update(state.model, state.progress.step)
+
+
+class Forward:
+    """The model as a step calls it: gradients averaged over the processes, and compiled.
+
+    Both wrappers know the parameters that they were made for. When these are replaced by others, the `version` of the
+    training state counts up, and the next step is made with new wrappers.
+    """
+
+    def __init__(self, state: TrainingState, device: torch.device, compile: bool = False, group: Group = ALONE):
+        self.state, self.device, self.compile, self.group = state, device, compile, group
+        self._wrapped: Callable[[Tensor], Tensor] | None = None
+        self._version = state.version
+
+    def __call__(self) -> Callable[[Tensor], Tensor]:
+        """Images -> logits, of the model as it is now."""
+        if self._wrapped is not None and self._version != self.state.version:
+            self._forget()
+        if self._wrapped is None:
+            model = self.state.model
+            model = _distributed(model, self.device) if self.group.world > 1 else model
+            self._wrapped = torch.compile(model) if self.compile else model
+            self._version = self.state.version
+        return self._wrapped
+
+    def _forget(self) -> None:
+        """Let go of the wrappers before there are new ones: the exchange of gradients and the compiled graphs hold the
+        old parameters, and graphs of shapes that are gone would count against the limit of recompilations.
+        """
+        self._wrapped = None
+        if self.compile or self.group.world > 1:
+            gc.collect()
+        if self.compile:
+            torch.compiler.reset()
+
+
+def _distributed(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with gradients averaged over the processes; batch-norm statistics of rank 0 where each has its own."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
+    options: dict[str, Any] = {
+        "device_ids": [device] if device.type == "cuda" else None,
+        "gradient_as_bucket_view": True,  # no second copy of the gradients
+        buffers: not synchronised(model),
+    }
+    return DistributedDataParallel(model, **options)

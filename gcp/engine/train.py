@@ -19,18 +19,14 @@ import torch
 from gcp.engine import rng
 from gcp.engine.batch_norm import in_evaluation
 from gcp.engine.callback import Callback, state_dicts
+from gcp.engine.device import BatchSource, DataTimer, ToDevice
 from gcp.engine.diagnose import locate
-from gcp.engine.distributed import ALONE, Group
-from gcp.engine.feed import ToDevice
-from gcp.engine.forward import Forward
-from gcp.engine.loader import Loader
+from gcp.engine.distributed import ALONE, Group, reduce_step
 from gcp.engine.log import NullLog, RunLog
-from gcp.engine.meeting import reduce_step
-from gcp.engine.objective import Objective
+from gcp.engine.metrics import Objective
 from gcp.engine.optimizer import learning_rates, set_learning_rates
 from gcp.engine.state import Progress, TrainingState
-from gcp.engine.step import Recipe, Window, backward, count, gradient_norm, is_finite, update, windows
-from gcp.engine.wait import DataTimer
+from gcp.engine.step import Forward, Recipe, Window, backward, count, gradient_norm, is_finite, update, windows
 from gcp.errors import NonFiniteError
 from gcp.kernels import check_failures
 
@@ -77,14 +73,14 @@ class Events:
         return self.save_seconds is not None and time.monotonic() - self.saved_at >= self.save_seconds
 
 
-def steps_per_epoch(loader: Loader, accumulate: int = 1) -> int:
+def steps_per_epoch(loader: BatchSource, accumulate: int = 1) -> int:
     """Optimizer steps of an epoch; an incomplete last window is a step too."""
     return -(-len(loader) // accumulate)
 
 
 def fit(
     state: TrainingState,
-    loader: Loader,
+    loader: BatchSource,
     recipe: Recipe,
     factor: Callable[[int], float],
     epochs: int,
@@ -125,7 +121,7 @@ def fit(
 
 def train_epoch(
     state: TrainingState,
-    loader: Loader,
+    loader: BatchSource,
     forward: Forward,
     recipe: Recipe,
     factor: Callable[[int], float],

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from gcp.command import install
 from gcp.drawing.figure import save
+from gcp.engine.device import ToDevice
 from gcp.engine.distributed import Group
-from gcp.engine.feed import ToDevice
 from gcp.engine.timm_reference import TimmReference
 from gcp.errors import GCPError
 from gcp.evaluation.unlabelled import class_names, file_set

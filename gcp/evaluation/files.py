@@ -13,7 +13,7 @@ from gcp.errors import GCPError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from gcp.engine.samples import Samples
+    from gcp.engine.evaluate import Samples
     from gcp.evaluation.comparison import Comparison
     from gcp.evaluation.confusion import Pair
     from gcp.evaluation.scoring import Evaluation
@@ -40,7 +40,7 @@ def check_folder(path: str | None, flag: str = "--report") -> None:
 
 def write_csv(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     """Rows with the same keys as CSV, written whole or not at all; numbers that are not whole with four digits."""
-    from gcp.engine.files import write_text
+    from gcp.engine.folder import write_text
 
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
@@ -57,7 +57,7 @@ def write_scores(path: str | None, result: "Evaluation") -> None:
 
 def write_values(path: str | Path, values: dict[str, Any]) -> None:
     """Plain values as JSON, written whole or not at all."""
-    from gcp.engine.files import write_json
+    from gcp.engine.folder import write_json
 
     _write(lambda: write_json(path, values), path)
 
@@ -67,7 +67,7 @@ def write_evaluation(folder: str | None, result: "Evaluation", comparison: "Comp
     if folder is None:
         return
     from gcp.data import StreamSet
-    from gcp.engine.files import write_json
+    from gcp.engine.folder import write_json
     from gcp.evaluation.calibration import draw_calibration
     from gcp.evaluation.confusion import class_rows, confusion_matrix, draw_confusion, most_confused
     from gcp.evaluation.scoring import comparison_dict

@@ -13,7 +13,7 @@ from gcp.errors import GCPError, counted
 from gcp.evaluation.files import write_csv
 from gcp.evaluation.unlabelled import images_in
 from gcp.runs.flow import pictures
-from gcp.runs.flow.introduction import architecture
+from gcp.runs.flow.build import architecture
 from gcp.runs.flow.trained import Trained
 
 SHOWN = 10  # least likely images that are printed

@@ -5,9 +5,8 @@ from typing import Any
 
 from gcp.data import ImageSet, Splits, StreamSet
 from gcp.engine.distributed import Group
-from gcp.engine.evaluate import Scores
+from gcp.engine.evaluate import Samples, Scores
 from gcp.engine.evaluate import score as summarise
-from gcp.engine.samples import Samples
 from gcp.errors import GCPError
 from gcp.evaluation.calibration import BINS, Calibration, calibration
 from gcp.evaluation.comparison import Comparison, compare

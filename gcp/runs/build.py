@@ -1,27 +1,33 @@
 """From a configuration to objects: the one place where the two meet."""
 
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from gcp.config import Common, Config
+from gcp.config import Common, Config, Duration, recipes, yaml_file
 from gcp.config.sections import Data
 from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_dataset, create_loader
 from gcp.data.rank_slice import RankSlice
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
 from gcp.engine.crops import with_crops
+from gcp.engine.device import create_scaler
 from gcp.engine.distributed import ALONE, Group
-from gcp.engine.ema import EMA
-from gcp.engine.optimizer import create_optimizer
-from gcp.engine.precision import create_scaler
-from gcp.engine.state import TrainingState
+from gcp.engine.optimizer import create_optimizer, learning_rate_factor
+from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import Recipe
-from gcp.errors import OptionError
+from gcp.engine.train import steps_per_epoch
+from gcp.errors import CheckpointError, OptionError, nearest
 from gcp.kernels.cpu import set_threads
 from gcp.models import Classifier, create_model, default_image_size
+from gcp.models.backbones import OURS
+from gcp.models.checkpoints import is_there
 from gcp.models.parts import freeze, parameter_groups
 from gcp.ops.covariance import check_samples
 
@@ -173,6 +179,17 @@ def base_learning_rate(config: Common) -> float:
     return config.optim.lr * scale
 
 
+def learning_rate_text(config: Common) -> str:
+    """How the learning rate was scaled for the images of a step: `0.0794 x 64/256 (linear) = 0.01985 for ...`."""
+    optim, images = config.optim, images_per_step(config)
+    ratio = f"{images}/{optim.lr_batch}"
+    scaled = {"none": "", "linear": f" x {ratio} (linear)", "sqrt": f" x sqrt({ratio})"}[optim.lr_scaling]
+    result = f" = {base_learning_rate(config):.4g}" if scaled else ", not scaled,"
+    parts = f" ({config.train.batch_size} x {config.train.accumulate} accumulated)"
+    how = parts if images != config.train.batch_size else ""
+    return f"learning rate {optim.lr:g}{scaled}{result} for {images} images a step{how}"
+
+
 def build_state(config: Config, model: Classifier, device: torch.device) -> TrainingState:
     """Optimizer, loss scale and average around a classifier."""
     optim = config.optim
@@ -226,3 +243,83 @@ def run_stem(config: Config) -> str:
     """`<data>-<backbone>-<head>`, the name of a run folder up to its number."""
     stem = f"{config.data.name}-{config.model.backbone}-{config.head.name}"
     return re.sub(r"[^\w.+=,-]", "_", stem)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All durations of a run in optimizer steps, and the learning-rate factor of a step; `steps` turns any other
+    duration into steps.
+    """
+
+    total: int
+    steps: Callable[[Duration], int]
+    evaluate_every: int
+    save_every: int
+    save_seconds: float | None
+    factor: Callable[[int], float]
+
+
+def build_timing(config: Common, loader: BatchLoader) -> Timing:
+    """Turn every duration of the configuration into steps of this loader."""
+    per_epoch = steps_per_epoch(loader, config.train.accumulate)
+    total = per_epoch * config.train.epochs
+
+    def steps(duration: Duration) -> int:
+        return duration.to_steps(per_epoch, total)
+
+    by_clock = config.checkpoint.every.unit == "minutes"
+    schedule = config.schedule
+    factor = partial(
+        learning_rate_factor,
+        schedule.name,
+        total=total,
+        warmup=steps(schedule.warmup),
+        milestones=tuple(map(steps, schedule.milestones)),
+        every=steps(schedule.every),
+        gamma=schedule.gamma,
+        min_factor=min(1.0, schedule.min_lr / config.optim.lr),
+    )
+    return Timing(
+        total=total,
+        steps=steps,
+        evaluate_every=steps(config.evaluate.every),
+        save_every=0 if by_clock else steps(config.checkpoint.every),
+        save_seconds=config.checkpoint.every.seconds if by_clock else None,
+        factor=factor,
+    )
+
+
+def check_pretrained(config: Config) -> None:
+    """Raise CheckpointError, with what to type, where `model.pretrained` names a file that is not there."""
+    file = config.model.pretrained
+    if isinstance(file, bool) or is_there(file):
+        return
+    recipe, backbone = recipe_of(Path(file).parent.name), config.model.backbone
+    train = f"Train it: gcp train --config {recipe} data.root=ROOT. Or give" if recipe else "Give"
+    plain = "" if backbone in OURS else f", or model.pretrained=true for the plain ImageNet weights of {backbone}"
+    run = run_near(Path(file), Path(config.run.dir))
+    hint = f" Did you mean model.pretrained={run}?" if run else ""
+    raise CheckpointError(
+        f"no checkpoint at {file}, which model.pretrained names. {train} model.pretrained=FILE for weights that you "
+        f"have{plain}.{hint}"
+    )
+
+
+def run_near(file: Path, parent: Path) -> Path | None:
+    """The run under `parent` or beside the given one that is named as the given run or nearly so; None: there is none.
+
+    file: a run, its name, or a checkpoint in it.
+    """
+    given = file.parent if file.name in ("best.pt", "last.pt") else file
+    runs = {path.parent.name: path.parent for folder in (given.parent, parent) for path in folder.glob("*/config.yaml")}
+    near = nearest(given.name, runs)
+    return runs[near] if near else None
+
+
+def recipe_of(run: str) -> str | None:
+    """The recipe of ours whose `run.name` is `run`, None where there is none."""
+    for name in recipes.recipes() if run else ():
+        section = (yaml_file.read(recipes.find(name))[0] or {}).get("run")
+        if isinstance(section, dict) and section.get("name") == run:
+            return name
+    return None

@@ -1,11 +1,13 @@
 """The training run of a classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import torch
 
 from gcp.callbacks.base import RunContext, create_callbacks
 from gcp.config import Config
-from gcp.data import BatchLoader
+from gcp.data import BatchLoader, Splits
 from gcp.engine import checkpoint
 from gcp.engine.batch_norm import synchronised
 from gcp.engine.distributed import ALONE, Group
@@ -13,13 +15,12 @@ from gcp.engine.evaluate import evaluate
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import TrainingState, load_weights
 from gcp.engine.step import Recipe
+from gcp.errors import counted
 from gcp.models import Classifier
 from gcp.runs import build
-from gcp.runs.introduction import introduction
+from gcp.runs.build import Timing, build_timing
 from gcp.runs.result import format_result, score_run
-from gcp.runs.run import TrainingRun
-from gcp.runs.same_data import check_classes, check_images
-from gcp.runs.timing import build_timing
+from gcp.runs.run import TrainingRun, check_classes, check_images
 
 
 def with_widths(config: Config, values: Mapping) -> Config:
@@ -130,3 +131,76 @@ class ClassifierRun(TrainingRun[Config]):
             for values in sections.values():
                 result |= values
         return result
+
+
+def introduction(
+    config: Config,
+    folder: Path,
+    splits: Splits,
+    state: TrainingState,
+    timing: Timing,
+    told: Sequence[str] = (),
+    group: Group = ALONE,
+) -> str:
+    """Folder, data, model, what is trained, what the callbacks tell, batch and learning rates; a line or two each."""
+    parameters = sum(p.numel() for p in state.model.parameters())
+    return "\n".join(
+        [
+            f"run        {folder}",
+            f"data       {config.data.name}: {len(splits.train)} training, {len(splits.val)} validation, "
+            f"{len(splits.test)} test images, {len(splits.classes)} classes",
+            f"           {splits.rule}",
+            f"model      {config.model.backbone} + {config.head.name}, {parameters / 1e6:.2f} M parameters, "
+            f"on {next(state.model.parameters()).device}, {counted(torch.get_num_threads(), 'thread')}",
+            *_processes(config, group),
+            *_reduction(config),
+            *_classifier(config),
+            *_trained(config, state),
+            *told,
+            f"step       {timing.total} steps, {build.learning_rate_text(config)}",
+            *_parts(state),
+        ]
+    )
+
+
+def _processes(config: Config, group: Group) -> list[str]:
+    """Nothing for one."""
+    if group.world == 1:
+        return []
+    norm = "of all processes" if config.run.sync_batch_norm else "of each process alone"
+    return [
+        f"processes  {group.world}, with {config.train.batch_size / group.world:g} images of a batch each; batch-norm "
+        f"statistics {norm}"
+    ]
+
+
+def _reduction(config: Config) -> list[str]:
+    """Nothing for the plain one."""
+    head = config.head
+    told = ["orthonormal rows"] if head.reduction == "orthogonal" and head.dim is not None else []
+    told += [f"spectral norm 1 ({head.spectral_norm})"] if head.spectral_norm else []
+    return [f"reduction  {', '.join(told)}"] if told else []
+
+
+def _classifier(config: Config) -> list[str]:
+    norm = config.model.classifier_norm
+    return [f"classifier spectral norm 1 ({norm})"] if norm else []
+
+
+def _trained(config: Config, state: TrainingState) -> list[str]:
+    """Nothing where everything is trained."""
+    if not config.model.freeze:
+        return []
+    trained = sum(p.numel() for p in state.model.parameters() if p.requires_grad)
+    return [f"trained    {trained:,} parameters; frozen: {', '.join(config.model.freeze)}"]
+
+
+def _parts(state: TrainingState) -> list[str]:
+    """Rate and weight decay of each part, where they are not the same for all."""
+    groups = [group for group in state.optimizer.param_groups if not group["name"].endswith("no_decay")]
+    parts = {
+        group["name"].split("/")[0]: f"{group['base_lr']:.4g}, decay {group['weight_decay']:g}" for group in groups
+    }
+    if len(set(parts.values())) <= 1:
+        return []
+    return [f"           {'; '.join(f'{part} {rates}' for part, rates in parts.items())}"]

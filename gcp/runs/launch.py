@@ -8,18 +8,19 @@ several stages that is the stage that failed, and the stages after it have no fo
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gcp.config import Common, dump, from_dict, load
 from gcp.engine import distributed
 from gcp.engine.distributed import ALONE, Group
-from gcp.engine.files import write_text
-from gcp.engine.folder import RunFolder, create_run_folder
+from gcp.engine.folder import RunFolder, create_run_folder, write_text
 from gcp.errors import ConfigError, GCPError
 from gcp.runs import build, processes
-from gcp.runs.run import TrainingRun
-from gcp.runs.stages import StagedRun
 from gcp.runs.task import CLASSIFIER, Task
+
+if TYPE_CHECKING:
+    from gcp.runs.run import TrainingRun
+    from gcp.runs.stages import StagedRun
 
 
 def start(config: Common, group: Group = ALONE, task: Task = CLASSIFIER) -> int:
@@ -98,7 +99,7 @@ def _make(config: Common, task: Task) -> RunFolder:
     return create_run_folder(config.run.dir, config.run.name, task.stem(config), task.command)
 
 
-def _build(config: Common, folder: RunFolder, group: Group, task: Task) -> TrainingRun[Any] | StagedRun:
+def _build(config: Common, folder: RunFolder, group: Group, task: Task) -> "TrainingRun[Any] | StagedRun":
     if config.run.rank_logs and not group.main:
         processes.log_to(Path(folder.path, f"rank-{group.rank}.log"))
     return task.build(config, folder, group)

@@ -1,4 +1,4 @@
-"""One command in several processes: one voice, one end.
+"""One command in several processes, and the signals that ask it to stop.
 
 Rank 0 speaks for all. When a process fails, the first to say so is heard, with its rank, and all the others end within
 seconds and in silence; what they would add is that they lost a partner.
@@ -6,14 +6,17 @@ seconds and in silence; what they would add is that they lost a partner.
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from torch.distributed import DistBackendError, DistError
@@ -21,6 +24,54 @@ from torch.distributed import DistBackendError, DistError
 from gcp.engine.distributed import Group, connect, from_environment, leave
 from gcp.engine.watchdog import FAILED, Watchdog
 from gcp.errors import GCPError, user_message
+
+STDERR = 2
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+
+
+class StopSignal:
+    """Context manager that catches Ctrl-C, SIGTERM and SIGUSR1, so that the step is finished and a checkpoint written.
+
+    Calling it tells whether a stop was asked for. Schedulers send SIGTERM or SIGUSR1 before they take a machine away.
+    A second signal ends the run at once.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._owner = os.getpid()
+        self._before: dict[int, object] = {}
+
+    def __call__(self) -> bool:
+        return self.number is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells report it; that of SIGTERM where another process was asked."""
+        return 128 + (self.number or signal.SIGTERM)
+
+    def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be caught
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:  # a data worker forked from the run: the run decides, not the terminal
+            if number == signal.SIGTERM:
+                os._exit(0)
+            return
+        if self.number is not None:
+            if number != self.number and "TORCHELASTIC_RUN_ID" in os.environ:
+                return  # torchrun passes on in its own words what the terminal has told every process already
+            raise KeyboardInterrupt
+        self.number = number
+        with suppress(OSError):  # stderr is closed; not through sys.stderr, which may be in the middle of a write
+            os.write(STDERR, b"\nstopping after this step\n")
+
 
 PARTNER = 3.0  # seconds that a process leaves to another one whose failure may be the cause of its own
 

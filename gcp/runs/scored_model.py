@@ -11,12 +11,12 @@ from gcp.data.rank_slice import RankSlice
 from gcp.data.transforms import TRANSFORMS, PerImage, Transform
 from gcp.engine.crops import with_crops, with_transform
 from gcp.engine.distributed import Group
-from gcp.engine.samples import Samples, collect
+from gcp.engine.evaluate import Samples, collect
 from gcp.engine.timm_reference import TimmReference
 from gcp.errors import CheckpointError
 from gcp.models import Classifier
 from gcp.runs import build
-from gcp.runs.same_data import check_classes
+from gcp.runs.run import check_classes
 
 
 @dataclass(frozen=True)

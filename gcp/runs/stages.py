@@ -8,8 +8,7 @@ import json
 from gcp.config import Config, dump, from_dict, load, stage_configs
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group
-from gcp.engine.files import write_json, write_text
-from gcp.engine.folder import RunFolder
+from gcp.engine.folder import RunFolder, write_json, write_text
 from gcp.engine.state import load_weights
 from gcp.errors import ConfigError, GCPError
 from gcp.runs.classifier import ClassifierRun, with_widths

@@ -44,7 +44,7 @@ def _schema() -> type[Any]:
 
 
 def _check(config: Any) -> None:
-    from gcp.runs.pretrained import check_pretrained
+    from gcp.runs.build import check_pretrained
 
     check_pretrained(config)
 

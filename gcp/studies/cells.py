@@ -16,8 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from gcp.config import Config, dump, from_dict, load
-from gcp.engine.files import write_json, write_text
-from gcp.engine.folder import RunFolder
+from gcp.engine.folder import RunFolder, write_json, write_text
 from gcp.errors import ConfigError, nearest
 from gcp.runs.launch import flat
 from gcp.studies.grid import HEAD, OWN, Study, Variant, values_by_name, variants
@@ -88,8 +87,7 @@ def check_beginnings(study: Study, chosen: Sequence[Variant]) -> None:
     Raises:
         CheckpointError, DataError: they are not there.
     """
-    from gcp.runs.build import build_splits
-    from gcp.runs.pretrained import check_pretrained
+    from gcp.runs.build import build_splits, check_pretrained
 
     looked: list[dict] = []
     for variant in chosen:
@@ -215,7 +213,7 @@ class Outcome:
         return scores.get(key)
 
     def cost(self, key: str) -> Any:
-        """A figure of `gcp.runs.cost`."""
+        """A figure of `gcp.runs.result`."""
         return (self.result or {}).get("cost", {}).get(key)
 
     @property

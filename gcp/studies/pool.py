@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from gcp.engine.folder import RunFolder
 from gcp.errors import GCPError, NonFiniteError
-from gcp.runs.signals import StopSignal
+from gcp.runs.processes import StopSignal
 from gcp.studies.cells import Cell, forget_failure, write_failure, write_images
 
 PATIENCE = 60.0  # seconds that a cell of a study which was killed may take to end

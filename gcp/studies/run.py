@@ -11,8 +11,7 @@ from typing import Any
 
 from gcp.command import typed
 from gcp.config import load, yaml_file
-from gcp.engine.files import write_text
-from gcp.engine.folder import RunFolder
+from gcp.engine.folder import RunFolder, write_text
 from gcp.errors import GCPError
 from gcp.studies.cells import (
     DONE,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gcp.engine.files import write_text
+from gcp.engine.folder import write_text
 from gcp.errors import counted
 from gcp.studies.cells import DONE, FAILED, PENDING, Cell, Outcome, read
 from gcp.studies.grid import Study, Variant, references, shown

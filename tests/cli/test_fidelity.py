@@ -69,8 +69,8 @@ def test_features_of_a_run(uninterrupted, tmp_path, monkeypatch, capsys):
 
 def test_captured_features_are_those_that_the_head_pools(uninterrupted):
     """The head's own pooling of the captured map gives the logits of the model."""
+    from gcp.engine.device import ToDevice
     from gcp.engine.distributed import ALONE
-    from gcp.engine.feed import ToDevice
     from gcp.runs.open_model import open_model
     from gcp.studies.fidelity.features import capture
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gcp.config import Duration
-from gcp.config.duration import nearest_duration
+from gcp.config.values import nearest_duration
 from gcp.errors import OptionError
 
 

@@ -12,8 +12,7 @@ from gcp.data.images import FileSet, TensorSet
 from gcp.data.sets.digits import DigitTransform
 from gcp.data.transforms import create_transform
 from gcp.engine.crops import with_crops
-from gcp.engine.evaluate import evaluate
-from gcp.engine.samples import collect
+from gcp.engine.evaluate import collect, evaluate
 from gcp.errors import OptionError
 
 CPU = torch.device("cpu")

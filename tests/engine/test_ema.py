@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from gcp.engine.ema import EMA
+from gcp.engine.state import EMA
 from gcp.errors import OptionError
 
 

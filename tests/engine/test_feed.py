@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gcp.data.normalize import Normalize
-from gcp.engine.feed import ToDevice
+from gcp.engine.device import ToDevice
 
 CPU = torch.device("cpu")
 NORMALIZE = Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from gcp.engine.files import write_json, write_text
+from gcp.engine.folder import write_json, write_text
 
 
 def test_text_is_written_as_it_is(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gcp.engine.precision import autocast, create_scaler
+from gcp.engine.device import autocast, create_scaler
 from gcp.errors import OptionError, UnknownNameError
 
 CPU = torch.device("cpu")

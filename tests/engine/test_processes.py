@@ -9,9 +9,8 @@ from gcp.data import Loader
 from gcp.data.rank_slice import RankSlice
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
-from gcp.engine.distributed import ALONE
+from gcp.engine.distributed import ALONE, reduce_step
 from gcp.engine.evaluate import evaluate
-from gcp.engine.meeting import reduce_step
 from gcp.engine.train import Events, fit
 from gcp.errors import NonFiniteError
 

@@ -10,8 +10,7 @@ from gcp.data import Loader
 from gcp.data.images import TensorSet
 from gcp.data.rank_slice import RankSlice
 from gcp.engine.distributed import Group
-from gcp.engine.evaluate import score
-from gcp.engine.samples import collect
+from gcp.engine.evaluate import collect, score
 from gcp.errors import NonFiniteError
 
 CPU = torch.device("cpu")

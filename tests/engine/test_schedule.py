@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from gcp.engine.schedule import SCHEDULES, learning_rate_factor
+from gcp.engine.optimizer import SCHEDULES, learning_rate_factor
 from gcp.errors import OptionError, UnknownNameError
 
 

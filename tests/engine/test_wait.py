@@ -3,8 +3,8 @@ import time
 import pytest
 import torch
 
+from gcp.engine.device import DataTimer
 from gcp.engine.train import Events
-from gcp.engine.wait import DataTimer
 
 CPU = torch.device("cpu")
 

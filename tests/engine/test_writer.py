@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gcp.engine import checkpoint
-from gcp.engine.writer import Writer, copied
+from gcp.engine.checkpoint import Writer, copied
 from gcp.errors import CheckpointError
 
 

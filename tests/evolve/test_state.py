@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gcp.engine.ema import EMA
+from gcp.engine.state import EMA
 from gcp.errors import OptionError
 from gcp.evolve import grow, shrink
 from gcp.models import freeze, parameter_groups

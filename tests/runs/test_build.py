@@ -6,7 +6,7 @@ import torch
 from gcp.config import from_dict
 from gcp.errors import DataError, OptionError, ShapeError
 from gcp.runs import build
-from gcp.runs.timing import build_timing
+from gcp.runs.build import build_timing
 
 CPU = torch.device("cpu")
 SMALL = {

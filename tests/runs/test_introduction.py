@@ -5,8 +5,8 @@ import torch
 
 from gcp.config import from_dict
 from gcp.runs import build
-from gcp.runs.introduction import introduction, learning_rate
-from gcp.runs.timing import build_timing
+from gcp.runs.build import build_timing, learning_rate_text
+from gcp.runs.classifier import introduction
 
 SMALL = {
     "run": {"device": "cpu"},
@@ -33,7 +33,7 @@ SMALL = {
     ],
 )
 def test_learning_rate(words, line):
-    assert learning_rate(from_dict(SMALL, words)) == line.replace(" (sqrt)", "")
+    assert learning_rate_text(from_dict(SMALL, words)) == line.replace(" (sqrt)", "")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from gcp.runs.signals import StopSignal
+from gcp.runs.processes import StopSignal
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,7 +29,7 @@ def test_handlers_are_put_back():
 
 
 def test_a_closed_stderr_is_no_reason_to_fail(monkeypatch):
-    monkeypatch.setattr("gcp.runs.signals.STDERR", 10**6)
+    monkeypatch.setattr("gcp.runs.processes.STDERR", 10**6)
     with StopSignal() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop()

@@ -6,7 +6,7 @@ from gcp.config.plugins import PLUGINS, Plugin
 PLUGINS.add(
     "conditioning",
     Plugin(
-        wanted=lambda config: bool(config.optim.nog or config.optim.olr),
+        asked_by=("optim.nog", "optim.olr"),
         create="gcp.callbacks.conditioning.callback:ConditionReduction",
         faults="gcp.callbacks.conditioning.checks:conditioning_faults",
         keys={"optim": Conditioning},

@@ -6,10 +6,11 @@ from gcp.config.plugins import PLUGINS, Plugin
 PLUGINS.add(
     "evolution",
     Plugin(
-        wanted=lambda config: config.evolve.every is not None,
+        asked_by=("evolve.every",),
         create="gcp.callbacks.evolution.callback:EvolveWidths",
         faults="gcp.callbacks.evolution.checks:evolve_faults",
         sections={"evolve": Evolve},
+        changes_model=True,
         order=20,
     ),
     summary="layers grow and shrink during the run",

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from gcp.callbacks.evolution.section import Evolve
-from gcp.config.duration import Duration, shorter_than_run
 from gcp.config.faults import Fault, wrong
 from gcp.config.schema import Config
+from gcp.config.values import Duration, shorter_than_run
 from gcp.errors import OptionError
 
 

@@ -1,18 +1,19 @@
 """Widths that change during a run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gcp.config.duration import Duration
-from gcp.config.sections.base import Section
-from gcp.config.values import Below1, Count, Interval, Names, Span, Text
+from gcp.config.sections import Section
+from gcp.config.values import Below1, Count, Duration, Interval, Names, Span, Text
 
 OF_SPECTRUM = ("signal", "shrink_below", "grow_above")
 
 
 class Evolve(Section):
     """Layers that grow and shrink during the run."""
+
+    ASKED_BY: ClassVar[tuple[str, str]] = ("every", "DURATION")
 
     every: Interval | None = Field(
         default=None, description="how often widths are reconsidered; null: they stay as they are"
@@ -61,10 +62,8 @@ class Evolve(Section):
         "every fourth measures the error",
     )
 
-    def unread(self) -> dict[str, str]:
-        """All of them where widths stay, else those of the other policy."""
-        if self.every is None:
-            return {key: "every=DURATION" for key in type(self).model_fields if key != "every"}
-        return (
-            {"budget": "policy=budget"} if self.policy == "spectrum" else dict.fromkeys(OF_SPECTRUM, "policy=spectrum")
-        )
+    def unread_beside(self) -> dict[str, str]:
+        """The keys of the other policy."""
+        if self.policy == "spectrum":
+            return {"budget": "policy=budget"}
+        return dict.fromkeys(OF_SPECTRUM, "policy=spectrum")

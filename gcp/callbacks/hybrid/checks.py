@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from gcp.config.duration import Duration, shorter_than_run
+from gcp.config.checks import unfit
 from gcp.config.faults import Fault, wrong
-from gcp.config.head_checks import unfit
 from gcp.config.schema import Config
+from gcp.config.values import Duration, shorter_than_run
 from gcp.errors import nearest
 
 DECAYS = ("multistep", "step")  # schedules of which one decay is the last

@@ -4,14 +4,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from gcp.config.sections.base import Options
-from gcp.config.sections.head import Form, Precision, Side
+from gcp.config.sections import Form, Options, Precision, Side
 from gcp.config.values import Interval, Positive, Text
 
 
 class Hybrid(Options):
     """A switch to another head during the run. The own options of that head stand beside these keys."""
 
+    ASKED_BY: ClassVar[tuple[str, str]] = ("to", "HEAD")  # a head that was forgotten costs a whole run
     HEAD: ClassVar[str] = "to"
     NO_ARGUMENTS: ClassVar[tuple[str, ...]] = ("to", "at", "condition_below")
 
@@ -31,7 +31,3 @@ class Hybrid(Options):
     side: Side = "auto"
     form: Form = "folded"
     precision: Precision = None
-
-    def unread(self) -> dict[str, str]:
-        """All of them where there is no switch: a head that was forgotten costs a whole run."""
-        return {} if self.to is not None else {key: "to=HEAD" for key in type(self).model_fields if key != "to"}

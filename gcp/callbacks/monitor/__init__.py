@@ -6,7 +6,7 @@ from gcp.config.plugins import PLUGINS, Plugin
 PLUGINS.add(
     "monitor",
     Plugin(
-        wanted=lambda config: config.monitor.spectrum,
+        asked_by=("monitor.spectrum",),
         create="gcp.callbacks.monitor.callback:ObserveSpectrum",
         sections={"monitor": Monitor},
         order=90,

@@ -18,8 +18,7 @@ from gcp.callbacks.monitor.capture import Capture
 from gcp.callbacks.monitor.observation import Numbers, observe
 from gcp.callbacks.monitor.remarks import remarks
 from gcp.engine.batch_norm import in_evaluation
-from gcp.engine.feed import ToDevice
-from gcp.engine.precision import autocast
+from gcp.engine.device import ToDevice, autocast
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe, Window, count
 from gcp.errors import NonFiniteError

@@ -2,9 +2,8 @@
 
 from pydantic import Field
 
-from gcp.config.duration import Duration
-from gcp.config.sections.base import Section
-from gcp.config.values import Interval
+from gcp.config.sections import Section
+from gcp.config.values import Duration, Interval
 
 
 class Monitor(Section):

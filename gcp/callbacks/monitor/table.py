@@ -9,7 +9,7 @@ import io
 from pathlib import Path
 
 from gcp.callbacks.monitor.observation import QUANTILES, Numbers
-from gcp.engine.files import write_text
+from gcp.engine.folder import write_text
 
 COLUMNS = (
     "step",

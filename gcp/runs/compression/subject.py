@@ -8,12 +8,13 @@ from torch import nn
 
 from gcp.compress import CompressionReport, factors_of
 from gcp.config import from_dict
+from gcp.config.plugins import without_changes
 from gcp.data import Splits
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE
 from gcp.engine.environment import describe_environment
 from gcp.engine.evaluate import score
-from gcp.engine.files import write_json
+from gcp.engine.folder import write_json
 from gcp.engine.sample_images import SampleImages
 from gcp.errors import GCPError
 from gcp.models import Classifier
@@ -139,7 +140,7 @@ def write(
 def config_of(subject: Subject, model: nn.Module) -> dict[str, Any]:
     """The configuration that builds the compressed model, as plain values, without what changed it on the way."""
     values = subject.scored_model.config.plain()
-    values = {key: value for key, value in values.items() if key not in ("stages", "hybrid", "evolve")}
+    values = {key: value for key, value in without_changes(values).items() if key != "stages"}
     plain = configuration(subject.model, values)
     return {**plain, "model": {**plain["model"], "factors": factors_of(model)}}
 

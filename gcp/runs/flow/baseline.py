@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gcp.config import FlowConfig
 from gcp.data import Splits
-from gcp.engine.feed import ToDevice
+from gcp.engine.device import ToDevice
 from gcp.engine.likelihood import Bits, evaluate_bits
 from gcp.flow import Gaussian
 from gcp.runs import build

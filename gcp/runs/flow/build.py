@@ -1,7 +1,8 @@
 """From the configuration of a flow to objects; what all kinds of runs have comes from `gcp.runs.build`."""
 
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -9,13 +10,16 @@ from gcp.config import FlowConfig
 from gcp.data import DATASETS, Splits, create_loader
 from gcp.data.dequantise import Dequantised
 from gcp.engine import rng
-from gcp.engine.feed import ToDevice
+from gcp.engine.device import ToDevice
+from gcp.engine.distributed import ALONE, Group
 from gcp.engine.likelihood import Bits
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe
+from gcp.errors import counted
 from gcp.flow import Glow, create_flow
 from gcp.models.parts import part_groups
 from gcp.runs import build
+from gcp.runs.build import Timing
 
 
 def build_splits(config: FlowConfig) -> Splits:
@@ -64,3 +68,39 @@ def build_recipe(config: FlowConfig, bits: Bits) -> Recipe:
     """How an optimizer step is made."""
     train, optim = config.train, config.optim
     return Recipe(accumulate=train.accumulate, clip=optim.clip, seed=config.run.seed, objective=bits)
+
+
+def architecture(config: FlowConfig, model: Glow) -> str:
+    """What the flow is made of, in a line."""
+    flow, parameters = config.flow, sum(p.numel() for p in model.parameters())
+    return (
+        f"Glow, {counted(flow.levels, 'level')} of {counted(flow.steps, 'step')}, {flow.form} 1x1 convolutions, "
+        f"{flow.coupling} couplings of width {flow.width}, {parameters / 1e6:.2f} M parameters"
+    )
+
+
+def introduction(
+    config: FlowConfig,
+    folder: Path,
+    splits: Splits,
+    state: TrainingState,
+    timing: Timing,
+    bits: Bits,
+    group: Group = ALONE,
+) -> str:
+    """Folder, data, model, batch and learning rate; a line or two each."""
+    model = cast(Glow, state.model)
+    shape = " x ".join(map(str, model.shape))
+    several = [f"processes  {group.world}, with {config.train.batch_size / group.world:g} images of a batch each"]
+    return "\n".join(
+        [
+            f"run        {folder}",
+            f"data       {config.data.name}: {len(splits.train)} training, {len(splits.val)} validation, "
+            f"{len(splits.test)} test images of {shape}, {bits.levels} grey levels and uniform noise",
+            f"           {splits.rule}",
+            f"model      {architecture(config, model)}, "
+            f"on {model.prior.mean.device}, {counted(torch.get_num_threads(), 'thread')}",
+            *(several if group.world > 1 else []),
+            f"step       {timing.total} steps, {build.learning_rate_text(config)}",
+        ]
+    )

@@ -19,12 +19,12 @@ from gcp.engine.step import Recipe
 from gcp.errors import counted
 from gcp.flow import Glow
 from gcp.runs import build
+from gcp.runs.build import build_timing
 from gcp.runs.flow import build as flows
 from gcp.runs.flow.baseline import baseline, margins
-from gcp.runs.flow.introduction import introduction
+from gcp.runs.flow.build import introduction
 from gcp.runs.result import format_result, score_run
 from gcp.runs.run import TrainingRun
-from gcp.runs.timing import build_timing
 
 SHOWN = (("loss", "bits/dim"),)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gcp.engine.feed import ToDevice
-from gcp.engine.precision import autocast
+from gcp.engine.device import ToDevice, autocast
 from gcp.engine.timm_reference import TimmReference
 from gcp.errors import DataError, GCPError
 from gcp.models import Classifier

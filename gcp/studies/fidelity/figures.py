@@ -13,7 +13,7 @@ from gcp.drawing import figure
 from gcp.drawing.figure import standalone
 from gcp.drawing.labels import legend, log_axis, panels, panels_height, power, shortened, whole_numbers
 from gcp.drawing.palette import LIGHT, SERIES
-from gcp.engine.files import write_text
+from gcp.engine.folder import write_text
 from gcp.studies.fidelity.measure import Row, shown
 from gcp.studies.fidelity.methods import ComparedHead
 from gcp.studies.fidelity.spectra import AXES, SWEEPS

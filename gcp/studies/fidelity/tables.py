@@ -12,7 +12,7 @@ import torch
 
 from gcp.drawing.labels import power
 from gcp.engine.environment import describe_environment
-from gcp.engine.files import write_json, write_text
+from gcp.engine.folder import write_json, write_text
 from gcp.studies.fidelity.figures import draw
 from gcp.studies.fidelity.measure import SMALL, Row, shown
 from gcp.studies.fidelity.methods import ComparedHead

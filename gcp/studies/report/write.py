@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gcp.drawing.figure import standalone
-from gcp.engine.files import write_text
+from gcp.engine.folder import write_text
 from gcp.errors import GCPError
 from gcp.studies.report.answer import answer, headline
 from gcp.studies.report.charts import accuracy, cost, differences

@@ -1,0 +1,340 @@
+"""The sections that the configurations of runs have in common, with their keys, defaults and meanings."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gcp.config.values import (
+    Below1,
+    ClockInterval,
+    Count,
+    Device,
+    Duration,
+    Factor,
+    FolderName,
+    Interval,
+    Names,
+    Positive,
+    Sizes,
+    Span,
+    Spans,
+    SpectralNorm,
+    Text,
+    Widths,
+)
+
+
+class Section(BaseModel):
+    """Keys that belong together. Frozen; unknown keys, wrong types and inf or NaN are faults."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    ASKED_BY: ClassVar[tuple[str, str] | None] = None
+
+    def unread(self) -> dict[str, str]:
+        """Keys that nothing reads beside the values of others, each with what would have it read: {"budget":
+        "policy=budget"}. A configuration that is written leaves them out, so that it can be read where their defaults
+        have changed.
+
+        ASKED_BY: a key, and what it may be set to; where it is null, nothing reads the other keys of the section.
+        """
+        if self.ASKED_BY is None:
+            return {}
+        asked_by, value = self.ASKED_BY
+        if getattr(self, asked_by) is None:
+            return {key: f"{asked_by}={value}" for key in type(self).model_fields if key != asked_by}
+        return self.unread_beside()
+
+    def unread_beside(self) -> dict[str, str]:
+        """The same of a section that is asked for."""
+        return {}
+
+
+class Options(Section):
+    """A section that names a head, beside whose keys the own options of that head may stand; null removes an inherited
+    one.
+
+    HEAD: key with the name of the head. NO_ARGUMENTS: keys that are no arguments of the head.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    HEAD: ClassVar[str] = "name"
+    NO_ARGUMENTS: ClassVar[tuple[str, ...]] = ("name",)
+
+    @property
+    def head(self) -> str | None:
+        """Name of the head, None where there is none."""
+        return getattr(self, self.HEAD)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `gcp.heads.create_head`, name and channels aside."""
+        keys = (key for key in type(self).model_fields if key not in self.NO_ARGUMENTS)
+        return {key: getattr(self, key) for key in keys} | self.options
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The head's own options as given, such as `{"degree": 50}`."""
+        return {key: value for key, value in (self.model_extra or {}).items() if value is not None}
+
+
+class Run(Section):
+    """Where and how the run is executed."""
+
+    dir: Text = Field(default="runs", description="folder that holds the run folders")
+    name: FolderName | None = Field(
+        default=None,
+        description="name of the run folder; null: DATA-BACKBONE-HEAD-N, the first N that is free",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="seed of initialisation, order, augmentation and dropout"
+    )
+    deterministic: bool = Field(default=False, description="deterministic kernels only: slower, the same on every run")
+    device: Device = Field(
+        default="auto", description="where to compute; auto: the first GPU if there is one, else the CPU"
+    )
+    amp: Literal["none", "bf16", "fp16"] = Field(
+        default="none",
+        description="autocast of features and classifier; heads always leave it; fp16 needs a GPU",
+    )
+    compile: bool = Field(default=False, description="torch.compile the model")
+    channels_last: bool = Field(default=False, description="channels-last memory, faster for convolutions on a GPU")
+    threads: Count | None = Field(default=None, description="CPU threads of torch; null: torch's own choice")
+    sync_batch_norm: bool = Field(
+        default=True,
+        description="with several processes: batch-norm statistics of the whole batch, as in one process",
+    )
+    hang_minutes: Positive = Field(
+        default=10.0, description="with several processes: stop all when no step is made for so long"
+    )
+    rank_logs: bool = Field(
+        default=False, description="with several processes: a log of each, rank-N.log in the run folder"
+    )
+
+
+class Data(Section):
+    """The data set, its splits and how images are prepared."""
+
+    name: Text = Field(default="digits", description="data set, see --list datasets")
+    root: Text | None = Field(
+        default=None, description="folder of the data set on disk, or the one above; null for digits, which has none"
+    )
+    image_size: Count | Literal["auto"] = Field(
+        default="auto",
+        description="side of the square image in pixels; auto: the data set's own, raised to what the backbone needs",
+    )
+    in_chans: Count = Field(default=3, description="channels of the image and of the first layer")
+    per_class: Count | None = Field(
+        default=None, description="few-shot: that many training images of each class; null: all of them"
+    )
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1,
+        description="part of the training images held out for validation, stratified by class; 0: none, and the final "
+        "weights are the result",
+    )
+    split_seed: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="seed of the held-out part and of the few-shot choice, apart from run.seed"
+    )
+    transform: Text = Field(
+        default="default",
+        description="image transform, see --list transforms; default: the data set's own; none: that without "
+        "augmentation",
+    )
+    partial: bool = Field(
+        default=False,
+        description="accept other counts than the published ones, a part of the data set; missing files are always "
+        "a fault",
+    )
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="processes that read images; auto: none for data in memory, else one per core, at most 8",
+    )
+
+
+class Model(Section):
+    """The backbone and the classifier around the head."""
+
+    backbone: Text = Field(default="resnet18", description="any timm or torchvision name, see --list backbones")
+    pretrained: bool | Text = Field(
+        default=False,
+        description="weights to start from; true: the published ones (a download); a path: a run folder or a "
+        "checkpoint file of any known layout; the name of weights of timm, such as resnet50.a1_in1k; false: none",
+    )
+    last_stride: Literal[1, 2] | None = Field(
+        default=None,
+        description="stride of the last stage: 1 doubles the side of the map; null: as published",
+    )
+    freeze: Names = Field(
+        default=(),
+        description="parts that are not trained: features, head, classifier, or a part of them such as "
+        "features.layer1; their batch-norm statistics stay as they are",
+    )
+    hidden: Sizes | None = Field(
+        default=None,
+        description="widths of the hidden layers of the classifier; []: one linear layer; null: the "
+        "backbone's published classifier",
+    )
+    dropout: Below1 | None = Field(default=None, description="dropout in the classifier; null: as published")
+    classifier_norm: SpectralNorm = Field(
+        default=None,
+        description="divide the weights of the classifier by their spectral norms: power (one iteration a step), "
+        "exact, bound (never above 1); null: not",
+    )
+    factors: Names = Field(
+        default=(),
+        description="layers that are products of thinner ones, such as classifier=200, as gcp compress writes them",
+    )
+    widths: Widths = Field(
+        default_factory=dict,
+        description="widths that differ from those of the backbone, under the names of evolution.csv; an "
+        "evolved checkpoint has its own here",
+    )
+
+
+Side = Annotated[
+    Literal["auto", "channel", "sample"],
+    Field(description="matrix that is decomposed: channels or samples; auto: the smaller"),
+]
+Form = Annotated[
+    Literal["folded", "published"],
+    Field(description="backward: closed form, or the published factor with its instability"),
+]
+Precision = Annotated[
+    Literal["float32", "float64"] | None,
+    Field(description="precision inside the head; null: float64 for eigen-heads, float32 for iterative ones"),
+]
+
+
+class Head(Options):
+    """The pooling head. The head's own options stand beside these keys; null removes an inherited one."""
+
+    name: Text = Field(default="svd_pade", description="pooling head, see --list heads")
+    dim: Count | None = Field(
+        default=64,
+        description="channels after the reduction, d: the head has d(d+1)/2 outputs; null: no reduction",
+    )
+    side: Side = "auto"
+    form: Form = "folded"
+    precision: Precision = None
+    reduction: Text = Field(
+        default="conv",
+        description="how channels are reduced to dim: conv is 1x1 convolution, batch norm, ReLU; orthogonal is the "
+        "same with orthonormal rows of the convolution",
+    )
+    spectral_norm: SpectralNorm = Field(
+        default=None,
+        description="divide the weight of the reduction's convolution by its spectral norm, as model.classifier_norm",
+    )
+
+
+class Optim(Section):
+    """The optimizer, with learning rate and weight decay of each part."""
+
+    name: Text = Field(default="sgd", description="optimizer, any name of timm's factory: sgd, adamw, lamb, ...")
+    lr: Positive = Field(default=0.1, description="learning rate at the top of the schedule")
+    momentum: Below1 = Field(default=0.9, description="momentum, for the optimizers that have one")
+    weight_decay: Factor = Field(default=1e-4, description="weight decay of every part without its own")
+    nesterov: bool = Field(default=False, description="Nesterov momentum")
+    features_lr_factor: Factor = Field(default=1.0, description="learning rate of the backbone over lr")
+    head_lr_factor: Factor = Field(default=1.0, description="learning rate of the head over lr")
+    head_weight_decay: Factor | None = Field(default=None, description="weight decay of the head; null: weight_decay")
+    classifier_lr_factor: Factor | None = Field(
+        default=None, description="learning rate of the classifier over lr; null: head_lr_factor"
+    )
+    classifier_weight_decay: Factor | None = Field(
+        default=None, description="weight decay of the classifier; null: as the head"
+    )
+    lr_scaling: Literal["none", "linear", "sqrt"] = Field(
+        default="none",
+        description="scale lr by the batch of one optimizer step over lr_batch, or its square root",
+    )
+    lr_batch: Count = Field(default=256, description="batch size that lr is stated for, used by lr_scaling")
+    clip: Positive | None = Field(
+        default=None, description="largest norm of the gradient over all parts; null: no limit"
+    )
+
+
+class Schedule(Section):
+    """The learning rate over the run."""
+
+    name: Literal["constant", "step", "multistep", "cosine", "onecycle"] = Field(
+        default="cosine", description="course of the learning rate after the warm-up"
+    )
+    warmup: Span = Field(default=Duration(0), description="linear rise of the learning rate at the start")
+    milestones: Spans = Field(default=(), description="where multistep multiplies the learning rate by gamma")
+    every: Interval = Field(default=Duration(30, "percent"), description="how often step multiplies it by gamma")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(default=0.1, description="factor of step and multistep")
+    min_lr: Factor = Field(
+        default=0.0, description="the schedule never goes below this learning rate after the warm-up"
+    )
+
+    def unread(self) -> dict[str, str]:
+        """What another course reads."""
+        courses = {"milestones": "multistep", "every": "step"}
+        return {key: f"name={course}" for key, course in courses.items() if course != self.name}
+
+
+class Train(Section):
+    """The length of the run and what a step sees."""
+
+    epochs: Count = Field(default=10, description="passes over the training split")
+    batch_size: Count = Field(default=64, description="images of one forward pass, of all processes together")
+    accumulate: Count = Field(default=1, description="batches of one optimizer step")
+    label_smoothing: Below1 = Field(default=0.0, description="weight of the uniform distribution in the target")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="decay of the moving average of the weights, which is then what is evaluated; null: none",
+    )
+    mixup: Factor = Field(default=0.0, description="alpha of mixup; 0: none")
+    cutmix: Factor = Field(default=0.0, description="alpha of CutMix; 0: none")
+    drop_last: bool = Field(default=False, description="leave out the last, smaller batch of an epoch")
+
+
+class Evaluate(Section):
+    """Scoring on the validation split during training, and on the test split at its end."""
+
+    batch_size: Count = Field(default=256, description="images of one forward pass")
+    crops: Literal["one", "mirror", "ten"] = Field(
+        default="one",
+        description="views of a test image whose logits are averaged: one; mirror: it and its mirror image; ten: four "
+        "corners, the centre, and their mirrors; on the validation split always one",
+    )
+    every: Interval = Field(default=Duration(1), description="how often the validation split is scored")
+
+
+class Checkpoint(Section):
+    """What is kept of the run on disk."""
+
+    every: ClockInterval = Field(default=Duration(1), description="how often last.pt is written")
+    keep: Count = Field(default=2, description="how many of the latest checkpoints to keep, best.pt apart")
+
+
+Temperatures = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+
+
+class Flow(Section):
+    """Glow: levels of steps, each an actnorm, an invertible 1x1 convolution and a coupling."""
+
+    form: Literal["plain", "plu", "svd"] = Field(
+        default="svd",
+        description="matrix of the 1x1 convolutions: plain; plu: triangular factors; svd: its singular value "
+        "decomposition",
+    )
+    spectrum: Literal["exp", "softplus", "box", "fixed"] = Field(
+        default="exp", description="how the singular values of form svd are kept positive"
+    )
+    levels: Count = Field(default=2, description="levels; each halves the sides of the map")
+    steps: Count = Field(default=8, description="steps of a level")
+    width: Count = Field(default=64, description="channels of the hidden layers of a coupling")
+    coupling: Literal["affine", "additive"] = Field(
+        default="affine", description="what a coupling does: affine moves and scales, additive moves"
+    )
+    dropout: Below1 = Field(default=0.0, description="dropout in the networks of the couplings")
+    temperatures: Temperatures = Field(
+        default=(0.5, 0.7, 0.85, 1.0), description="deviations of the numbers that samples are drawn from"
+    )
+    draw: Interval = Field(default=Duration(10, "percent"), description="how often samples.png is drawn")
+
+    def unread(self) -> dict[str, str]:
+        """The spectrum of matrices that are not their singular value decomposition."""
+        return {} if self.form == "svd" else {"spectrum": "form=svd"}
