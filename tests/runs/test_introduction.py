@@ -67,14 +67,3 @@ def test_rates_and_decays_where_they_differ(told):
 def test_frozen_parts(told):
     """Head of 64 x 4 weights and 2 x 4 of the batch norm, classifier of 10 x 10 weights and 10 biases."""
     assert told("model.freeze=[features]")["trained"] == ["374 parameters; frozen: features"]
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["hybrid.at=50 %"], "seb after step 3 (50 %)"),
-        (["hybrid.condition_below=1e6"], "seb once the condition number is below 1e+06"),
-    ],
-)
-def test_hybrid(words, line, told):
-    assert told("hybrid.to=seb", *words)["hybrid"] == [line]

@@ -121,6 +121,12 @@ def test_the_switch_is_told(train, here):
     assert len(events.Scalars("epoch/condition")) == 3
 
 
+def test_the_moment_is_told_before_the_first_step(train, here):
+    (here / "hybrid.yaml").write_text(SMALL)
+    answer = train("--config", "hybrid.yaml", "run.name=x", *SWITCH, "hybrid.at=50 %", "train.epochs=2")
+    assert "\nhybrid     svd_taylor after step 3 (50 %)\n" in answer.out
+
+
 def test_a_bound_that_is_never_reached(train, here):
     (here / "hybrid.yaml").write_text(SMALL)
     answer = train("--config", "hybrid.yaml", "run.name=x", *SWITCH, "hybrid.condition_below=1e-3", "train.epochs=1")
