@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gcp.errors import ShapeError
 from gcp.ops.covariance import samples
-from gcp.ops.numerics import add_identity_, require_finite, sym
+from gcp.ops.numerics import add_identity_, require_finite, require_real, sym
 from gcp.solvers import create_root
 
 # relative to the largest entry: above rounding and finite differences, below what a mistake looks like
@@ -68,6 +68,7 @@ def matrix_sqrt(
 
 
 def _check_matrix(P: Tensor) -> None:
+    require_real(P, "a matrix")
     if P.ndim != 3 or P.shape[1] != P.shape[2] or 0 in P.shape[1:]:
         raise ShapeError(f"square matrices (B, d, d) are needed, got shape {tuple(P.shape)}.")
     if torch.compiler.is_compiling() or P.device.type != "cpu" or not P.is_floating_point():

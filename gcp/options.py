@@ -5,7 +5,7 @@ place, and `build` turns keyword arguments into an instance or into one clear me
 """
 
 from dataclasses import Field, field
-from math import inf, isfinite
+from math import inf
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -19,15 +19,18 @@ def option(
     help: str,
     *,
     minimum: float | None = None,
+    maximum: float = inf,
     below: float = inf,
     choices: tuple = (),
     optional: bool = False,
 ) -> Any:
-    """A dataclass field with the bounds that `build` checks: `minimum <= value < below`, and None where `optional`.
+    """A dataclass field with the bounds that `build` checks: `minimum <= value <= maximum` and `value < below`.
+
+    None is allowed where `optional`.
 
     The type is that of the default, a whole number where it is None; booleans never count as numbers.
     """
-    bounds = {"minimum": minimum, "below": below, "choices": choices, "optional": optional}
+    bounds = {"minimum": minimum, "maximum": maximum, "below": below, "choices": choices, "optional": optional}
     return field(default=default, metadata={"help": help, **bounds})
 
 
@@ -43,7 +46,7 @@ def _options(kind: type) -> dict[str, Field]:
 
 
 def _fault(f: Field, value: Any) -> str | None:
-    choices, minimum, below = (f.metadata[key] for key in ("choices", "minimum", "below"))
+    choices, minimum, maximum, below = (f.metadata[key] for key in ("choices", "minimum", "maximum", "below"))
     if choices:
         return None if value in choices else f"one of {', '.join(map(str, choices))}{suggest(str(value), choices)}"
     if value is None and f.metadata["optional"]:
@@ -52,9 +55,9 @@ def _fault(f: Field, value: Any) -> str | None:
         return None if isinstance(value, bool) else "true or false"
     whole = f.default is None or isinstance(f.default, int)
     numeric = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if numeric and isfinite(value) and minimum <= value < below:
+    if numeric and minimum <= value <= maximum and value < below:  # below infinity, where there is no bound
         return None
-    upper = "" if below == inf else f" and < {below:g}"
+    upper = f" and <= {maximum}" if maximum < inf else f" and < {below:g}" if below < inf else ""
     return f"{'a whole number' if whole else 'a number'} >= {minimum:g}{upper}{' or null' * f.metadata['optional']}"
 
 

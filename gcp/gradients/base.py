@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gcp.errors import ShapeError
-from gcp.ops.numerics import inverse_or_zero, sym
+from gcp.ops.numerics import inverse_or_zero, require_real, sym
 from gcp.options import build, defaults
 from gcp.registry import Registry
 
@@ -37,11 +37,13 @@ class Rule:
 
     `head` is the name of the pooling head with this rule. `kernel` names the functor of `heads.cu` that computes the
     weight on a GPU; a subclass does not inherit it, for it may change the weight. `has_trace_term`: c is not zero.
+    `homogeneous`: the ratio does not depend on the scale of the eigenvalues.
     """
 
     head: ClassVar[str | None] = None
     kernel: ClassVar[str | None] = None
     has_trace_term: ClassVar[bool] = False
+    homogeneous: ClassVar[bool] = True
 
     @property
     def kernel_parameter(self) -> float:
@@ -183,6 +185,7 @@ def spectral_weight(eigenvalues: Tensor, rule: str = "exact", **options: Any) ->
     Raises:
         ShapeError: not (B, d), or a negative or non-finite eigenvalue.
     """
+    require_real(eigenvalues, "eigenvalues")
     if eigenvalues.ndim != 2 or not eigenvalues.is_floating_point():
         raise ShapeError(f"eigenvalues (B, d) are needed, got {eigenvalues.dtype} of shape {tuple(eigenvalues.shape)}.")
     if not torch.compiler.is_compiling() and not bool((eigenvalues >= 0).all() & eigenvalues.isfinite().all()):

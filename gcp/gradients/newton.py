@@ -30,7 +30,7 @@ class Newton(Rule):
     head = "svd_newton"
     kernel = "Newton"
     has_trace_term = True
-    iterations: int = option(10, "Newton-Schulz steps k", minimum=1)
+    iterations: int = option(10, "Newton-Schulz steps k", minimum=1, maximum=100)
 
     @property
     def kernel_parameter(self) -> float:

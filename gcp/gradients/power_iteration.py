@@ -38,7 +38,7 @@ class PowerIteration(Rule):
 
     head = "svd_pi"
     kernel = "PowerIteration"
-    iterations: int = option(19, "power iterations k per eigenvector", minimum=1)
+    iterations: int = option(19, "power iterations k per eigenvector", minimum=1, maximum=10_000)
 
     @property
     def kernel_parameter(self) -> float:

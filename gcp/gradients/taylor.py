@@ -22,7 +22,7 @@ class Taylor(Rule):
 
     head = "svd_taylor"
     kernel = "Taylor"
-    degree: int = option(100, "degree k of the geometric series", minimum=0)
+    degree: int = option(100, "degree k of the geometric series", minimum=0, maximum=10_000)
 
     @property
     def kernel_parameter(self) -> float:

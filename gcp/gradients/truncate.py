@@ -19,6 +19,7 @@ class Truncate(Rule):
 
     head = "svd_trunc"
     kernel = "Truncate"
+    homogeneous = False
     threshold: float = option(1e10, "largest absolute value of K", minimum=0)
 
     @property

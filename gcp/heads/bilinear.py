@@ -6,8 +6,8 @@ Lin, RoyChowdhury and Maji, ICCV 2015 (arXiv:1504.07889); Gao, Beijbom, Zhang an
 A tensor sketch is a random projection of x x^T to D dimensions by count sketches and the FFT. A count sketch sends
 channel i to bucket h(i) with sign s(i); the circular convolution of two sketches of x is a count sketch of x x^T with
 hash h1(i) + h2(j) mod D (Pham and Pagh, KDD 2013). The hashes are buffers drawn from their own seed: they are saved
-with the model, and the global random state is left alone. A bucket that no pair of channels meets holds rounding noise
-of the FFT, which the published signed root lifts to 1e-4.
+with the model, and the global random state is left alone. A bucket that no pair of channels meets is zero here; in the
+published code it holds rounding noise of the FFT, which the signed root lifts to 1e-4.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,29 @@ from torch import Tensor
 from torch.nn import functional
 
 from gcp.heads.base import HEADS, Head, HeadKind
+from gcp.ops.covariance import unit_scale
 from gcp.ops.numerics import compute_dtype, output_dtype, outside_autocast
 from gcp.options import build, defaults, option
 
 ROOT_OFFSET = 1e-8  # under the signed root, as published: bounds its slope at zero
 
 
-def signed_root(x: Tensor) -> Tensor:
-    """sign(x) sqrt(|x| + 1e-8), l2-normalised over the last dimension."""
-    return functional.normalize(torch.sign(x) * torch.sqrt(x.abs() + ROOT_OFFSET), dim=-1)
+def signed_root(x: Tensor, offset: Tensor | float = ROOT_OFFSET) -> Tensor:
+    """sign(x) sqrt(|x| + offset), l2-normalised over the last dimension."""
+    return functional.normalize(torch.sign(x) * torch.sqrt(x.abs() + offset), dim=-1)
+
+
+def bounded(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | float]:
+    """Features (B, C, M) in `dtype`, and the offset of the signed root, a number or (B, 1).
+
+    Where squares would overflow, features are divided by a power of two and the offset by its square: the normalised
+    output is the same.
+    """
+    X, scale = x.flatten(2).to(dtype), unit_scale(x, dtype)
+    if scale is None:
+        return X, ROOT_OFFSET
+    scale = scale[:, 0].to(dtype).clamp(min=1)
+    return X / scale, (ROOT_OFFSET / scale[:, 0] ** 2).clamp(min=torch.finfo(dtype).tiny)
 
 
 def hashes(channels: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -50,6 +64,13 @@ def tensor_sketch(X: Tensor, buckets: Tensor, signs: Tensor, size: int) -> Tenso
     return torch.fft.irfft((first * second).sum(1), n=size)
 
 
+def reachable(buckets: Tensor, size: int) -> Tensor:
+    """Whether any pair of channels meets a bucket, (size,) bool."""
+    met = torch.zeros(size, dtype=torch.bool, device=buckets.device)
+    met[(buckets[0][:, None] + buckets[1]).flatten() % size] = True
+    return met
+
+
 class Bilinear(Head):
     """Normalised second moment, all d^2 entries; a 1x1 map is allowed."""
 
@@ -65,8 +86,8 @@ class Bilinear(Head):
 
     def pool(self, x: Tensor) -> Tensor:
         with outside_autocast(x):
-            X = x.flatten(2).to(compute_dtype(x, self.precision, "float32"))
-            return signed_root((X @ X.mT / X.shape[2]).flatten(1)).to(output_dtype(x))
+            X, offset = bounded(x, compute_dtype(x, self.precision, "float32"))
+            return signed_root((X @ X.mT / X.shape[2]).flatten(1), offset).to(output_dtype(x))
 
 
 HEADS.add(
@@ -81,8 +102,8 @@ HEADS.add(
 class SketchOptions:
     """Size of the sketch, and the seed of its hashes."""
 
-    sketch: int = option(8192, "dimensions of the sketch", minimum=1)
-    seed: int = option(0, "seed of the hashes", minimum=0)
+    sketch: int = option(8192, "dimensions of the sketch", minimum=1, maximum=2**20)
+    seed: int = option(0, "seed of the hashes", minimum=0, maximum=2**63 - 1)
 
 
 class CompactBilinear(Head):
@@ -90,6 +111,7 @@ class CompactBilinear(Head):
 
     buckets: Tensor
     signs: Tensor
+    reachable: Tensor
 
     least_samples = 1
     own_tensors = ("buckets", "signs")
@@ -108,6 +130,7 @@ class CompactBilinear(Head):
         buckets, signs = hashes(self.channels, chosen.sketch, chosen.seed)
         self.register_buffer("buckets", buckets)
         self.register_buffer("signs", signs)
+        self.register_buffer("reachable", reachable(buckets, self.out_features), persistent=False)
 
     @classmethod
     def features(cls, channels: int, **options: Any) -> int:
@@ -115,8 +138,13 @@ class CompactBilinear(Head):
 
     def pool(self, x: Tensor) -> Tensor:
         with outside_autocast(x):
-            X = x.flatten(2).to(compute_dtype(x, self.precision, "float32")).mT / (x.shape[2] * x.shape[3]) ** 0.5
-            return signed_root(tensor_sketch(X, self.buckets, self.signs, self.out_features)).to(output_dtype(x))
+            X, offset = bounded(x, compute_dtype(x, self.precision, "float32"))
+            sketch = tensor_sketch(X.mT / X.shape[2] ** 0.5, self.buckets, self.signs, self.out_features)
+            return signed_root(sketch * self.reachable, offset).to(output_dtype(x))
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self.reachable = reachable(self.buckets, self.out_features)
 
 
 HEADS.add(

@@ -26,6 +26,8 @@ def _scale(kept: Tensor) -> Tensor:
 class ScaledExact(Exact):
     """The exact rule for the scaled root."""
 
+    homogeneous = False
+
     def null_weight(self, kept: Tensor) -> Tensor:
         return super().null_weight(kept) * (1 + _scale(kept))
 

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from gcp.errors import ShapeError
-from gcp.ops.numerics import first_order, outside_autocast, sym, trace
+from gcp.ops.numerics import first_order, outside_autocast, require_real, sym, trace
 
 SLICE = 8 * 2**20  # bytes
+ORDINARY = 2.0**20  # features between 1 / ORDINARY and ORDINARY are computed with as they are
 
 
 def check_map(x: Tensor) -> None:
-    """Raise ShapeError unless x is a feature map (B, C, H, W) with at least one channel and one position."""
+    """Raise ShapeError unless x is a real feature map (B, C, H, W) with at least one channel and one position."""
+    require_real(x, "a feature map")
     if x.ndim != 4:
         raise ShapeError(f"a feature map (B, C, H, W) is needed, got shape {tuple(x.shape)}.")
     if 0 in x.shape[1:]:
@@ -65,6 +67,24 @@ def noise_floor(x: Tensor, dtype: torch.dtype) -> Tensor:
     X = samples(x)
     power = torch.linalg.vector_norm(X, dim=2, dtype=dtype).square().sum(1) / X.shape[2]
     return (8 * torch.finfo(dtype).eps) ** 2 * power
+
+
+def unit_scale(x: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Powers of two (B, 1, 1, 1) by which to divide each map (B, d, H, W), 1 where nothing can over- or underflow.
+
+    Squares of features below 1e-20 or above 1e19 leave the range of float32, and products of a covariance sooner.
+    Dividing by a power of two changes no other digit. None where the range of `dtype` holds the squares of all that x
+    can be, or where every number is 1 (found out on the CPU in eager mode only).
+    """
+    if x.numel() == 0 or x.dtype == torch.float16 or (dtype == torch.float64) != (x.dtype == torch.float64):
+        return None
+    largest = torch.linalg.vector_norm(x.detach(), torch.inf, dim=(1, 2, 3), keepdim=True).to(dtype)
+    ordinary = (largest == 0) | ((largest > 1 / ORDINARY) & (largest < ORDINARY))
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and bool(ordinary.all()):
+        return None
+    bits, exponent = (torch.int32, 0x7F800000) if dtype == torch.float32 else (torch.int64, 0x7FF0000000000000)
+    power = (largest.clamp(min=torch.finfo(dtype).tiny).view(bits) & exponent).view(dtype)
+    return torch.where(ordinary, 1, power).to(x.dtype)
 
 
 def null_threshold(eigenvalues: Tensor, floor: Tensor | None = None) -> Tensor:

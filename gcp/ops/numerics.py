@@ -58,6 +58,14 @@ def check_precision(precision: str | None) -> None:
         raise OptionError(f"precision is {precision!r}; allowed: {', '.join(PRECISIONS)}, or null.{hint}")
 
 
+def require_real(x: object, what: str) -> None:
+    """Raise ShapeError unless x is a tensor of real numbers."""
+    if not isinstance(x, Tensor):
+        raise ShapeError(f"{what} must be a torch tensor, got {type(x).__name__}; convert with torch.as_tensor(...).")
+    if x.is_complex():
+        raise ShapeError(f"{what} must be real, got {x.dtype}; take .real or .abs().")
+
+
 def compute_dtype(x: Tensor, precision: str | None, default: str) -> torch.dtype:
     """The dtype asked for, but never less than that of the input.
 

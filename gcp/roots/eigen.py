@@ -34,6 +34,10 @@ class Eigen(Method):
     default_precision: ClassVar[str] = "float64"
     rule: Rule
 
+    @property
+    def homogeneous(self) -> bool:
+        return self.rule.homogeneous
+
     def values(self, kept: Tensor) -> Tensor:
         """Eigenvalues (B, n) of the output."""
         return kept.sqrt()
@@ -80,6 +84,10 @@ class PublishedEigen(Method):
 
     default_precision: ClassVar[str] = "float64"
     form: Published
+
+    @property
+    def homogeneous(self) -> bool:
+        return False  # eigenvalues are clamped at machine epsilon
 
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
         eigenvalues, V = kernels.eigh(P)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gcp.kernels.triangle import pack, spread
-from gcp.ops.covariance import centre, covariance_gradient, covariance_matrix, noise_floor, samples
+from gcp.ops.covariance import centre, covariance_gradient, covariance_matrix, noise_floor, samples, unit_scale
 from gcp.ops.numerics import compute_dtype, first_order, output_dtype, outside_autocast, sym
 
 Saved = tuple[Tensor, ...]
@@ -22,6 +22,11 @@ class Method:
     """A forward root with its backward."""
 
     default_precision: ClassVar[str] = "float32"
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether the root of s^2 P is s times that of P, so that features may be brought to unit scale first."""
+        return True
 
     def settle(self, dtype: torch.dtype, smaller: bool | None) -> "tuple[Method, torch.dtype]":
         """The method and the precision to compute with, asked for `dtype` on the smaller side of a feature map.
@@ -110,23 +115,27 @@ class FeatureRoot(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, dtype: torch.dtype, method: Method, on_samples: bool, packed: bool) -> Tensor:
-        floor = noise_floor(x, dtype)
+        scale = unit_scale(x, dtype) if method.homogeneous else None
+        unit = x if scale is None else x / scale
+        floor = noise_floor(unit, dtype)
         if on_samples:
-            Q, saved = method.sample_root(centre(x, dtype), floor)
+            Q, saved = method.sample_root(centre(unit, dtype), floor)
         else:
-            Q, saved = method.matrix_root(covariance_matrix(x, dtype), floor)
+            Q, saved = method.matrix_root(covariance_matrix(unit, dtype), floor)
         ctx.method, ctx.dtype, ctx.on_samples, ctx.packed = method, dtype, on_samples, packed
-        ctx.save_for_backward(x, *saved)
+        ctx.save_for_backward(x, scale, *saved)
+        Q = Q if scale is None else Q * scale[:, 0].to(dtype)
         return pack(Q, output_dtype(x)) if packed else Q.to(output_dtype(x))
 
     @staticmethod
     def backward(ctx, G: Tensor) -> tuple[Tensor, None, None, None, None]:
-        x, *saved = ctx.saved_tensors
+        x, scale, *saved = ctx.saved_tensors
         with torch.no_grad(), outside_autocast(x):
+            unit = x if scale is None else x / scale  # the gradient of a root does not depend on the scale
             S = spread(G, x.shape[1], ctx.dtype) if ctx.packed else sym(G).to(ctx.dtype)
             if ctx.on_samples:
-                gradient = ctx.method.sample_gradient(S, centre(x, ctx.dtype), tuple(saved))
+                gradient = ctx.method.sample_gradient(S, centre(unit, ctx.dtype), tuple(saved))
                 gradient = gradient.to(x.dtype).reshape(x.shape)
             else:
-                gradient = covariance_gradient(ctx.method.matrix_gradient(S, tuple(saved)), x)
+                gradient = covariance_gradient(ctx.method.matrix_gradient(S, tuple(saved)), unit)
         return first_order(gradient, G, x), None, None, None, None

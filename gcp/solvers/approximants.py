@@ -30,6 +30,11 @@ from gcp.roots.root import Method, Saved
 from gcp.solvers.base import SOLVERS, IterativeSolver
 
 
+def cholesky_factor(A: Tensor) -> Tensor:
+    """The lower factor of positive definite matrices (B, n, n); reads no result, which on a GPU would wait for it."""
+    return torch.linalg.cholesky_ex(A).L
+
+
 @dataclass(frozen=True)
 class Approximant(IterativeSolver):
     """A rational or polynomial approximant of the root at A = P / |P|_F."""
@@ -79,12 +84,12 @@ class MPA(Approximant):
         return self._divide_tangent(A, E, QUOTIENT)
 
     def _divide(self, A: Tensor, numerator: Coefficients) -> Tensor:
-        return torch.cholesky_solve(horner(A, numerator), torch.linalg.cholesky(horner(A, DENOMINATOR)))
+        return torch.cholesky_solve(horner(A, numerator), cholesky_factor(horner(A, DENOMINATOR)))
 
     def _divide_tangent(self, A: Tensor, E: Tensor, numerator: Coefficients) -> tuple[Tensor, Tensor]:
         p, dp = horner_tangent(A, E, numerator)
         q, dq = horner_tangent(A, E, DENOMINATOR)
-        factor = torch.linalg.cholesky(q)
+        factor = cholesky_factor(q)
         value = torch.cholesky_solve(p, factor)
         return value, torch.cholesky_solve(dp - dq @ value, factor)
 
@@ -147,7 +152,7 @@ class ApproximantLyapunov(Method):
         GX = G @ Xn
         w = self._solve(F, Xn.mT @ GX / samples)
         right = GX - Xn @ (psi @ w)
-        factor = torch.linalg.cholesky(add_identity_(F, null))  # F is positive definite, from phi(0) on
+        factor = cholesky_factor(add_identity_(F, null))  # F is positive definite, from phi(0) on
         return (2 / samples) * torch.cholesky_solve(right.mT, factor).mT
 
     def _solve(self, F: Tensor, C: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class NewtonSchulz(IterativeSolver):
     """Trace norm, Newton-Schulz polynomial."""
 
     head = "newton_schulz"
-    iterations: int = option(5, "Newton-Schulz steps", minimum=1)
+    iterations: int = option(5, "Newton-Schulz steps", minimum=1, maximum=100)
     products: str = option("full", ROUNDING, choices=PRODUCTS)
 
     def norm(self, P: Tensor) -> Tensor:

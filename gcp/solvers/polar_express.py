@@ -52,7 +52,7 @@ class PolarExpress(IterativeSolver):
 
     head = "polar_express"
     lower: float = option(5e-3, "roots of eigenvalues resolved, relative to the largest", minimum=0)
-    steps: int = option(6, "quintic steps", minimum=1)
+    steps: int = option(6, "quintic steps", minimum=1, maximum=20)
     products: str = option("full", ROUNDING, choices=PRODUCTS)
 
     if TYPE_CHECKING:  # no field: torch.compile before 2.12 would pass it to the constructor

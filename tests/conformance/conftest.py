@@ -9,7 +9,7 @@ import torch
 import gcp
 from gcp.heads import HEADS, Head, create_head
 
-# few buckets: an empty one sits on the discontinuity of the signed root
+# few buckets, for speed; the default is in test_gradcheck.py
 SMALL = {"compact_bilinear": {"sketch": 3}}
 VARIANTS = {"mpa_lyapunov": {"backward": "iterations"}, "mtp_lyapunov": {"backward": "iterations"}}
 # gradients that are approximations on purpose; every other head must pass gradcheck

@@ -85,6 +85,30 @@ def test_scale(root_head, features, output_and_gradient, relative, shape, scale)
     assert relative(scaled_gradient, gradient) < 1e-3
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-17, 1e-10, 1e10, 1e16, 1e20, 1e30])
+@pytest.mark.parametrize(("shape", "side"), [((2, 4, 4, 4), "channel"), ((2, 12, 2, 3), "sample")])
+def test_scales_whose_squares_float32_does_not_hold(
+    root_head, features, output_and_gradient, relative, shape, side, scale
+):
+    """As at unit scale, where squares over- or underflow; the maps of a batch have scales of their own."""
+    if root_head.name in ("seb", "svd_trunc"):
+        return
+    x = features(*shape, dtype=torch.float32)
+    scales = torch.tensor([scale, 1.0])
+    head = root_head(shape[1], precision="float32", side=side)
+    out, gradient = output_and_gradient(head, x)
+    scaled, scaled_gradient = output_and_gradient(head, scales[:, None, None, None] * x)
+    assert relative(scaled / scales[:, None], out) < 1e-4
+    assert relative(scaled_gradient, gradient) < 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-22, 1e20])
+def test_default_precision_at_any_scale(root_head, features, output_and_gradient, scale):
+    x = scale * features(2, 6, 3, 3, dtype=torch.float32)
+    out, gradient = output_and_gradient(root_head(6), x)
+    assert out.isfinite().all() and out.any() and gradient.isfinite().all() and gradient.any()
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_non_finite_features_raise(any_head, features, bad):
     x = features(3, 4, 3, 3)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+import gcp
+
 
 @pytest.mark.parametrize("shape", [(2, 3, 3, 2), (2, 6, 2, 2), (1, 4, 2, 2)], ids=["M>d", "M<d", "M=d"])
 @pytest.mark.parametrize("side", ["channel", "sample"])
@@ -36,3 +38,9 @@ def test_gradcheck_at_repeated_eigenvalues(exact_head, shape):
     mix = torch.linalg.qr(torch.randn(d, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
     x = (mix @ x).reshape(shape).requires_grad_()
     assert torch.autograd.gradcheck(exact_head(d), x, eps=1e-6, atol=2e-6, rtol=1e-5)
+
+
+def test_gradcheck_of_the_default_sketch(features):
+    """Most of its buckets are met by no pair of channels: they are zero, and not on the step of the signed root."""
+    x = features(1, 3, 2, 2, mean=0.3).requires_grad_()
+    assert torch.autograd.gradcheck(gcp.create_head("compact_bilinear", 3), x, eps=1e-6, atol=1e-6, rtol=1e-5)

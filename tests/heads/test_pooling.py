@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import gcp
+from gcp.errors import ShapeError
 
 
 def features(*shape, dtype=torch.float64):
@@ -96,3 +97,26 @@ def test_flags_by_module_name(shape, dim):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), gcp.create_head("svd_pade", 4, dim=dim))
     flags = gcp.heads.nonfinite(model)
     assert list(flags) == ["1"] and flags["1"].dtype == torch.bool and not flags["1"]
+
+
+@pytest.mark.parametrize("name", ["bilinear", "compact_bilinear"])
+def test_bilinear_of_features_whose_squares_overflow(name):
+    head = gcp.create_head(name, 4)
+    x = features(2, 4, 3, 3, dtype=torch.float32)
+    leaf = (1e25 * x).requires_grad_()
+    out = head(leaf)
+    (gradient,) = torch.autograd.grad(out.sum(), leaf)
+    assert gradient.isfinite().all()
+    torch.testing.assert_close(out, head(1e6 * x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("call", [gcp.create_head("average", 2), gcp.create_head("svd_pade", 2), gcp.covariance_sqrt])
+def test_what_is_no_real_tensor(call):
+    with pytest.raises(ShapeError, match=r"a feature map must be a torch tensor, got list.*torch.as_tensor"):
+        call([[1.0, 2.0]])
+    with pytest.raises(ShapeError, match=r"a feature map must be real, got torch.complex64; take .real"):
+        call(torch.ones(1, 2, 3, 3, dtype=torch.complex64))
+    with pytest.raises(ShapeError, match=r"a matrix must be"):
+        gcp.matrix_sqrt(None)
+    with pytest.raises(ShapeError, match=r"eigenvalues must be real"):
+        gcp.spectral_weight(torch.ones(1, 2, dtype=torch.complex64))

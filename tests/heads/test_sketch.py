@@ -2,6 +2,7 @@
 
 import torch
 
+from gcp.heads import create_head
 from gcp.heads.bilinear import count_sketch, hashes, tensor_sketch
 
 
@@ -45,3 +46,20 @@ def test_hashes_are_their_own():
     assert buckets.shape == signs.shape == (2, 8) and int(buckets.max()) < 32
     assert set(signs.flatten().tolist()) == {-1.0, 1.0}
     assert not torch.equal(hashes(8, 32, 1)[0], buckets)
+
+
+def test_a_bucket_without_a_pair_is_zero():
+    """In float32 as in float64, at a scale where the noise of the FFT would be a tenth of the output."""
+    head = create_head("compact_bilinear", 64)
+    x = 0.01 * torch.rand(2, 64, 5, 5, generator=torch.Generator().manual_seed(0))
+    out, exact = head(x), head(x.double())
+    assert not out[:, ~head.reachable].any() and 0 < int((~head.reachable).sum()) < head.out_features
+    assert float((out - exact).norm() / exact.norm()) < 1e-5
+
+
+def test_loaded_hashes_bring_their_buckets():
+    first, second = (create_head("compact_bilinear", 8, sketch=64, seed=seed) for seed in (0, 1))
+    x = torch.rand(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert list(first.state_dict()) == ["buckets", "signs"] and not torch.equal(first.reachable, second.reachable)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(x), second(x))
