@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gcp.errors import OptionError, ShapeError
 from gcp.layers.factored import Pointwise, ProductLayer
-from gcp.layers.frame import Frame
+from gcp.layers.frame import Frame, frame_matrices
 from gcp.layers.orthonormal import as_matrix
 from gcp.layers.spectrum import SingularValues
 
@@ -70,10 +70,12 @@ class SVDLinear(ProductLayer):
         return self.right.multiply(self.left.adjoint(Y) / self.spectrum()[:, None])
 
     def build(self) -> Tensor:
-        return (self.left.matrix() * self.spectrum()) @ self.right.matrix().mT
+        U, V = frame_matrices(self.left, self.right)
+        return (U * self.spectrum()) @ V.mT
 
     def build_inverse(self) -> Tensor:
-        return (self.right.matrix() / self.spectrum()) @ self.left.matrix().mT
+        U, V = frame_matrices(self.left, self.right)
+        return (V / self.spectrum()) @ U.mT
 
     def slogdet(self, positions: int = 1) -> tuple[Tensor, Tensor]:
         """Sign and log |det W| (shape () each), of W applied at so many positions: height times width for a map.
@@ -85,6 +87,10 @@ class SVDLinear(ProductLayer):
             raise ShapeError(f"a determinant needs a square matrix, W is {self.out_features} x {self.in_features}.")
         sign, logarithm = self.spectrum.slogdet()
         return (self.left.sign() * self.right.sign() * sign) ** positions, positions * logarithm
+
+    def log_abs_det(self, positions: int = 1) -> Tensor:
+        """Log |det W| of a square W, as `slogdet`, without the passes over the reflectors that its sign takes."""
+        return positions * self.spectrum.slogdet()[1]
 
     def sigma_max(self) -> Tensor:
         """The spectral norm, the Lipschitz constant of the layer, shape ()."""

@@ -9,6 +9,8 @@ from gcp.errors import OptionError, ShapeError
 from gcp.layers.householder import check_block, householder_apply
 from gcp.layers.reflectors import determinant_sign, initial, reflectors_of
 
+LARGEST_PAIR = 128  # dimensions up to which the overhead of the operations outweighs their arithmetic
+
 
 class Frame(nn.Module):
     """F = H_1 ... H_k E (d, p), E the first p columns of the identity, p <= d.
@@ -88,8 +90,17 @@ def check_size(name: str, value: int, least: int) -> None:
 
 
 def frame_matrix(V: Tensor, p: int, block: int | None = None) -> Tensor:
-    """H_1 ... H_k E (d, p) of reflectors (k, d)."""
-    return householder_apply(V, torch.eye(V.shape[1], p, dtype=V.dtype, device=V.device), block)
+    """H_1 ... H_k E (..., d, p) of reflectors (..., k, d)."""
+    return householder_apply(V, torch.eye(V.shape[-1], p, dtype=V.dtype, device=V.device), block)
+
+
+def frame_matrices(first: Frame, second: Frame) -> tuple[Tensor, Tensor]:
+    """`matrix` of both; frames of one size are built together, in the time of one where they are small."""
+    alike = first.vectors.shape == second.vectors.shape and (first.p, first.block) == (second.p, second.block)
+    if not alike or first.d > LARGEST_PAIR:
+        return first.matrix(), second.matrix()
+    vectors = torch.stack((first.vectors, second.vectors))
+    return frame_matrix(vectors, first.p, first.block).unbind()  # type: ignore[return-value]
 
 
 def exempt(module: nn.Module) -> None:

@@ -186,8 +186,15 @@ def householder_apply(
             columns = X.movedim(-2, 0).flatten(1) if lead else X
             out = _multiply(V[None], columns[None], block, transpose, rebuild)[0]
             return (out.unflatten(1, (*lead, X.shape[-1])).movedim(0, -2) if lead else out).to(dtype)
-        V, X = (tensor.expand(*lead, *tensor.shape[-2:]).reshape(-1, *tensor.shape[-2:]) for tensor in (V, X))
+        V, X = (_stacked(tensor, lead) for tensor in (V, X))
         return _multiply(V, X, block, transpose, rebuild).reshape(*lead, *X.shape[-2:]).to(dtype)
+
+
+def _stacked(matrices: Tensor, lead: torch.Size) -> Tensor:
+    """(B, ., .) of matrices (..., ., .), repeated where `lead` asks for it."""
+    if matrices.ndim == 3 and matrices.shape[:1] == lead:
+        return matrices
+    return matrices.expand(*lead, *matrices.shape[-2:]).reshape(-1, *matrices.shape[-2:])
 
 
 def _check(V: Tensor, X: Tensor, block: int | None) -> torch.Size:
@@ -247,8 +254,11 @@ def _scaled(V: Tensor) -> Tensor:
     eager = V.device.type == "cpu" and not torch.compiler.is_compiling()
     if eager:
         lengths = torch.linalg.vector_norm(V.detach(), dim=-1)
+        shortest, longest = torch.aminmax(lengths) if lengths.numel() else (1.0, 1.0)
+        if bool(shortest > SHORT) and bool(longest < LONG):
+            return V
         usual = (lengths > SHORT) & (lengths < LONG)
-        if bool(usual.all()) or not bool(V.detach()[~usual].any()):  # the others are zero
+        if not bool(V.detach()[~usual].any()):  # the others are zero
             return V
     largest = largest_entry(V)[..., None]
     if eager and not bool(largest.isfinite().all()):

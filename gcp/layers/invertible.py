@@ -26,7 +26,8 @@ from gcp.layers.reflectors import haar
 from gcp.ops.numerics import outside_autocast
 from gcp.registry import Registry
 
-# Square layers on the channels of (B, c, H, W), made of c and their options, with `slogdet` and `assign`.
+# Square layers on the channels of (B, c, H, W), made of c and their options, with `slogdet`,
+# `log_abs_det` and `assign`.
 FORMS: Registry[Any] = Registry("form")
 
 
@@ -43,6 +44,14 @@ class Dense(Pointwise):
 
     def solve(self, Y: Tensor) -> Tensor:
         return self.build_inverse() @ Y
+
+    def slogdet(self, positions: int = 1) -> tuple[Tensor, Tensor]:
+        """Sign and log |det W|, shape () each, of W applied at so many positions."""
+        raise NotImplementedError
+
+    def log_abs_det(self, positions: int = 1) -> Tensor:
+        """The second of `slogdet`."""
+        return self.slogdet(positions)[1]
 
     def _break_even(self) -> float:
         return -1
@@ -173,7 +182,7 @@ class InvertibleConv1x1(nn.Module):
             ShapeError: another number of channels, or another dtype than that of the parameters.
         """
         y = self.map(x)
-        logarithm = self.map.slogdet(x.shape[2] * x.shape[3])[1]
+        logarithm = self.map.log_abs_det(x.shape[2] * x.shape[3])
         return y, logarithm.expand(len(x))
 
     def inverse(self, y: Tensor) -> Tensor:
