@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gcp.errors import CheckpointError, nearest
@@ -12,6 +13,8 @@ from gcp.models.archive import Unreadable, contents
 
 State = dict[str, Tensor]
 
+# Last words of the names of tensors that have to be real numbers; counters, masks and tables of places need not be.
+NUMBERS = ("weight", "bias", "running_mean", "running_var", "original", "original0", "original1")
 # Keys under which files keep their weights. Averaged ones come first: they are what their authors evaluate.
 AVERAGED = ("ema", "state_dict_ema", "model_ema")
 CONTAINERS = (*AVERAGED, "model", "state_dict")
@@ -67,6 +70,7 @@ def read_checkpoint(path: str | Path, numpy_scalars: bool = False) -> Checkpoint
     tensors = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
     if not tensors or not content:
         raise CheckpointError(f"{path} holds no state dict: tensors by name, plain or under 'model' or 'state_dict'")
+    check_weights(content, path)
     about |= _decoded(about.pop("metadata", None))
     keys = {str(key): _unwrapped(str(key)) for key in content}
     state: State = {}
@@ -75,6 +79,30 @@ def read_checkpoint(path: str | Path, numpy_scalars: bool = False) -> Checkpoint
             raise CheckpointError(f"{path} holds {plain!r} twice, with and without the prefix of a wrapped model")
         state[plain] = value
     return Checkpoint(path, state, container, about, {plain: key for key, plain in keys.items() if key != plain})
+
+
+def check_weights(state: Any, source: str | Path) -> None:
+    """Raise CheckpointError unless these are dense tensors by name whose weights are finite real numbers."""
+    if not isinstance(state, dict) or not state:
+        raise CheckpointError(f"{source} holds no weights: tensors by name are needed, it has {type(state).__name__}")
+    for key, value in state.items():
+        if fault := _fault_of(str(key), value):
+            raise CheckpointError(f"{source} cannot be used: {key} {fault}. Train or convert it anew")
+
+
+def _fault_of(key: str, value: Any) -> str | None:
+    if not isinstance(value, Tensor):
+        return f"is of type {type(value).__name__}, not a tensor"
+    if value.layout is not torch.strided or value.device.type == "meta" or value.is_quantized:
+        kind = "quantized" if value.is_quantized else "meta" if value.device.type == "meta" else value.layout
+        return f"is a tensor without plain values ({kind})"
+    if not value.is_floating_point():
+        number = key.rpartition(".")[2] in NUMBERS or value.is_complex()
+        return f"is {value.dtype}; allowed are float32, float64, float16 and bfloat16" if number else None
+    wide = value if value.element_size() > 1 else value.float()  # of 8 bits torch knows no test
+    if "mask" not in key and not bool(torch.isfinite(wide).all()):
+        return "holds inf or NaN: the training that it is from had diverged"
+    return None
 
 
 def open_checkpoint(given: str | Path, numpy_scalars: bool = False) -> Checkpoint:
@@ -154,6 +182,6 @@ def _decoded(metadata: Any) -> dict[str, Any]:
     for key, text in (metadata or {}).items():
         try:
             found[key] = json.loads(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             found[key] = text
     return found

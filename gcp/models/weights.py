@@ -140,9 +140,16 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
     left_out = [key for key in target if key.rpartition(".")[0] in layers]
     kept = {key: value for key, value in state.items() if key in target and key not in left_out}
     model.load_state_dict(kept, strict=False)
-    fresh = [f"{key} ({faults.get(key, 'with its layer')})" for key in left_out]
     taken = {id(value) for key, value in state.items() if key in target}
     unused = [key for key, value in checkpoint.state.items() if id(value) not in taken]
+    # A name that the file has too is not new to it, whatever its tensor was taken for: there its shape is another.
+    both = {key: checkpoint.state[key] for key in left_out if key in unused}
+    fresh = [
+        f"{key} ({tuple(both[key].shape)} in the file, {tuple(target[key].shape)} in the model)" if key in both
+        else f"{key} ({faults.get(key, 'with its layer')})"
+        for key in left_out
+    ]  # fmt: skip
+    unused = [key for key in unused if key not in both]
     parts = []
     if fresh:
         parts.append(f"left out, so newly initialised: {_some(fresh, 20)}")

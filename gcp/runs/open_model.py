@@ -2,7 +2,8 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gcp.engine.state import load_weights
 from gcp.engine.timm_reference import TimmReference, create_timm_reference
 from gcp.errors import CheckpointError, GCPError
 from gcp.models.archive import Unreadable, contents
-from gcp.models.checkpoints import FILES, is_timm_weights, open_checkpoint
+from gcp.models.checkpoints import FILES, check_weights, is_timm_weights, open_checkpoint
 from gcp.models.convert import build_model
 from gcp.models.summary import summarise
 from gcp.runs import build
@@ -23,6 +24,7 @@ from gcp.runs.scored_model import ScoredModel
 from gcp.runs.weights import configuration
 
 log = logging.getLogger("gcp")
+CHANGED = (("model", "widths"), ("model", "factors"), ("head", "name"))  # by a run on its way
 SAME = ("name", "root", "per_class", "val_fraction", "split_seed", "partial")  # of the section data: which images
 
 
@@ -74,20 +76,24 @@ def open_model(
             reference = create_timm_reference(given)
         return _timm_model(given, reference, overrides, group, data, scored)
     path = find_checkpoint(given)
-    saved = _of_ours(path)
+    saved = _of_ours(path, scored)
     if saved is None:
         return _foreign(path, overrides, group, order, data, scored)
     if order is not None:
         raise GCPError(f"--order is for files of others; {path} is of this library, whose order is upper.")
     config = from_dict(_with_data(saved["config"], data), overrides, source=f"the configuration in {path}")
     device = build.build_device(config, group)
-    model, head = build.build_model(config, len(saved["classes"]), device, weights=False), config.head.name
-    for callback in create_callbacks(config):
-        callback.adapt(model, saved)
-        head = callback.scores(model).get("head", head)
     averaged = saved.get("ema") is not None
-    load_weights(model, saved["ema"] if averaged else saved["model"], str(path))
-    return ScoredModel(str(path), model.eval(), config, device, head, tuple(saved["classes"]), averaged)
+    weights = saved["ema"] if averaged else saved["model"]
+    with _built_from(path):
+        model, head = build.build_model(config, len(saved["classes"]), device, weights=False), config.head.name
+        for callback in create_callbacks(config):
+            callback.adapt(model, saved)
+            head = callback.scores(model).get("head", head)
+    load_weights(model, weights, str(path))
+    _mention_another_run(path, saved["config"])
+    images = saved.get("images") if isinstance(saved.get("images"), dict) else None
+    return ScoredModel(str(path), model.eval(), config, device, head, tuple(saved["classes"]), averaged, images)
 
 
 def open_timm_model(
@@ -111,7 +117,7 @@ def _is_run(given: str) -> bool:
     return True
 
 
-def _of_ours(path: Path) -> dict[str, Any] | None:
+def _of_ours(path: Path, scored: bool = True) -> dict[str, Any] | None:
     """The contents of a checkpoint that a run wrote, None for a file of another kind."""
     try:
         content = contents(path, False) if path.is_file() else {"format": 0}
@@ -123,11 +129,74 @@ def _of_ours(path: Path) -> dict[str, Any] | None:
     if not isinstance(saved.get("config"), dict):
         raise CheckpointError(f"{path} does not say of which model it is: it has no configuration")
     if "flow" in saved["config"]:
-        raise CheckpointError(
-            f"{path} is of a flow, which has no classes. Type\n  "
-            f"gcp evaluate-glow --checkpoint {shlex.quote(str(path))}"
+        way_out = (
+            f"Type\n  gcp evaluate-glow --checkpoint {shlex.quote(str(path))}"
+            if scored
+            else "gcp.engine.trained_flow.load_flow opens it"
         )
-    return saved if "classes" in saved else None
+        raise CheckpointError(f"{path} is of a flow, which has no classes. {way_out}")
+    if "classes" not in saved:
+        return None
+    _check_contents(saved, path)
+    return saved
+
+
+def _check_contents(saved: dict[str, Any], path: Path) -> None:
+    """Raise CheckpointError where a checkpoint in our format was made or edited by somebody else."""
+    classes = saved["classes"]
+    if not isinstance(classes, list | tuple) or not classes or not all(isinstance(name, str) for name in classes):
+        raise CheckpointError(f"{path} cannot be used: its classes are {str(classes)[:60]!r}, not a list of names")
+    weights = saved["ema"] if saved.get("ema") is not None else saved["model"]
+    check_weights(weights, path)
+    numbers = sum(value.numel() for value in weights.values())
+    for section, key in (("head", "dim"), ("head", "sketch"), ("model", "hidden"), ("model", "widths")):
+        told = saved["config"].get(section)
+        value = told.get(key) if isinstance(told, dict) else None
+        sizes = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+        # A layer of a width has at least so many weights; what is more would only fill the memory.
+        if any(isinstance(size, int) and size > numbers for size in sizes):
+            raise CheckpointError(
+                f"{path} cannot be used: its configuration has {section}.{key}={value}, for which its {numbers:,} "
+                "weights are too few"
+            )
+
+
+@contextmanager
+def _built_from(path: Path) -> Iterator[None]:
+    """Name the file where the model that its configuration describes cannot be built."""
+    try:
+        yield
+    except (RuntimeError, TypeError, KeyError, AttributeError, ValueError, OverflowError, MemoryError) as error:
+        if isinstance(error, GCPError):
+            raise
+        raise CheckpointError(
+            f"the model that the configuration in {path} describes cannot be built ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _mention_another_run(path: Path, saved: dict[str, Any]) -> None:
+    """Say so where a checkpoint lies in the folder of a run with another configuration than its own."""
+    import yaml
+
+    try:
+        there = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return
+    if not isinstance(there, dict):
+        return
+    differing = []
+    for section in ("data", "model", "head", "optim", "schedule", "train", "run"):
+        own, other = saved.get(section), there.get(section)
+        if isinstance(own, dict) and isinstance(other, dict):
+            keys = ("name", "seed") if section == "run" else own
+            differing += [
+                f"{section}.{key} is {own[key]!r}, {other[key]!r} in config.yaml"
+                for key in keys
+                if key in own and key in other and own[key] != other[key] and (section, key) not in CHANGED
+            ]
+    if differing:
+        more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
+        log.warning("%s is of another run than the folder that it lies in: %s%s", path, "; ".join(differing[:3]), more)
 
 
 def _foreign(
@@ -136,17 +205,24 @@ def _foreign(
     found = open_checkpoint(path)
     summary = summarise(found)
     if summary.backbone is None or summary.num_classes is None:
+        way_out = (
+            f"Of a timm model add --timm NAME; else convert it first: gcp convert {path} OUT --backbone NAME"
+            if scored
+            else f"Name its model: gcp.create_model(BACKBONE, HEAD, num_classes=N, pretrained={str(path)!r})"
+        )
         raise CheckpointError(
             f"{path} does not tell its model: layout {summary.layout}, backbone {summary.backbone or 'unknown'}, "
-            f"classes {summary.num_classes or 'unknown'}. Of a timm model add --timm NAME; else convert it first: "
-            f"gcp convert {path} OUT --backbone NAME"
+            f"classes {summary.num_classes or 'unknown'}. {way_out}"
         )
     if summary.order == "unknown" and order is None:
-        log.warning("the order of the triangle is taken as upper, unchecked: files of 2018 need --order lower")
+        old = (
+            "files of 2018 need --order lower" if scored else "files of 2018 have the other, which gcp convert changes"
+        )
+        log.warning("the order of the triangle is taken as upper, unchecked: %s", old)
     model = build_model(found, summary, order or "upper")
-    told = found.about.get("config")
-    base = configuration(model, told if summary.layout == "own" and isinstance(told, dict) else {})
-    if summary.layout != "own" or told is None:
+    told = found.about.get("config") if summary.layout == "own" else None
+    base = configuration(model, told if isinstance(told, dict) else {})
+    if not isinstance(told, dict):
         base = _photographs(base, model.features.native_size[0], str(path), overrides, data is None and scored)
     config = from_dict(_with_data(base, data), overrides, source=f"the configuration of {path}")
     device = build.build_device(config, group)

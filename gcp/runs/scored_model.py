@@ -1,6 +1,8 @@
 """A model to be scored, wherever it comes from."""
 
+import logging
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -18,12 +20,15 @@ from gcp.models import Classifier
 from gcp.runs import build
 from gcp.runs.run import check_classes
 
+log = logging.getLogger("gcp")
+
 
 @dataclass(frozen=True)
 class ScoredModel:
     """A model in evaluation mode on its device, with the configuration of its images and of its scoring.
 
-    `classes` are the names that its file tells, None where it tells none; `head` what pools in it.
+    `classes` are the names that its file tells, None where it tells none; `head` what pools in it; `images` what the
+    file tells of the splits that it was trained and scored on.
     """
 
     given: str
@@ -33,6 +38,7 @@ class ScoredModel:
     head: str
     classes: tuple[str, ...] | None = None
     averaged: bool = False
+    images: dict[str, Any] | None = None
 
     @property
     def image_size(self) -> int:
@@ -53,11 +59,21 @@ class ScoredModel:
         splits = build.build_splits(self.config)
         if self.classes is not None:
             check_classes({"classes": self.classes}, splits, self.given)
+            self._mention_other_images(splits)
         elif self.model.num_classes != len(splits.classes):
             raise CheckpointError(
                 f"{self.given} has {self.model.num_classes} classes, the data set has {len(splits.classes)}"
             )
         return splits
+
+    def _mention_other_images(self, splits: Splits) -> None:
+        """Say so where the test images are not those of the run; among them may be some that it was trained on."""
+        theirs, own = (self.images or {}).get("test"), splits.test.fingerprint()
+        if theirs is not None and theirs != own:
+            log.warning(
+                "%s is of a run on other images: test split %s there, %s here. Some of these may have been trained on",
+                self.given, theirs, own,
+            )  # fmt: skip
 
     def prepared(self, images: ImageSet | StreamSet) -> ImageSet | StreamSet:
         """The images as this model takes them, without crops."""
