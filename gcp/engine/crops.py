@@ -31,10 +31,13 @@ def check_crops(crops: str) -> None:
         raise OptionError(f"crops is {crops!r}; allowed: {', '.join(CROPS)}.{suggest(str(crops), CROPS)}")
 
 
-class FiveCrops:
-    """Stored images to their corners and centre, (B, 5, C, S, S), of a resized image.
+class TenCrops:
+    """Stored images to the views of which `average_logits` makes ten crops, (B, 6, C, S, S): corners and centre of a
+    resized image, and the centre of its mirror image, mirrored back.
 
-    The shorter side becomes 256/224 of S. Where the data set's own transform squeezes an image to a square, both do.
+    The last differs from the centre by a pixel where the sides differ by an odd number: as in torchvision's ten_crop
+    the image is mirrored before it is cut. The shorter side becomes 256/224 of S. Where the data set's own transform
+    squeezes an image to a square, both do.
     """
 
     def __init__(self, transform: Transform, image_size: int):
@@ -46,13 +49,19 @@ class FiveCrops:
         squeezes = any(isinstance(step, v2.Resize) and len(step.size) == 2 for step in steps or ())
         # A transform of another kind prepares whole batches in memory; its square image is resized instead.
         self.prepare = None if steps else plain
-        self.cut = v2.Compose([v2.Resize((side, side) if squeezes else side), v2.FiveCrop(image_size)])
+        self.resize, self.image_size = v2.Resize((side, side) if squeezes else side), image_size
         self.normalize: Normalizer = transform.normalize
 
     def __call__(self, images: Any, seeds: np.ndarray | None) -> Tensor:
         if self.prepare is not None:
             images = self.prepare(images, None)
-        return torch.stack([torch.stack(self.cut(image)) for image in images])
+        return torch.stack([torch.stack(self._cut(self.resize(image))) for image in images])
+
+    def _cut(self, image: Tensor) -> list[Tensor]:
+        from torchvision.transforms.v2 import functional
+
+        size = [self.image_size, self.image_size]
+        return [*functional.five_crop(image, size), functional.center_crop(image.flip(-1), size).flip(-1)]
 
 
 def with_crops(images: ImageSet | StreamSet, crops: str, image_size: int) -> ImageSet | StreamSet:
@@ -64,7 +73,7 @@ def with_crops(images: ImageSet | StreamSet, crops: str, image_size: int) -> Ima
         image_size: side of a crop.
     """
     check_crops(crops)
-    return with_transform(images, lambda transform: FiveCrops(transform, image_size)) if crops == "ten" else images
+    return with_transform(images, lambda transform: TenCrops(transform, image_size)) if crops == "ten" else images
 
 
 def with_transform(
@@ -76,14 +85,16 @@ def with_transform(
     return changed
 
 
-def average_logits(model: nn.Module, views: list[Tensor], mirror: bool) -> Tensor:
-    """Mean logits (B, num_classes) over views (B, C, H, W) each, and over their mirrors if `mirror`.
+def average_logits(model: nn.Module, views: list[Tensor], crops: str) -> Tensor:
+    """Mean logits (B, num_classes) over views (B, C, H, W) each, and over their mirrors unless `crops` is "one"; "ten"
+    takes those of TenCrops.
 
     One view goes through the model at a time, in as much memory as one crop takes. Half precision is averaged in
     float32.
     """
-    if mirror:
-        views = [each for view in views for each in (view, view.flip(3))]
+    if crops != "one":
+        straight, mirrored = (views[:5], [*views[:4], views[5]]) if crops == "ten" else (views, views)
+        views = [each for view, other in zip(straight, mirrored, strict=True) for each in (view, other.flip(3))]
     logits = [model(view) for view in views]
     logits = [each.float() if each.dtype in (torch.bfloat16, torch.float16) else each for each in logits]
     return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)

@@ -125,7 +125,7 @@ def _collect(
         fed = [feed(view, batch[1]) for view in views]
         try:
             with autocast(device, amp):
-                logits = average_logits(model, [images for images, _ in fed], crops != "one")
+                logits = average_logits(model, [images for images, _ in fed], crops)
         except (NonFiniteError, torch.linalg.LinAlgError) as error:
             raise NonFiniteError(f"evaluation stopped at batch {number + 1}: {error}") from error
         labels[own] = fed[0][1]

@@ -11,7 +11,7 @@ from gcp.data import Loader
 from gcp.data.images import FileSet, TensorSet
 from gcp.data.sets.digits import DigitTransform
 from gcp.data.transforms import create_transform
-from gcp.engine.crops import with_crops
+from gcp.engine.crops import TenCrops, with_crops
 from gcp.engine.evaluate import collect, evaluate
 from gcp.errors import OptionError
 
@@ -52,12 +52,24 @@ def resized(image, transform):
 
 
 def ten_crops(image):
-    """Corners, centre and mirrors of (C, h, w), by slicing."""
+    """Corners and centre of (C, h, w) and of its mirror image, by slicing."""
     height, width = image.shape[1:]
     top, left = round((height - SIZE) / 2), round((width - SIZE) / 2)
     corners = [(0, 0), (0, width - SIZE), (height - SIZE, 0), (height - SIZE, width - SIZE), (top, left)]
-    crops = [image[:, y : y + SIZE, x : x + SIZE] for y, x in corners]
-    return [*crops, *(crop.flip(2) for crop in crops)]
+    return [each[:, y : y + SIZE, x : x + SIZE] for each in (image, image.flip(2)) for y, x in corners]
+
+
+def test_the_views_are_those_of_torchvision():
+    """Also where the width of the image minus that of the crop is odd."""
+    for width in (32, 33, 45):
+        image = torch.arange(3 * 32 * width).remainder(256).to(torch.uint8).view(3, 32, width)
+        views = TenCrops(create_transform("none", "center_crop", SIZE, 3), SIZE)([image], None)[0]
+        mirrored = [view.flip(2) for view in (*views[:4], views[5])]
+        wanted = VF.ten_crop(image, [SIZE, SIZE])
+        assert {view.numpy().tobytes() for view in (*views[:5], *mirrored)} == {
+            view.numpy().tobytes() for view in wanted
+        }
+        assert torch.equal(mirrored[4], wanted[9]) and torch.equal(views[5], views[4]) == (width == 32)
 
 
 @pytest.mark.parametrize("name", ["random_resized_crop", "center_crop", "square_crop", "square", "modern"])
@@ -113,10 +125,10 @@ def test_images_in_memory_are_resized_after_their_own_transform():
     transform = DigitTransform(SIZE, 1)
     images = with_crops(TensorSet(stored, [0, 1, 2], transform), "ten", SIZE)
     got, _ = images.read([0, 1, 2])
-    assert got.shape == (3, 5, 1, SIZE, SIZE)
+    assert got.shape == (3, 6, 1, SIZE, SIZE)
     whole = VF.resize(transform(stored, None), [32])
     for index in range(3):
-        assert torch.allclose(got[index], torch.stack(ten_crops(whole[index])[:5]))
+        assert torch.allclose(got[index][:5], torch.stack(ten_crops(whole[index])[:5]))
 
 
 def test_more_crops_count_each_image_once(files):
