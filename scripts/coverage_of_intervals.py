@@ -11,6 +11,7 @@ models alone (as McNemar), and over both (`gcp.studies.statistics.compare_images
 
 import argparse
 from itertools import product
+from statistics import median
 
 import benchmarking
 import numpy as np
@@ -49,9 +50,9 @@ def truth(case: str) -> float:
 
 
 def coverage(case: str, n: int, count: int, studies: int) -> dict[str, float]:
-    """Percent of the intervals that hold the truth, and the mean half width in points of the one over both."""
+    """Percent of the intervals that hold the truth, and the median half width in points of the one over both."""
     generator, expected = np.random.default_rng(0), truth(case)
-    held, width = {"seeds alone": 0, "images alone": 0, "both": 0}, 0.0
+    held, widths = {"seeds alone": 0, "images alone": 0, "both": 0}, []
     for _ in range(studies):
         first, second = study(generator, n, count, case)
         pair = compare(first[0], second[0])
@@ -63,8 +64,9 @@ def coverage(case: str, n: int, count: int, studies: int) -> dict[str, float]:
             held[name] += (
                 (low <= expected <= high) if low is not None and high is not None else each.difference == expected
             )
-        width += (both.high - both.low) / 2 if both.low is not None and both.high is not None else 0.0
-    return {name: 100 * number / studies for name, number in held.items()} | {"width": width / studies}
+        if both.low is not None and both.high is not None:
+            widths.append((both.high - both.low) / 2)
+    return {name: 100 * number / studies for name, number in held.items()} | {"width": median(widths or [0.0])}
 
 
 def main(argv: list[str]) -> int:

@@ -20,7 +20,7 @@ SERIES = tuple(LIGHT[name] for name in ("blue", "red", "green", "gold", "violet"
 STANDING = {
     "reference": (LIGHT["ink"], "D"),
     "better": (LIGHT["green"], "^"),
-    "equal": (LIGHT["blue"], "o"),
+    "equal": (LIGHT["blue"], "d"),
     "undecided": (LIGHT["blue"], "o"),
     "worse": (LIGHT["red"], "v"),
     "untested": (LIGHT["mute"], "s"),
