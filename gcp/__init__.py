@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from gcp.gradients import spectral_weight
     from gcp.heads import create_head, list_heads
     from gcp.models import create_model
+    from gcp.runs.fit import fit
     from gcp.runs.trained import load
 
 __version__ = "0.1.0"
@@ -16,6 +17,7 @@ __all__ = [
     "covariance_sqrt",
     "create_head",
     "create_model",
+    "fit",
     "list_heads",
     "load",
     "matrix_sqrt",
@@ -27,6 +29,7 @@ _MODULES = {
     "covariance_sqrt": "gcp.functional",
     "create_head": "gcp.heads",
     "create_model": "gcp.models",
+    "fit": "gcp.runs.fit",
     "list_heads": "gcp.heads",
     "load": "gcp.runs.trained",
     "matrix_sqrt": "gcp.functional",

@@ -4,13 +4,16 @@ An entry is its own name (a `str`), so lists of entries print, sort and compare 
 what it stands for: the object, a one-line summary and the paper it comes from.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Generic, TypeVar
 
-from gcp.errors import UnknownNameError, nearest
+from gcp.errors import OptionError, UnknownNameError, nearest
 
 T = TypeVar("T")
 
@@ -93,3 +96,25 @@ def import_all(package: str, path: Iterable[str]) -> None:
     """Import every module of a folder, so that a new file registers itself and touches nothing else."""
     for module in iter_modules(path):
         import_module(f"{package}.{module.name}")
+
+
+def import_own(module: str, example: str) -> ModuleType:
+    """Import a module of the user's own, from the folder at hand too.
+
+    This runs its code: only for a name that the user gave. `example` completes the message, such as "allowed: ...".
+
+    Raises:
+        OptionError: there is no such module, or it cannot be imported.
+    """
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # where an installed command, unlike `python train.py`, would not look
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise OptionError(f"cannot import {module}: {error}.") from error
+        raise OptionError(
+            f"no module {error.name!r}, looked for in {os.getcwd()} and in what is installed; {example}"
+        ) from error
+    except Exception as error:  # the code of somebody else
+        raise OptionError(f"cannot import {module}: {type(error).__name__}: {error}.") from error

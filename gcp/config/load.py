@@ -1,6 +1,8 @@
 """From a YAML file and overrides to a checked `Config`, or to every fault at once."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -12,7 +14,8 @@ from gcp.config.schema import Common, Config, composed, sections
 from gcp.config.sections import Section
 from gcp.config.validate import validate
 from gcp.config.yaml_file import merge
-from gcp.errors import nearest
+from gcp.errors import OptionError, nearest
+from gcp.registry import import_own
 
 S = TypeVar("S", bound=Section)
 
@@ -29,11 +32,14 @@ def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Co
     """The configuration in a YAML file, over that of the file it `extends`, under `key.path=value` overrides;
     `schema`: of a classifier, or of another kind of run.
 
-    A data set of the user's own, `data.name: MODULE:FUNCTION`, is imported. Raises `ConfigError` with every fault of
-    the files and of the overrides, one a line.
+    What is the user's own is imported: the modules of `run.plugins`, before anything is checked, and a data set
+    `data.name: MODULE:FUNCTION`. Raises `ConfigError` with every fault of the files and of the overrides, one a line.
     """
-    overrides, schema = list(overrides), composed(schema)
+    overrides = list(overrides)
+    plugin_faults = _import_plugins(recipes.find(path), overrides)
+    schema = composed(schema)
     mapping, faults = _read_with_base(recipes.find(path), schema)
+    faults += plugin_faults
     extra = {0: "", 1: " and 1 override"}.get(len(overrides), f" and {len(overrides)} overrides")
     values, more = _override(mapping or {}, overrides, schema)
     _import_own(values)
@@ -55,13 +61,16 @@ def from_dict(
     schema: type[Any] = Config,
 ) -> Any:
     """The configuration in plain values by section (`Config.plain()` gives them), under overrides; `schema` as of
-    `load`. The values may be of a checkpoint, which may come from anybody: a data set `MODULE:FUNCTION` is imported
-    from overrides alone.
+    `load`. The values may be of a checkpoint, which may come from anybody: `run.plugins` and a data set
+    `MODULE:FUNCTION` are imported from overrides alone.
 
     Raises `ConfigError` with every fault; `source` names the origin of the values in it.
     """
-    overrides, schema = list(overrides), composed(schema)
+    overrides = list(overrides)
+    plugin_faults = _import_plugins(None, overrides)
+    schema = composed(schema)
     merged, faults = _override(values, overrides, schema)
+    faults += [*plugin_faults, *_not_imported(values)]
     if any(text.startswith("data.name=") for text in overrides):
         _import_own(merged)
     return validate(merged, faults, source=source, schema=schema)
@@ -100,6 +109,56 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, parsed
 
 
+def _import_plugins(path: Path | None, overrides: Sequence[str]) -> list[Fault]:
+    """Import the modules that the user's file, the file that it extends, and the overrides name as `run.plugins`.
+
+    Before the rest is read, since they may register what is named there: a head, a data set, a callback with a section.
+    """
+    named: list[Any] = []
+    for _ in range(2):  # the file, and the one below it
+        if path is None or not path.is_file():
+            break
+        mapping = _with_plugins(yaml_file.read(path)[0] or {})
+        section, extends = mapping.get("run"), mapping.get("extends")
+        named.append(section.get("plugins") if isinstance(section, Mapping) else None)
+        path = _below(path, extends) if isinstance(extends, str) else None
+    for text in overrides:
+        if text.startswith(("run.plugins=", "plugins=")):
+            with suppress(ValueError):  # what is wrong with it is said where it is read
+                named.append(parse_override(text)[1])
+    faults = []
+    for module in dict.fromkeys(each for names in named if isinstance(names, list) for each in names):
+        if isinstance(module, str):
+            try:
+                import_own(module, "allowed: modules that can be imported, such as [my_heads] for my_heads.py.")
+            except OptionError as error:
+                faults.append(Fault("run.plugins", str(error)))
+    return faults
+
+
+def _with_plugins(mapping: dict[str, Any]) -> dict[str, Any]:
+    """`plugins` at the top of a file as the key `run.plugins` that it stands for."""
+    run = mapping.get("run") or {}
+    if "plugins" not in mapping or not isinstance(run, Mapping):
+        return mapping
+    rest = {key: value for key, value in mapping.items() if key != "plugins"}
+    return rest | {"run": {"plugins": mapping["plugins"], **run}}
+
+
+def _not_imported(values: Mapping[str, Any]) -> list[Fault]:
+    """What to type where a checkpoint needs modules that its reader has not named."""
+    section = values.get("run")
+    named = section.get("plugins") if isinstance(section, Mapping) else None
+    missing = [name for name in named if isinstance(name, str) and name not in sys.modules] if named else []
+    if not missing:
+        return []
+    text = (
+        f"{', '.join(missing)}: code of your own, which is imported where you name it yourself and never because a "
+        f"checkpoint does: add 'run.plugins=[{', '.join(missing)}]' to the command, or import it before"
+    )
+    return [Fault("run.plugins", text)]
+
+
 def _import_own(values: Mapping[str, Any]) -> None:
     """Import the data set that a user named as MODULE:FUNCTION; what is wrong with it the checks will say."""
     section = values.get("data")
@@ -120,6 +179,7 @@ def _override(
         except ValueError as error:
             faults.append(Fault("", str(error)))
             continue
+        key = "run.plugins" if key == "plugins" else key
         if key in sections(schema):
             meant = [f"{key}.name={value}"] if isinstance(value, str) else []
             faults.append(
@@ -147,9 +207,7 @@ def _read_with_base(path: Path, schema: type[Section]) -> tuple[dict[str, Any] |
     if not isinstance(extends, str):
         text = f"got {show(extends)} ({kind(extends)}); allowed: one YAML file, relative to {path}"
         return None, [*faults, Fault("extends", text)]
-    below = path.parent / extends
-    if not below.is_file() and recipes.find(extends).is_file():  # one of ours by its name
-        below = recipes.find(extends)
+    below = _below(path, extends)
     if not below.is_file():
         return None, [*faults, Fault("extends", _missing(below))]
     if below.resolve() == path.resolve():
@@ -162,11 +220,18 @@ def _read_with_base(path: Path, schema: type[Section]) -> tuple[dict[str, Any] |
     return merge(base, mapping), faults + more
 
 
+def _below(path: Path, extends: str) -> Path:
+    """The file that one extends: beside it, or one of ours by its name."""
+    beside = path.parent / extends
+    return recipes.find(extends) if not beside.is_file() and recipes.find(extends).is_file() else beside
+
+
 def _read(path: Path, schema: type[Section]) -> tuple[dict[str, Any] | None, list[Fault]]:
     mapping, faults = yaml_file.read(path)
     if mapping is None:
         return None, faults
     # A section with all of its keys commented out reads as null: it is empty.
+    mapping = _with_plugins(mapping)
     empty: dict[str, Any] = {key: {} for key, value in mapping.items() if value is None and key in sections(schema)}
     return mapping | empty, faults
 

@@ -6,7 +6,6 @@ checks of both, and what makes the callback of a run. Whatever is not wanted is 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from gcp.config.schema import Config
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plugin:
     """What a callback registers.
 
@@ -67,9 +66,8 @@ class Plugin:
 PLUGINS: Registry[Plugin] = Registry("callback")
 
 
-@cache
 def plugins() -> tuple[Plugin, ...]:
-    """Those of every folder of `gcp.callbacks`, in the order in which callbacks are called."""
+    """Those of `gcp.callbacks` and of modules of the user's own, in the order in which callbacks are called."""
     import_module("gcp.callbacks")  # by its name: it stands on the configuration
     return tuple(sorted((PLUGINS[name].obj for name in PLUGINS), key=lambda plugin: plugin.order))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from pydantic import Field, create_model
 
-from gcp.config.plugins import plugins
+from gcp.config.plugins import Plugin, plugins
 from gcp.config.sections import (
     Checkpoint,
     Data,
@@ -145,13 +145,13 @@ def trained_by(config: Any) -> str:
 
 def composed(schema: type[S]) -> type[S]:
     """The class with the sections and keys of callbacks beside its own; those of other tasks are as they are."""
-    return cast(type[S], _with_callbacks()) if schema is Config else schema
+    return cast(type[S], _with_callbacks(plugins())) if schema is Config else schema
 
 
 @cache
-def _with_callbacks() -> type[Config]:
+def _with_callbacks(registered: tuple[Plugin, ...]) -> type[Config]:
     fields: dict[str, Any] = {}
-    for plugin in plugins():
+    for plugin in registered:
         for name, section in plugin.sections.items():
             fields[name] = (section, Field(default_factory=section))
         for name, keys_of in plugin.keys.items():

@@ -110,6 +110,11 @@ class Run(Section):
     rank_logs: bool = Field(
         default=False, description="with several processes: a log of each, rank-N.log in the run folder"
     )
+    plugins: Names = Field(
+        default=(),
+        description="modules of your own that register heads, rules, data sets or callbacks, imported before anything "
+        "is checked; `plugins: [MODULE]` at the top of a file is the same",
+    )
 
 
 class Data(Section):

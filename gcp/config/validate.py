@@ -98,10 +98,13 @@ def known_keys(
     return known
 
 
-@lru_cache(maxsize=2)
 def key_schemas(schema: type[Section] = Config) -> dict[str, dict[str, dict[str, Any]]]:
     """The JSON schema of every key, by section and key."""
-    schema = composed(schema)
+    return _key_schemas(composed(schema))
+
+
+@lru_cache(maxsize=2)
+def _key_schemas(schema: type[Section]) -> dict[str, dict[str, dict[str, Any]]]:
     every = {name: section.model_json_schema()["properties"] for name, section in sections(schema).items()}
     return {name: {key: properties[key] for key in keys(schema, name)} for name, properties in every.items()}
 

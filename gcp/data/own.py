@@ -16,11 +16,8 @@ A module is imported where a user names it: in a file of theirs or on their comm
 which may come from anybody, imports nothing (`gcp.config.from_dict`).
 """
 
-import importlib
 import inspect
-import os
 import re
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +25,7 @@ from gcp.data.splits import Splits
 from gcp.data.stream import StreamSet
 from gcp.data.torch_dataset import DEFAULT, from_torch
 from gcp.errors import DataError, GCPError, OptionError, suggest
+from gcp.registry import import_own
 
 if TYPE_CHECKING:
     from gcp.data.source import Request, Source
@@ -54,19 +52,9 @@ def import_dataset(name: str) -> None:
     if name in DATASETS:
         return
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # where an installed command, unlike `python train.py`, would not look
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise OptionError(f"cannot import {module_name}: {error}.") from error
-        raise OptionError(
-            f"no module {error.name!r}, looked for in {os.getcwd()} and in what is installed; allowed: "
-            "MODULE:FUNCTION, for example shapes:load for the function load in shapes.py."
-        ) from error
-    except Exception as error:  # the code of somebody else
-        raise OptionError(f"cannot import {module_name}: {type(error).__name__}: {error}.") from error
+    module = import_own(
+        module_name, "allowed: MODULE:FUNCTION, for example shapes:load for the function load in shapes.py."
+    )
     function = getattr(module, attribute, None)
     if not callable(function):
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]

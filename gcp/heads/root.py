@@ -34,7 +34,15 @@ def _register(entry: Entry[Any], takes: tuple[str, ...], **fixed: str) -> None:
         HEADS.add(entry.obj.head, kind, summary=entry.summary, paper=entry.paper)
 
 
-for rule in RULES.list():
-    _register(rule, ("side", "form", "precision"), rule=str(rule))
+def register_head_of_rule(rule: str) -> None:
+    """Register the pooling head that a rule names as its `head`.
+
+    Done here for the rules of `gcp.gradients`; to be called for a rule of one's own.
+    """
+    _register(RULES[rule], ("side", "form", "precision"), rule=rule)
+
+
+for rule in RULES:
+    register_head_of_rule(rule)
 for solver in SOLVERS.list():
     _register(solver, ("side", "precision"), solver=str(solver))
