@@ -84,7 +84,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(number, small, train, at_update
     at_update(4, lambda _: signal.raise_signal(number))
     answer = small("run.name=x", "checkpoint.every=100 %")
     assert answer.code == 128 + number
-    head, _, command = answer.out.rpartition("\n  python ")
+    head, _, command = answer.out.rpartition("\n  gcp ")
     assert head.endswith("stopped at step 4. Continue with")
     assert torch.load(here / "runs/x/last.pt", weights_only=True)["progress"]["step"] == 4
     resumed = train(*shlex.split(command)[1:])

@@ -262,10 +262,6 @@ def test_a_stage_that_is_gone(copy, train, refused):
         (["data.per_class=9999"], ["per_class=9999 asks for more"]),
         (["stages.2.train.drop_last=true", "stages.2.train.batch_size=64"], ["stage 2: 40 images make no batch of 64"]),
         (["model.pretrained=no.pt"], ["no checkpoint at no.pt"]),
-        (
-            ["stages.2.hybrid.to=seb", "stages.2.hybrid.at=10 steps"],
-            ["stage 2: hybrid.at: 10 steps is step 10 of a run"],
-        ),
         (["stages.2.optim.lrr=1"], ["stages.2.optim.lrr: unknown key", "did you mean stages.2.optim.lr?"]),
     ],
 )

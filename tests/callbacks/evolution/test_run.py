@@ -111,6 +111,20 @@ def test_killed_around_an_edit(moment, step, zygote, here, whole, same_runs):
     assert rows(here / "runs/x") == rows(whole)
 
 
+def test_a_checkpoint_in_which_the_edits_were_a_field_of_the_progress(zygote, here, whole, same_runs):
+    killed = zygote.train(here, "--config", "small.yaml", "run.name=x", moment=f"{UPDATE}:5:before")
+    assert killed.code == SIGKILL
+    last = saved(here / "runs/x")
+    edits = last.pop("callbacks")["evolution"]["edits"]
+    assert edits and last["progress"].pop("callbacks")
+    last["progress"] |= {"switched": None, "evolved": edits}
+    torch.save(last | {"switched": None}, here / "runs/x/last.pt")
+    resumed = zygote.train(here, "resume=x")
+    assert (resumed.code, resumed.err) == (0, "")
+    same_runs(here / "runs/x", whole)
+    assert rows(here / "runs/x") == rows(whole)
+
+
 def test_scored_as_it_was_trained(here, whole, zygote):
     words = ["--checkpoint", "runs/whole/last.pt", "--json", "scores.json"]
     assert zygote.train(here, *words, command="gcp.cli.evaluate").code == 0

@@ -191,6 +191,34 @@ def test_a_checkpoint_of_before_there_were_switches(train, evaluate, here):
     assert train("resume=x", "train.epochs=2").code == 0
 
 
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_checkpoint_in_which_the_switch_was_a_field_of_the_progress(after, zygote, here, whole, same_runs, evaluate):
+    (here / "hybrid.yaml").write_text(SMALL)
+    form, path = "in the middle of an epoch", here / "runs/x/last.pt"
+    moment = f"gcp.engine.train:update:{SWITCHED_AT[form] + after + 1}:before"
+    words = ["--config", "hybrid.yaml", "run.name=x", *SWITCH, *FORMS[form]]
+    assert zygote.train(here, *words, moment=moment).code == SIGKILL
+    for name in ("last.pt", "best.pt"):
+        saved = torch.load(here / "runs/x" / name, weights_only=True)
+        record = saved.pop("callbacks")["hybrid"]["switched"]
+        if "progress" in saved:
+            del saved["progress"]["callbacks"]
+            saved["progress"] |= {"switched": record, "evolved": []}
+        torch.save(saved | {"switched": record}, here / "runs/x" / name)
+    assert bool(torch.load(path, weights_only=True)["switched"]) == bool(after)
+    evaluate("--checkpoint", str(path), "--json", "scores.json")
+    assert json.loads((here / "scores.json").read_text())["head"] == ("svd_taylor" if after else "newton_schulz")
+    resumed = zygote.train(here, "resume=x")
+    assert (resumed.code, resumed.err) == (0, "")
+    same_runs(here / "runs/x", whole(form))
+
+
+def test_a_switch_behind_the_end_of_its_stage(train, refused, here):
+    (here / "hybrid.yaml").write_text(SMALL + "stages: [{train: {epochs: 1}}, {train: {epochs: 3}}]\n")
+    text = refused(train("--config", "hybrid.yaml", "stages.2.hybrid.to=seb", "stages.2.hybrid.at=10 steps"))
+    assert "stage 2: hybrid.at: 10 steps is step 10 of a run" in text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
