@@ -95,6 +95,9 @@ def user_message(error: BaseException) -> str | None:
     """What to tell the user of an error that is not a defect of this program; None of one that is."""
     if isinstance(error, GCPError) or (isinstance(error, OSError) and error.errno in REFUSALS):
         return as_typed(str(error))
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        reason = str(error).partition("] ")[2].split(". ")[0] or "the memory of this machine is full"
+        return f"{reason}. Lower train.batch_size, evaluate.batch_size, data.workers or data.image_size."
     if type(error).__name__ == "OutOfMemoryError":  # torch's; not imported here to keep --help quick
         reason = str(error).split(". ")[0]
         return f"{reason}. Lower train.batch_size (and raise train.accumulate) or data.image_size."

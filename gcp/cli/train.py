@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from typing import TYPE_CHECKING
 
 from gcp.cli import help
@@ -39,27 +38,14 @@ run of several stages goes on with the stage that it is in; keys of a stage are 
 from 1.
 """
 
-RESUMABLE = (
-    "train.epochs",
-    "run.device",
-    "run.threads",
-    "run.hang_minutes",
-    "run.rank_logs",
-    "data.workers",
-    "data.root",
-    "evaluate.",
-    "checkpoint.",
-    "monitor.",
-)
-
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    return command(argv, USAGE, RESUMABLE, CLASSIFIER)
+    return command(argv, USAGE, CLASSIFIER)
 
 
-def command(argv: list[str], usage: str, resumable: tuple[str, ...], task: Task) -> int:
-    """The command that trains a kind of model: `usage` is its help, `resumable` what may change when it resumes."""
+def command(argv: list[str], usage: str, task: Task) -> int:
+    """The command that trains a kind of model: `usage` is its help."""
     arguments = parse(argv, FLAGS)
     if text := help.answer(arguments, usage, task):
         print(text)
@@ -70,11 +56,11 @@ def command(argv: list[str], usage: str, resumable: tuple[str, ...], task: Task)
     with joined() as group:
         run = arguments.take("resume")
         if run is None or run == "auto":
-            return _start(arguments, run == "auto", group, resumable, task)
-        return _resume(run, arguments, group, resumable, task)
+            return _start(arguments, run == "auto", group, task)
+        return _resume(run, arguments, group, task)
 
 
-def _start(arguments: Arguments, continues: bool, group: "Group", resumable: tuple[str, ...], task: Task) -> int:
+def _start(arguments: Arguments, continues: bool, group: "Group", task: Task) -> int:
     path = arguments.value("--config")
     if path is None:
         raise GCPError(
@@ -90,17 +76,18 @@ def _start(arguments: Arguments, continues: bool, group: "Group", resumable: tup
     from gcp.runs import launch
 
     if continues:
-        return launch.start_or_resume(config, lambda key: within(key, resumable), group, task)
+        return launch.start_or_resume(config, group, task)
     return launch.start(config, group, task)
 
 
-def _resume(run: str, arguments: Arguments, group: "Group", resumable: tuple[str, ...], task: Task) -> int:
+def _resume(run: str, arguments: Arguments, group: "Group", task: Task) -> int:
     if "--config" in arguments.flags:
         raise GCPError("resume takes the configuration from the run's folder; leave --config out")
-    check_overrides(arguments.overrides, resumable, "a run that is resumed")
     from gcp.config import load
+    from gcp.config.plugins import resumable
     from gcp.engine.folder import find_run_folder
 
+    check_overrides(arguments.overrides, resumable(), "a run that is resumed")
     folder = find_run_folder(run).whole()
     config = load(folder.config, arguments.overrides, task.schema)
     from gcp.runs.launch import resume
@@ -112,14 +99,10 @@ def check_overrides(overrides: list[str], allowed: tuple[str, ...], what: str) -
     """Refuse settings outside `allowed` (full keys, or prefixes that end in a dot), all of them in one error. What is
     allowed of a run is allowed of a stage of it.
     """
+    from gcp.config.plugins import within
+
     keys = [word.partition("=")[0] for word in overrides]
     listed = ", ".join(f"{key}*" if key.endswith(".") else key for key in allowed)
     faults = [f"{key}: cannot change in {what}; allowed: {listed}" for key in keys if not within(key, allowed)]
     if faults:
         raise ConfigError(faults, "the command line")
-
-
-def within(key: str, places: tuple[str, ...]) -> bool:
-    """Whether a key, perhaps of a stage, is one of `places`, or begins with one that ends in a dot."""
-    key = re.sub(r"^stages\.\d+\.", "", key)
-    return any(key.startswith(place) if place.endswith(".") else key == place for place in places)

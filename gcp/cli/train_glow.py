@@ -1,7 +1,7 @@
 """`gcp train-glow --config FILE [key=value ...]`: a normalising flow, trained as by `gcp train`."""
 
 from gcp.cli import help
-from gcp.cli.train import RESUMABLE, command
+from gcp.cli.train import command
 from gcp.runs.flow.task import FLOW
 
 USAGE = f"""\
@@ -29,4 +29,4 @@ with gcp train.
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    return command(argv, USAGE, RESUMABLE, FLOW)
+    return command(argv, USAGE, FLOW)

@@ -10,6 +10,7 @@ import yaml
 
 from gcp.config import recipes, stages, yaml_file
 from gcp.config.faults import Fault, did_you_mean, kind, show
+from gcp.config.plugins import resumable, within
 from gcp.config.schema import Common, Config, composed, sections
 from gcp.config.sections import Section
 from gcp.config.validate import validate
@@ -253,3 +254,23 @@ def _missing(path: Path) -> str:
     near = "" if folder == path.parent or meant else f": there is no folder {str(path.parent)!r}"
     hint = did_you_mean([repr(meant)] if meant else list(map(repr, near_by.values()))[:4])
     return f"no file {str(path)!r}{near}{hint or '.'} Recipes that come with gcp: gcp list recipes"
+
+
+def flat(config: Common) -> dict[str, object]:
+    """Plain values by `section.key`, also of keys that are not read: beside another value they may be in the other of
+    two configurations that are compared.
+    """
+    sections = config.plain(unread=True)
+    stages = {"stages": sections.pop("stages", None)}
+    return stages | {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
+
+
+def changes(before: Common, now: Common, free: Iterable[str] = ()) -> list[str]:
+    """A line for every key in which a run that is resumed would differ, those apart that may change, and `free`."""
+    old, new = flat(before), flat(now)
+    places = (*resumable(), *free)
+    return [
+        f"{key}: got {new.get(key)!r}; the run has {old.get(key)!r}"
+        for key in old | new
+        if old.get(key) != new.get(key) and not within(key, places)
+    ]

@@ -4,7 +4,8 @@ A folder of `gcp.callbacks` registers one `Plugin`: sections of its own, or keys
 checks of both, and what makes the callback of a run. Whatever is not wanted is not imported.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ class Plugin:
         faults: "module:name" of the checks beyond types, None for none; asked where a key differs from its default.
         sections: sections of its own, by name.
         keys: keys in common sections, by the section's name.
+        resumable: whether the keys of its sections may change in a run that is resumed.
         changes_model: whether it makes another model of that which the other settings describe.
         order: callbacks with a lower number are called first: those that change a model before those that observe it.
     """
@@ -36,6 +38,7 @@ class Plugin:
     faults: str | None = None
     sections: Mapping[str, type[Section]] = field(default_factory=dict)
     keys: Mapping[str, type[Section]] = field(default_factory=dict)
+    resumable: bool = False
     changes_model: bool = False
     order: int = 0
 
@@ -70,6 +73,31 @@ def plugins() -> tuple[Plugin, ...]:
     """Those of `gcp.callbacks` and of modules of the user's own, in the order in which callbacks are called."""
     import_module("gcp.callbacks")  # by its name: it stands on the configuration
     return tuple(sorted((PLUGINS[name].obj for name in PLUGINS), key=lambda plugin: plugin.order))
+
+
+# Keys, or beginnings of keys, that may change in a run that is resumed.
+RESUMABLE = (
+    "train.epochs",
+    "run.device",
+    "run.threads",
+    "run.hang_minutes",
+    "run.rank_logs",
+    "data.workers",
+    "data.root",
+    "evaluate.",
+    "checkpoint.",
+)
+
+
+def resumable() -> tuple[str, ...]:
+    """`RESUMABLE` with the sections of callbacks that may change as well."""
+    return (*RESUMABLE, *(f"{name}." for plugin in plugins() if plugin.resumable for name in plugin.sections))
+
+
+def within(key: str, places: Iterable[str]) -> bool:
+    """Whether a key, perhaps of a stage, is one of `places`, or begins with one that ends in a dot."""
+    key = re.sub(r"^stages\.\d+\.", "", key)
+    return any(key.startswith(place) if place.endswith(".") else key == place for place in places)
 
 
 def without_changes(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Data(Section):
         description="part of the training images held out for validation, stratified by class; 0: none, and the final "
         "weights are the result",
     )
-    split_seed: Annotated[int, Field(ge=0)] = Field(
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         default=0, description="seed of the held-out part and of the few-shot choice, apart from run.seed"
     )
     transform: Text = Field(

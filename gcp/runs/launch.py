@@ -6,11 +6,11 @@ several stages that is the stage that failed, and the stages after it have no fo
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcp.config import Common, dump, from_dict, load
+from gcp.config.load import changes
 from gcp.engine import distributed
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.folder import RunFolder, create_run_folder, write_text
@@ -56,11 +56,8 @@ def resume(config: Common, folder: RunFolder, group: Group = ALONE, task: Task =
         folder.unlock()
 
 
-def start_or_resume(
-    config: Common, may_change: Callable[[str], bool], group: Group = ALONE, task: Task = CLASSIFIER
-) -> int:  # fmt: skip
-    """Continue the run of that name, or start it where there is none yet. `may_change`: of a key, whether a run that is
-    resumed takes it from `config`.
+def start_or_resume(config: Common, group: Group = ALONE, task: Task = CLASSIFIER) -> int:
+    """Continue the run of that name, or start it where there is none yet.
 
     Raises:
         ConfigError: the run was begun with other settings.
@@ -72,21 +69,10 @@ def start_or_resume(
     folder = RunFolder(Path(config.run.dir, config.run.name))
     if not group.broadcast(folder.config.is_file()):
         return start(config, group, task)
-    before, now = flat(load(folder.config, [], task.schema)), flat(config)
-    changed = [key for key in before | now if before.get(key) != now.get(key) and not may_change(key)]
-    if changed:
-        faults = [f"{key}: got {now.get(key)!r}; the run has {before.get(key)!r}" for key in changed]
+    before = load(folder.config, [], task.schema)
+    if faults := changes(before, config):
         raise ConfigError(faults, f"the settings, with which {folder.path} cannot be continued")
     return resume(config, folder, group, task)
-
-
-def flat(config: Common) -> dict[str, object]:
-    """Plain values by `section.key`, also of keys that are not read: beside another value they may be in the other of
-    two configurations that are compared.
-    """
-    sections = config.plain(unread=True)
-    stages = {"stages": sections.pop("stages", None)}
-    return stages | {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
 
 
 def _begin(config: Common, group: Group) -> None:

@@ -1,5 +1,7 @@
 """The end of a run: the test split, scored once, with the final weights and with those best on validation."""
 
+import json
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -11,6 +13,9 @@ from torch import nn
 from gcp.engine import checkpoint
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import TrainingState, load_weights
+from gcp.errors import CheckpointError
+
+log = logging.getLogger("gcp")
 
 METRICS = (("top1", "top-1 %"), ("top5", "top-5 %"), ("macro", "macro %"), ("loss", "loss"))
 COLUMNS = {"loss": "val_loss", "top1": "val_accuracy"}
@@ -34,15 +39,16 @@ def score_run(
         adapt: (checkpoint) gives the model the head that the checkpoint was scored with.
         columns: scores of the validation split, with the columns of the table that hold them.
 
-    Where nothing was held out, there are the final weights alone.
-
-    Raises:
-        CheckpointError: `best.pt` is missing or damaged.
+    Where nothing was held out, or `best.pt` is missing or damaged, there are the final weights alone.
     """
     progress = state.progress
     final = {**score(), "step": progress.step, "epoch": progress.epoch}
     seconds = sum(row["seconds"] for row in progress.history)
-    saved = checkpoint.load(folder.best)
+    try:
+        saved = checkpoint.load(folder.best)
+    except CheckpointError as error:
+        log.warning("the weights that were best on validation are lost, the final ones alone are scored: %s", error)
+        return {"test": {"final": final}, "selection": f"{folder.best.name} is lost. {rule}", "seconds": seconds}
     validation = saved["scores"]
     if validation is None:
         return {"test": {"final": final}, "selection": f"nothing is chosen. {rule}", "seconds": seconds}
@@ -63,6 +69,19 @@ def score_run(
         "selection": f"best is chosen on the validation split. {rule}",
         "seconds": seconds,
     }
+
+
+def read_result(folder: RunFolder, shown: Callable[[dict], str] | None = None) -> dict | None:
+    """Contents of the `result.json` of a run, None where there is none that can be read and `shown`."""
+    if not folder.result.is_file():
+        return None
+    try:
+        result = json.loads(folder.result.read_text(encoding="utf-8"))
+        (shown or format_result)(result)
+        return result if isinstance(result["test"]["final"]["step"], int) else None
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        log.warning("%s cannot be read and is made again: %s", folder.result, error)
+        return None
 
 
 def format_result(

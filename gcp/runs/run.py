@@ -1,6 +1,5 @@
 """A training run from its configuration to its result, whatever is trained; but for the making of its folder."""
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -8,7 +7,8 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from gcp.command import typed
-from gcp.config import Common, dump, trained_by
+from gcp.config import Common, dump, from_dict, trained_by
+from gcp.config.load import changes
 from gcp.data import BatchLoader, Splits
 from gcp.engine import checkpoint
 from gcp.engine.callback import Callback, state_dicts
@@ -24,7 +24,7 @@ from gcp.errors import CheckpointError, ConfigError, DataError
 from gcp.runs import build
 from gcp.runs.build import Timing
 from gcp.runs.processes import StopSignal
-from gcp.runs.result import cost
+from gcp.runs.result import cost, read_result
 
 
 def check_images(saved: dict, splits: Splits, source: str) -> None:
@@ -119,9 +119,8 @@ class TrainingRun(Generic[C]):
     def result(self) -> dict | None:
         """The result of the finished run; None where steps are left, or where it is that of fewer epochs."""
         step = self.state.progress.step
-        if step < self.timing.total or not self.folder.result.is_file():
+        if step < self.timing.total or (result := read_result(self.folder, self.format_result)) is None:
             return None
-        result = json.loads(self.folder.result.read_text())
         return result if result["test"]["final"]["step"] == step else None
 
     def restore(self, path: object, saved: dict) -> None:
@@ -131,6 +130,7 @@ class TrainingRun(Generic[C]):
             CheckpointError: it is of other classes, another model or other images.
             ConfigError: the run has fewer epochs than are done.
         """
+        self._check_config(path, saved)
         check_classes(saved, self.splits, str(path))
         check_images(saved, self.splits, str(path))
         for callback in self.callbacks:
@@ -147,6 +147,15 @@ class TrainingRun(Generic[C]):
                 [f"train.epochs: got {self.config.train.epochs}; allowed: at least {begun}, which are begun"],
                 f"the settings of {self.folder.path}",
             )
+
+    def _check_config(self, path: object, saved: dict) -> None:
+        """Refuse a configuration that was edited in the run folder: what it says is not what would be trained."""
+        settings = [callback.settings(self.state.model) for callback in self.callbacks]
+        own = {f"{name}.{key}" for sections in settings for name, keys in sections.items() for key in keys}
+        schema: Any = type(self.config)
+        before = from_dict(saved["config"], [], f"the configuration in {path}", schema)
+        if faults := changes(before, self.config, {"run.dir", "run.name", "stages", *own}):
+            raise ConfigError(faults, f"{self.folder.config}, with which the run cannot be continued; put it back")
 
     def go_on(self) -> int:
         """`run` from the newest whole checkpoint, or from the beginning where there is none; a run that is finished
@@ -222,7 +231,8 @@ class TrainingRun(Generic[C]):
         if self.group.main:
             write_json(self.folder.result, result)
         self.group.wait()  # the next stage begins with what is written now
-        print(f"{self.format_result(result)}\ncurves     {self.folder.curves}\nweights    {self.folder.best}")
+        weights = self.folder.best if self.folder.best.is_file() else self.folder.last
+        print(f"{self.format_result(result)}\ncurves     {self.folder.curves}\nweights    {weights}")
 
     def _open_log(self) -> RunLog | NullLog:
         if not self.group.main:

@@ -3,8 +3,6 @@
 RUN itself holds the configuration with the stages and, at the end, the result of the last stage with what each reached.
 """
 
-import json
-
 from gcp.config import Config, dump, from_dict, load, stage_configs
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group
@@ -12,6 +10,7 @@ from gcp.engine.folder import RunFolder, write_json, write_text
 from gcp.engine.state import load_weights
 from gcp.errors import ConfigError, GCPError
 from gcp.runs.classifier import ClassifierRun, with_widths
+from gcp.runs.result import read_result
 from gcp.runs.run import resume_command
 
 
@@ -30,6 +29,8 @@ class StagedRun:
         begun = [n for n in range(1, len(self.configs) + 1) if checkpoint.candidates(folder.stage(n).path)]
         self.number = max(begun, default=1)
         self._check_earlier()
+        damaged = [number for number in range(1, self.number) if read_result(folder.stage(number)) is None]
+        self.number = min(damaged, default=self.number)
         self.stage_run: ClassifierRun | None = self._build()
 
     def go_on(self) -> int:
@@ -102,7 +103,7 @@ class StagedRun:
 
     def _result(self) -> dict:
         folders = [self.folder.stage(number) for number in range(1, len(self.configs) + 1)]
-        results = [json.loads(folder.result.read_text()) for folder in folders]
+        results = [read_result(folder) or {} for folder in folders]
         stages = [{"folder": folder.path.name, **result} for folder, result in zip(folders, results, strict=True)]
         return results[-1] | {"seconds": sum(result["seconds"] for result in results), "stages": stages}
 

@@ -16,9 +16,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from gcp.config import Config, dump, from_dict, load
+from gcp.config.load import flat
 from gcp.engine.folder import RunFolder, write_json, write_text
 from gcp.errors import ConfigError, nearest
-from gcp.runs.launch import flat
 from gcp.studies.grid import HEAD, OWN, Study, Variant, values_by_name, variants
 
 # what a cell that is continued may have otherwise: none of it changes what is learned

@@ -9,6 +9,7 @@ PLUGINS.add(
         asked_by=("monitor.spectrum",),
         create="gcp.callbacks.monitor.callback:ObserveSpectrum",
         sections={"monitor": Monitor},
+        resumable=True,
         order=90,
     ),
     summary="eigenvalues and gradients at the head, in spectrum.csv",
