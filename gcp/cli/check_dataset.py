@@ -27,14 +27,16 @@ What a data set on this machine holds, and what is wrong with it.
   NAME               of the data set; gcp list datasets names them
   ROOT               its folder, or the one above; built-in sets take none
 
-  --verify           decode every image
+  --verify           decode every image, and look for images that are there twice or nearly so
   --partial          accept other counts than the published ones, as data.partial=true does in training
   --sheet [FILE.png] one image of each class with its name; without a file NAME-classes.png in this folder
-  --json FILE        everything, with the paths of all images that are unreadable or in two splits
+  --json FILE        everything, with the paths of all images that are unreadable, there twice, or alike
 
 Reported: the layout recognised, classes, images by split beside the published counts, smallest and largest class, where
 validation comes from, missing files, images that are in two splits byte for byte, and with --verify all that cannot be
-decoded. The exit code is 0 for a sound data set and 2 for one with faults. Nothing is written into ROOT.
+decoded, that are twice in one split, and pairs that look alike (encoded again, turned, mirrored, a part of the other),
+which are no fault but worth a look. The exit code is 0 for a sound data set and 2 for one with faults. Nothing is
+written into ROOT.
 
 Example:
   gcp check cars /data/stanford_cars --verify --sheet
@@ -75,6 +77,7 @@ def _check(name: str, root: str | None, flags: dict[str, list[str]]) -> int:
     if found.sizes:
         result["shared"] = _compare(found, thorough)
         result["verified"] = _verify(found) if thorough else None
+        result["repeated"], result["alike"] = _same_pictures(found) if thorough and found.files else (None, None)
         result["sheet"] = _draw(found, sheet) if sheet else None
     print(tail(found, thorough), flush=True)
     if target:
@@ -140,6 +143,46 @@ def _verify(found: "Inspection") -> dict[str, Any]:
         "rotated": done.rotated,
         "small": done.small,
     }
+
+
+def _same_pictures(found: "Inspection") -> tuple[list[tuple[str, ...]], list[tuple[str, str, float]] | None]:
+    """Files that are twice in one split, which are a fault where their labels differ; and pairs of images that are
+    alike, which are told for a look at them.
+    """
+    from gcp.data.checks.duplicates import shared_files
+    from gcp.data.checks.near_duplicates import MOST, alike, by_kind
+
+    paths = [path for files in found.paths.values() for path in files]
+    splits = [split for split, files in found.paths.items() for _ in files]
+    labels = [int(label) for split in found.paths for label in found.labels[split]]
+    label_of = dict(zip(paths, labels, strict=True))
+    copies = shared_files(found.paths, watch, within=True)
+    repeated = [each for each in copies if each.first == each.second]
+    torn = [each for each in repeated if label_of[each.one] != label_of[each.other]]
+    rest = len(repeated) - len(torn)
+    print(f"  repeated    {counted(len(torn), 'image')} of one split in two classes, {rest:,} twice in one class")
+    if torn:
+        names = [(found.classes[label_of[each.one]], found.classes[label_of[each.other]]) for each in torn]
+        lines = "".join(
+            f"\n    {each.one} ({one}) = {each.other} ({other})"
+            for each, (one, other) in zip(torn[:SHOWN], names, strict=False)
+        )
+        found.faults.append(
+            f"{counted(len(torn), 'image')} in two classes of one split, byte for byte; the first:{lines}"
+        )
+    told = [tuple(each) for each in repeated]
+    if len(paths) > MOST:
+        print(f"  alike       not looked for among {counted(len(paths), 'image')}; at most {MOST:,} are compared")
+        return told, None
+    same = {frozenset((each.one, each.other)) for each in copies}
+    pairs = [pair for pair in alike(paths, watch) if frozenset((paths[pair.first], paths[pair.second])) not in same]
+    kinds = by_kind(pairs, splits, labels)
+    counts = ", ".join(f"{counted(len(some), 'pair')} {kind}" for kind, some in kinds.items())
+    print(f"  alike       {counts}")
+    for kind in ("in two splits", "in two classes"):
+        for pair in kinds[kind][:SHOWN]:
+            print(f"    {paths[pair.first]} ~ {paths[pair.second]} ({pair.product:.2f}, {kind})")
+    return told, [(paths[pair.first], paths[pair.second], round(pair.product, 4)) for pair in pairs]
 
 
 def _draw(found: "Inspection", path: str) -> str | None:

@@ -107,6 +107,26 @@ def test_all_faults_in_one_run(tree, check):
     assert Path("cars-classes.png").is_file()
 
 
+def test_images_that_are_twice_in_a_split_or_alike(tree, check):
+    """In two classes is a fault, in one class is told, and so are copies that are not the same to the byte."""
+    root = tree("folder", per_class=8)["root"]
+    first, second = sorted(path for path in (root / "train").iterdir() if path.is_dir())[:2]
+    image = sorted(first.iterdir())[0]
+    shutil.copy(image, second / "copy.jpg")
+    shutil.copy(sorted(first.iterdir())[1], first / "again.jpg")
+    test = next(path for path in (root / "test").iterdir() if path.is_dir())
+    Image.open(sorted(second.iterdir())[0]).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(test / "turned.png")
+    assert check("folder", root)[0] == 0  # without --verify only what is in two splits is compared
+    code, out, err = check("folder", root, "--verify", "--json", "found.json")
+    assert (code, err) == (2, "")
+    assert "repeated    1 image of one split in two classes, 1 twice in one class" in out
+    assert f"{image} ({first.name}) = {second / 'copy.jpg'} ({second.name})" in out
+    assert "alike       1 pair in two splits, 0 pairs in two classes, 0 pairs in one class" in out
+    found = json.loads(Path("found.json").read_text())
+    assert len(found["repeated"]) == 2 and found["shared"] == []
+    assert len(found["alike"]) == 1 and str(test / "turned.png") in found["alike"][0]
+
+
 def test_ten_are_shown_and_all_are_written(tree, check):
     root = tree("folder", per_class=8)["root"]
     damaged = sorted((root / "train").rglob("*.jpg"))[:14]

@@ -1,4 +1,4 @@
-"""Images that two splits have in common, byte for byte, whatever their names.
+"""Images that are there twice, byte for byte, whatever their names: in two splits, or in one.
 
 A test image that was trained on is recognised, not classified. Files are compared by size first, and by a hash of their
 bytes where a size occurs in two splits, so that few files are read.
@@ -30,19 +30,23 @@ class Duplicate(NamedTuple):
     other: str
 
 
-def shared_files(splits: Mapping[str, Sequence[str]], watch: ProgressBar = silent) -> list[Duplicate]:
+def shared_files(
+    splits: Mapping[str, Sequence[str]], watch: ProgressBar = silent, within: bool = False
+) -> list[Duplicate]:
     """For each file of a split that an earlier split has too, the pair of them. Files that cannot be read are left out.
 
-    One file that two splits name, also through links, is no pair: the fast check reports it.
+    within: also the files that are twice in one split; of photographs nearly every one is read for that. One file that
+    two splits name, also through links, is no pair: the fast check reports it.
     """
     every = [(split, path) for split, paths in splits.items() for path in paths]
     sizes = _in_threads(_size, [path for _, path in every], watch, "sizes")
     having = defaultdict(set)
-    for (split, _), size in zip(every, sizes, strict=True):
-        having[size].add(split)
+    for (split, path), size in zip(every, sizes, strict=True):
+        having[size].add(path if within else split)
     alike = [place for place, size in zip(every, sizes, strict=True) if size >= 0 and len(having[size]) > 1]
     digests = _in_threads(_digest, [path for _, path in alike], watch, "contents")
-    found = _duplicates((split, path, digest) for (split, path), digest in zip(alike, digests, strict=True) if digest)
+    places = ((split, path, digest) for (split, path), digest in zip(alike, digests, strict=True) if digest)
+    found = _duplicates(places, within)
     return [each for each in found if os.path.realpath(each.one) != os.path.realpath(each.other)]
 
 
@@ -59,13 +63,13 @@ def shared_images(splits: Mapping[str, ImageSet], watch: ProgressBar = silent) -
     return _duplicates(places)
 
 
-def _duplicates(places: Iterable[tuple[str, str, bytes]]) -> list[Duplicate]:
+def _duplicates(places: Iterable[tuple[str, str, bytes]], within: bool = False) -> list[Duplicate]:
     """From (split, name, digest), the splits in their order."""
     seen: dict[bytes, tuple[str, str]] = {}
     duplicates = []
     for split, name, digest in places:
         first, one = seen.setdefault(digest, (split, name))
-        if first != split:
+        if first != split or (within and one != name):
             duplicates.append(Duplicate(first, one, split, name))
     return duplicates
 

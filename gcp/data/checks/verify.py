@@ -29,6 +29,7 @@ _TAG = 0x0112  # orientation in EXIF
 
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ProgressBar(Protocol):
@@ -70,10 +71,8 @@ def verify(paths: Sequence[str], workers: int | None = None, watch: ProgressBar 
 
     Raises DataError where a process dies, which a lack of memory can cause.
     """
-    if workers is None:
-        workers = 0 if len(paths) < FEW else usable_cores()
     unreadable, rotated, small = [], 0, 0
-    for each in watch(_findings(paths, workers), len(paths), "decoding"):
+    for each in watch(in_processes(_examine, paths, workers), len(paths), "decoding"):
         if each.reason is not None:
             unreadable.append((each.path, each.reason))
         rotated += each.rotated
@@ -110,17 +109,24 @@ def _raise(error: DataError) -> None:
     raise error
 
 
-def _findings(paths: Sequence[str], workers: int) -> Iterator[DecodedFile]:
+def in_processes(function: Callable[[str], R], paths: Sequence[str], workers: int | None = None) -> Iterator[R]:
+    """`function` of every path, in order. `workers`: processes, None for one per core, 0 for none.
+
+    Raises DataError where a process dies, which a lack of memory can cause.
+    """
+    if workers is None:
+        workers = 0 if len(paths) < FEW else usable_cores()
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    call = partial(_call, function)
     if workers == 0:
         for chunk in chunks:
-            yield from _examine_all(chunk)
+            yield from call(chunk)
         return
     pool = ProcessPoolExecutor(workers, get_context("fork"), initializer=_prepare, initargs=(os.getpid(),))
     # Ctrl-C reaches every process of a terminal. The workers inherit that it is blocked: the first one ends them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        parts = pool.map(_examine_all, chunks)
+        parts = pool.map(call, chunks)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for part in parts:
             yield from part
@@ -145,10 +151,10 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _examine_all(paths: Sequence[str]) -> list[DecodedFile]:
+def _call(function: Callable[[str], R], paths: Sequence[str]) -> list[R]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow about odd metadata
-        return [_examine(path) for path in paths]
+        return [function(path) for path in paths]
 
 
 def _examine(path: str) -> DecodedFile:

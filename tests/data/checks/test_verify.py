@@ -71,7 +71,7 @@ def test_nothing():
 
 
 def test_a_process_that_dies_is_one_clear_message(tmp_path, monkeypatch):
-    monkeypatch.setattr("gcp.data.checks.verify._examine", lambda path: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("gcp.data.checks.verify.decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(DataError, match="a process that decoded images has died, as happens when the memory is full"):
         verify([str(picture(tmp_path / "a.jpg"))], workers=1)
 
