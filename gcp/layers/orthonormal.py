@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from gcp.errors import OptionError, ShapeError
+from gcp.errors import OptionError, ShapeError, suggest
+from gcp.layers.cayley import LARGEST, CayleyFrame
 from gcp.layers.factored import Pointwise, ProductLayer
 from gcp.layers.frame import Frame
 
@@ -47,6 +48,8 @@ def polar_factor(A: Tensor) -> Tensor:
     return (Q.mT if tall else Q).to(A.dtype)
 
 
+METHODS = ("householder", "cayley", "auto")  # of `Orthogonal`
+
 Self = TypeVar("Self", bound="OrthogonalLinear")
 
 
@@ -77,7 +80,9 @@ class OrthogonalLinear(ProductLayer):
         init: str = "haar",
     ):
         super().__init__(in_features, out_features, bias)
-        self.frame = Frame(max(in_features, out_features), min(in_features, out_features), reflectors, block, init)
+        self.frame: Frame | CayleyFrame = Frame(
+            max(in_features, out_features), min(in_features, out_features), reflectors, block, init
+        )
 
     @property
     def _tall(self) -> bool:
@@ -119,11 +124,18 @@ class Orthogonal(OrthogonalLinear):
     """y = W x with an orthogonal W (d, d) on the last dimension of x; `inverse(y)` is exact.
 
     Args as `OrthogonalLinear`, all but d by name. The determinant is that of the start: either sign with `haar`, 1 with
-    `identity`.
+    `identity`. `method` is `householder`, a product of reflectors; `cayley`, Cayley's map (`gcp.layers.cayley`); or
+    `auto`, the faster of them: `cayley` for d <= 128, unless reflectors or block are given. Their parameters differ.
     """
 
     def __init__(
-        self, d: int, *others: Any, reflectors: int | None = None, block: int | None = None, init: str = "haar"
+        self,
+        d: int,
+        *others: Any,
+        reflectors: int | None = None,
+        block: int | None = None,
+        init: str = "haar",
+        method: str = "householder",
     ):
         if others:  # FastH's Orthogonal(d, m) has a block there, and few reflectors are few orthogonal matrices
             given = ", ".join(map(repr, (d, *others)))
@@ -132,10 +144,22 @@ class Orthogonal(OrthogonalLinear):
                 f"block write block={others[0]!r}, for a product of {others[0]!r} reflectors reflectors={others[0]!r}; "
                 "the interface of FastH, Orthogonal(d, m), is that of gcp.layers.fasth."
             )
-        super().__init__(d, d, False, reflectors, block, init)
+        if method not in METHODS:
+            hint = suggest(str(method), METHODS)
+            raise OptionError(f"method is {method!r}; allowed: {', '.join(METHODS)}.{hint}")
+        by_reflectors = reflectors is not None or block is not None
+        if method == "cayley" and by_reflectors:
+            raise OptionError("reflectors and block are of method='householder'; leave them out.")
+        if method == "householder" or by_reflectors or (method == "auto" and d > LARGEST):
+            super().__init__(d, d, False, reflectors, block, init)
+        else:
+            ProductLayer.__init__(self, d, d, False)
+            self.frame = CayleyFrame(d, init)
 
     @classmethod
-    def from_matrix(cls, W: Tensor, bias: Tensor | None = None, block: int | None = None) -> "Orthogonal":
+    def from_matrix(
+        cls, W: Tensor, bias: Tensor | None = None, block: int | None = None, method: str = "householder"
+    ) -> "Orthogonal":
         """The layer of a given orthogonal W (d, d), of either determinant, in its dtype and on its device.
 
         Raises:
@@ -146,12 +170,15 @@ class Orthogonal(OrthogonalLinear):
             raise OptionError("an Orthogonal has no bias; use OrthogonalLinear.from_matrix(W, bias).")
         if W.ndim != 2 or W.shape[0] != W.shape[1]:
             raise ShapeError(f"a square matrix (d, d) is needed, got shape {tuple(W.shape)}.")
-        return cls(len(W), block=block)._take(W, None)
+        return cls(len(W), block=block, method=method)._take(W, None)
 
     def slogdet(self) -> tuple[Tensor, Tensor]:
         """Sign and log of the absolute value (zero) of the determinant, shape () each."""
         sign = self.frame.sign()
         return sign, torch.zeros_like(sign)
+
+    def _break_even(self) -> float:
+        return self.out_features / 2 if isinstance(self.frame, CayleyFrame) else super()._break_even()
 
 
 class OrthogonalConv1x1(Pointwise, OrthogonalLinear):
