@@ -95,7 +95,7 @@ def attention(model: Classifier | TimmReference, images: Tensor, classes: list[i
 
 
 def draw_attention(images: list[np.ndarray], maps: list[np.ndarray], titles: list[str], path: str | Path) -> None:
-    """Write a PNG with each image, and beside it the image under its map.
+    """Write a PNG with each image, beside it the image under its map, and the scale of the maps.
 
     Args:
         images: (H, W, 3) float, 0 to 1.
@@ -118,7 +118,10 @@ def draw_attention(images: list[np.ndarray], maps: list[np.ndarray], titles: lis
         plain.imshow(image)
         plain.set_title(title, fontsize=8, loc="left", parse_math=False)
         under.imshow(image)
-        under.imshow(cam, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+        shown = under.imshow(cam, cmap="inferno", alpha=0.6, vmin=0, vmax=1, interpolation="bicubic")
+    bar = figure.colorbar(shown, ax=every, shrink=0.9, fraction=0.03, pad=0.02)
+    bar.set_label("share of the greatest contribution in the image", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     save(figure, path)
 
 
@@ -146,7 +149,10 @@ def draw(scored_model: ScoredModel, paths: list[str], folder: str | None, group:
         maps += list(attention(scored_model.model, fed, best.indices.tolist()))
         shown = pixels.float() / 255
         pictures += [image.expand(3, -1, -1).permute(1, 2, 0).numpy() for image in shown]
-        titles += [f"{names[i]} {100 * p:.0f} %" for p, i in zip(*(each.tolist() for each in best), strict=True)]
+        for path, p, i in zip(paths[start:], *(each.tolist() for each in best), strict=False):
+            true = Path(path).resolve().parent.name
+            told = "" if true not in names else ", right" if names[i] == true else f", true: {true}"
+            titles.append(f"{names[i]} {100 * p:.0f} %{told}")
     target = Path(folder or ".") / "cam.png"
     titles = [f"{Path(path).name}\n{title}" for path, title in zip(paths, titles, strict=True)]
     draw_attention(pictures, maps, titles, target)

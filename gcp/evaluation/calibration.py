@@ -57,10 +57,10 @@ def draw_calibration(found: Calibration, path: str | Path) -> None:
     above.plot([0, 1], [0, 1], color="#999999", linestyle=":", label="calibrated")
     above.bar(middles[used], found.accuracy[used], 0.9 / bins, color="#4477aa", label="right")
     said, true = found.confidence[used], found.accuracy[used]
-    above.plot(said, true, "o", color="#cc6677", markersize=4, label="at mean confidence")
+    above.plot(said, true, "o", color="#cc6677", markersize=4, label="at mean confidence", clip_on=False, zorder=3)
     above.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
-    above.set_title(f"calibration error {100 * found.error:.2f} % ({bins} bins)", fontsize=10)
-    above.legend(loc="lower right")
+    figure.suptitle(f"calibration error {100 * found.error:.2f} % ({bins} bins)", fontsize=10)
+    above.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=9)  # above all bars
     below.bar(middles, found.counts, 0.9 / bins, color="#4477aa")
     below.set(xlabel="confidence", ylabel="images")
     for axes in (above, below):

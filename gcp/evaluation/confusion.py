@@ -67,6 +67,8 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], path: str | Path) -
     bar = figure.add_axes(((margin + side + 0.2) / width, margin / height, 0.18 / width, side / height))
     figure.colorbar(image, cax=bar, label="share of the true class")
     _label(axes, names, cell)
+    if count <= NAMED:
+        _border(axes, count)
     if count <= NUMBERED:
         _write_counts(axes, matrix, shares)
     right = int(np.trace(matrix))
@@ -107,6 +109,14 @@ def _label(axes: Any, names: Sequence[str], cell: int) -> None:
     size = _font(count)
     axes.set_xticks(range(count), short, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(range(count), short, fontsize=size, parse_math=False)
+
+
+def _border(axes: Any, count: int) -> None:
+    """Lines between the cells, thin ones where a cell is a line of text high."""
+    axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#cccccc", linewidth=0.8 if count <= NUMBERED else 0.3)
+    axes.tick_params(which="minor", length=0)
 
 
 def _write_counts(axes: Any, matrix: np.ndarray, shares: np.ndarray) -> None:

@@ -33,7 +33,8 @@ def draw_sheet(
 ) -> tuple[int, int]:
     """Write the sheet as a PNG and return its width and height in pixels.
 
-    images: one for each of `names`, of any size, or None where there is none to show, which leaves a grey tile.
+    images: one for each of `names`, of any size, or None where there is none to show, which leaves a grey tile; without
+        a name nothing is drawn.
     columns: in a row; None for a sheet of the usual shape.
     """
     from PIL import Image, ImageDraw
@@ -43,6 +44,8 @@ def draw_sheet(
     draw, font = ImageDraw.Draw(sheet), _font()
     for index, (image, name) in enumerate(zip(images, names, strict=True)):
         left, top = GAP + index % columns * WIDTH, GAP + index // columns * HEIGHT
+        if image is None and not name:
+            continue
         draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill="#eeeeee" if image else "#999999")
         if image is not None:
             small = _fit(image)

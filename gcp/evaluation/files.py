@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,28 +113,26 @@ def prediction_rows(
 def _draw_pairs(result: "Evaluation", pairs: "Sequence[Pair]", path: Path) -> None:
     from gcp.evaluation.contact_sheet import draw_sheet
 
-    names = result.splits.classes
-    titles = []
-    for pair in pairs:
-        found = min(pair.count, EXAMPLES)
-        titles += [f"{names[pair.true]} taken for {names[pair.predicted]}"] * found + [""] * (EXAMPLES - found)
-        titles += [names[pair.predicted]]
     side_by_side = 1 if len(pairs) <= PAIRS // 3 else 2
-    draw_sheet(_examples(result, pairs), titles, path, columns=side_by_side * (EXAMPLES + 1))
+    tiles = [tile for pair in pairs for tile in _examples(result, pair)]
+    draw_sheet([tile[0] for tile in tiles], [tile[1] for tile in tiles], path, columns=side_by_side * (EXAMPLES + 1))
 
 
-def _examples(result: "Evaluation", pairs: "Sequence[Pair]") -> "Iterator[Image | None]":
-    """Of each pair the wrong images of which the model was surest, and a right one of the class they were taken for."""
+def _examples(result: "Evaluation", pair: "Pair") -> "list[tuple[Image | None, str]]":
+    """The wrong images of a pair of which the model was surest, and a right one of the class they were taken for, with
+    their titles; as many tiles for every pair.
+    """
     labels, predicted = result.samples.labels.numpy(), result.samples.predicted.numpy()
-    confidence = result.samples.confidence.numpy()
-    for pair in pairs:
-        wrong = np.flatnonzero((labels == pair.true) & (predicted == pair.predicted))
-        wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:EXAMPLES]
-        right = np.flatnonzero((labels == pair.predicted) & (predicted == pair.predicted))
-        right = right[np.argsort(-confidence[right], kind="stable")][:1]
-        for chosen, count in ((wrong, EXAMPLES), (right, 1)):
-            yield from (_picture(result, int(index)) for index in chosen)
-            yield from [None] * (count - len(chosen))
+    confidence, names = result.samples.confidence.numpy(), result.splits.classes
+    wrong = np.flatnonzero((labels == pair.true) & (predicted == pair.predicted))
+    right = np.flatnonzero((labels == pair.predicted) & (predicted == pair.predicted))
+    wrong, right = (places[np.argsort(-confidence[places], kind="stable")] for places in (wrong, right))
+    tiles: list[tuple[Image | None, str]] = [
+        (_picture(result, int(place)), f"{names[pair.true]} taken for {names[pair.predicted]}")
+        for place in wrong[:EXAMPLES]
+    ]
+    tiles += [(_picture(result, int(place)), f"right: {names[pair.predicted]}") for place in right[:1]]
+    return tiles + [(None, "")] * (EXAMPLES + 1 - len(tiles))
 
 
 def _picture(result: "Evaluation", index: int) -> "Image":
