@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gcp.functional import covariance_sqrt, matrix_sqrt
+    from gcp.functional import covariance_function, covariance_sqrt, matrix_function, matrix_sqrt
     from gcp.gradients import spectral_weight
     from gcp.heads import create_head, list_heads
     from gcp.models import create_model
@@ -14,28 +14,33 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "__version__",
+    "covariance_function",
     "covariance_sqrt",
     "create_head",
     "create_model",
     "fit",
     "list_heads",
     "load",
+    "matrix_function",
     "matrix_sqrt",
     "spectral_weight",
 ]
 
 # Imported on first use: `gcp --help` needs no torch, and the heads need torch only.
 _MODULES = {
+    "covariance_function": "gcp.functional",
     "covariance_sqrt": "gcp.functional",
     "create_head": "gcp.heads",
     "create_model": "gcp.models",
     "fit": "gcp.runs.fit",
     "list_heads": "gcp.heads",
     "load": "gcp.runs.trained",
+    "matrix_function": "gcp.functional",
     "matrix_sqrt": "gcp.functional",
     "spectral_weight": "gcp.gradients",
 }
-_PACKAGES = ("functional", "gradients", "heads", "roots", "solvers")  # whose names are reached by `import gcp` alone
+# whose names are reached by `import gcp` alone
+_PACKAGES = ("functional", "functions", "gradients", "heads", "roots", "solvers")
 
 
 def __dir__() -> list[str]:

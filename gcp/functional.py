@@ -1,4 +1,4 @@
-"""The public functions: square root of the covariance of a feature map, and of a matrix."""
+"""The public functions: the square root, or another function, of the covariance of a feature map or of a matrix."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from gcp.errors import ShapeError
 from gcp.ops.covariance import samples
 from gcp.ops.numerics import add_identity_, require_finite, require_real, sym
-from gcp.solvers import create_root
+from gcp.solvers import create_function_root, create_root
 
 # relative to the largest entry: above rounding and finite differences, below what a mistake looks like
 SKEW, INDEFINITE = 1e-3, 1e-5
@@ -63,6 +63,55 @@ def matrix_sqrt(
         ShapeError: not square, not symmetric, or clearly indefinite (checked in eager mode on the CPU).
     """
     root = create_root(rule, solver, "auto", form, precision, options)
+    _check_matrix(P)
+    return root.of_matrix(P)
+
+
+def covariance_function(
+    x: Tensor,
+    function: str = "inverse_sqrt",
+    ridge: float = 1e-3,
+    rule: str = "exact",
+    side: str = "auto",
+    precision: str | None = None,
+    **options: Any,
+) -> Tensor:
+    """A function of the covariance P + ridge I of a feature map, (B, d, H, W) -> (B, d, d).
+
+    Args:
+        x: feature map of any floating dtype and memory format, H W >= 2.
+        function: `sqrt`, `inverse_sqrt`, `power`, `log` or `inverse` (`gcp.functions`).
+        ridge: added to every eigenvalue, in the units of the covariance; a function that is not finite at 0 needs one.
+        rule: backward rule of the root (`gcp.gradients`), whose ratio to the exact weight is taken over; not `newton`.
+        side: as `covariance_sqrt`, which this is with sqrt and ridge=0.
+        precision: as `covariance_sqrt`.
+        **options: of the function (`exponent` of `power`) and of the rule.
+
+    Raises:
+        ShapeError, OptionError, UnknownNameError: with what is allowed.
+    """
+    root = create_function_root(function, ridge, rule, side, precision, options)
+    samples(x)
+    require_finite(x, "the features of sample")
+    return root.of_features(x)
+
+
+def matrix_function(
+    P: Tensor,
+    function: str = "log",
+    ridge: float = 1e-3,
+    rule: str = "exact",
+    precision: str | None = None,
+    **options: Any,
+) -> Tensor:
+    """A function of P + ridge I for symmetric positive semidefinite matrices, (B, d, d) -> (B, d, d).
+
+    Arguments as `covariance_function`; the gradient is symmetric.
+
+    Raises:
+        ShapeError: not square, not symmetric, or clearly indefinite (checked in eager mode on the CPU).
+    """
+    root = create_function_root(function, ridge, rule, "auto", precision, options)
     _check_matrix(P)
     return root.of_matrix(P)
 

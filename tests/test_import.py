@@ -62,11 +62,13 @@ def test_public_names():
     import gcp
 
     for name in (
+        "covariance_function",
         "covariance_sqrt",
         "create_head",
         "create_model",
         "list_heads",
         "load",
+        "matrix_function",
         "matrix_sqrt",
         "spectral_weight",
     ):

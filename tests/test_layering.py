@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"command", "errors", "registry", "options"},
     {"ops"},
-    {"gradients"},
+    {"gradients", "functions"},
     {"kernels"},
     {"roots"},
     {"solvers"},

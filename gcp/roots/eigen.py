@@ -14,9 +14,11 @@ locally constant; at a drop of rank Q has a kink, and this is the central deriva
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from gcp import kernels
+from gcp.functions import SpectralFunction
 from gcp.gradients import Rule
 from gcp.gradients.base import Core, Published
 from gcp.ops.covariance import gram, without_noise
@@ -76,6 +78,54 @@ class Eigen(Method):
         inner = GV.mul_(w0[:, None, :]).baddbmm_(V, core)
         gradient = inner.mul_((2 / samples**0.5 * eigenvalues.sqrt())[:, None, :]) @ U.mT
         return gradient if c is None else gradient + (2 / samples) * c[:, None, None] * Xc
+
+
+@dataclass(frozen=True)
+class FunctionEigen(Eigen):
+    r"""Any function of the spectrum with a ridge e, g(l) = f(l + e), in the place of the root.
+
+        F = g(0) I + V diag(g(l) - g(0)) V^T,    W_ij = rho_ij g[l_i, l_j],    w0_j = rho_0j (g(l_j) - g(0)) / l_j
+
+    rho is the rule's ratio at l + e. Where g has no derivative (a root at zero), the weight between two null
+    eigenvalues is 0.
+    """
+
+    function: SpectralFunction
+    ridge: float
+
+    @property
+    def homogeneous(self) -> bool:
+        return False
+
+    def values(self, kept: Tensor) -> Tensor:
+        return self.function.value(kept + self.ridge)
+
+    def core(self, kept: Tensor, S: Tensor, subtract: bool = False) -> Core:
+        W = self._weight(kept[:, :, None], kept[:, None, :])
+        W.diagonal(dim1=1, dim2=2).copy_(_finite(self.function.difference(kept + self.ridge, kept + self.ridge)))
+        if not subtract:
+            return W * S, None, None
+        w0 = self._weight(kept, torch.zeros_like(kept))
+        return W * S - S * w0[:, None, :], w0, None
+
+    def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
+        eigenvalues, U = kernels.eigh(gram(Xc))
+        eigenvalues = without_noise(eigenvalues, floor)
+        kept = self.rule.spectrum(eigenvalues, Xc.shape[1])
+        at_zero = torch.full_like(kept, self.ridge)
+        growth = kept * _finite(self.function.difference(kept + self.ridge, at_zero)).abs()  # |g(l) - g(0)|
+        half = _range(Xc, eigenvalues, U, growth.sqrt())
+        F = half @ half.mT if self.function.increases else -half @ half.mT
+        return add_identity_(F, self.function.value(at_zero[:, 0])), (eigenvalues, kept, U)
+
+    def _weight(self, left: Tensor, right: Tensor) -> Tensor:
+        left, right = left + self.ridge, right + self.ridge
+        W, ratio = _finite(self.function.difference(left, right)), self.rule.ratio(left, right)
+        return W if ratio is None else W * ratio
+
+
+def _finite(W: Tensor) -> Tensor:
+    return torch.where(W.isfinite(), W, 0)
 
 
 @dataclass(frozen=True)

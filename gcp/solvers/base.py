@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
+from numbers import Real
 from typing import Any, ClassVar
 
 from gcp.errors import OptionError
+from gcp.functions import create_function, function_options
+from gcp.gradients import create_rule
 from gcp.ops.numerics import check_precision
 from gcp.options import build, check_choice, defaults
 from gcp.registry import Registry
+from gcp.roots.eigen import FunctionEigen
 from gcp.roots.iterations import Iteration, Iterations
 from gcp.roots.root import Method, Root
 
@@ -92,6 +97,24 @@ def create_root(
             "Leave one of them out."
         )
     return Root(method, side, precision)
+
+
+def create_function_root(
+    function: str, ridge: float, rule: str, side: str, precision: str | None, options: Mapping[str, Any]
+) -> Root:
+    """As `create_root`, with the arguments of `gcp.covariance_function`; `options` are of the function and the rule."""
+    own = function_options(function)
+    chosen = create_function(function, **{key: value for key, value in options.items() if key in own})
+    backward = create_rule(rule, **{key: value for key, value in options.items() if key not in own})
+    check_choice("side", side, SIDES)
+    check_precision(precision)
+    if isinstance(ridge, bool) or not isinstance(ridge, Real) or not 0 <= ridge < inf:
+        raise OptionError(f"ridge is {ridge!r}; allowed: a number >= 0.")
+    if ridge == 0 and not chosen.finite_at_zero:
+        raise OptionError(f"function {function!r} is not finite at eigenvalue 0; set ridge above 0, such as 1e-3.")
+    if backward.has_trace_term:
+        raise OptionError(f"rule {rule!r} is the gradient of an iteration for the root; take rule='exact' or another.")
+    return Root(FunctionEigen(backward, chosen, float(ridge)), side, precision)
 
 
 def check_fraction(name: str, key: str, value: float) -> None:
