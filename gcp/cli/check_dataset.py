@@ -24,7 +24,7 @@ What a data set on this machine holds, and what is wrong with it.
 
   gcp check NAME [ROOT] [flags]
 
-  NAME               of the data set; gcp list datasets names them
+  NAME               of the data set; gcp list datasets names them; MODULE:FUNCTION is one of your own
   ROOT               its folder, or the one above; built-in sets take none
 
   --verify           decode every image, and look for images that are there twice or nearly so
@@ -67,7 +67,10 @@ def _tolerate(stream: Any) -> None:
 
 def _check(name: str, root: str | None, flags: dict[str, list[str]]) -> int:
     from gcp.data.checks.inspection import head, inspect, tail
+    from gcp.data.own import import_dataset, is_own
 
+    if is_own(name):
+        import_dataset(name)
     sheet = _sheet_file(name, flags)
     target = _target("--json", flags["--json"][0]) if "--json" in flags else None
     thorough = "--verify" in flags
@@ -111,14 +114,14 @@ def _compare(found: "Inspection", thorough: bool) -> list[tuple[str, ...]] | Non
     if not thorough and (found.images > MANY or (sets and not found.in_memory)):
         print(f"  shared      not looked for among {counted(found.images, 'image')}; --verify compares their contents")
         return None
-    twins = shared_files(found.paths, watch) if found.files else shared_images(sets, watch)
+    shared = shared_files(found.paths, watch) if found.files else shared_images(sets, watch)
     if sets:  # whose validation split is a part of train, held out at random
-        twins = [twin for twin in twins if twin.second == "test"]
-    print(f"  shared      {counted(len(twins), 'image')} in two splits, of {found.images:,} compared byte for byte")
-    if twins:
-        pairs = "".join(f"\n    {one} ({first}) = {other} ({second})" for first, one, second, other in twins[:SHOWN])
-        found.faults.append(f"{counted(len(twins), 'image')} in two splits, byte for byte the same; the first:{pairs}")
-    return [tuple(twin) for twin in twins]
+        shared = [each for each in shared if each.second == "test"]
+    print(f"  shared      {counted(len(shared), 'image')} in two splits, of {found.images:,} compared byte for byte")
+    if shared:
+        pairs = "".join(f"\n    {one} ({first}) = {other} ({second})" for first, one, second, other in shared[:SHOWN])
+        found.faults.append(f"{counted(len(shared), 'image')} in two splits, byte for byte the same; the first:{pairs}")
+    return [tuple(each) for each in shared]
 
 
 def _verify(found: "Inspection") -> dict[str, Any]:
@@ -158,17 +161,19 @@ def _same_pictures(found: "Inspection") -> tuple[list[tuple[str, ...]], list[tup
     label_of = dict(zip(paths, labels, strict=True))
     copies = shared_files(found.paths, watch, within=True)
     repeated = [each for each in copies if each.first == each.second]
-    torn = [each for each in repeated if label_of[each.one] != label_of[each.other]]
-    rest = len(repeated) - len(torn)
-    print(f"  repeated    {counted(len(torn), 'image')} of one split in two classes, {rest:,} twice in one class")
-    if torn:
-        names = [(found.classes[label_of[each.one]], found.classes[label_of[each.other]]) for each in torn]
+    conflicting = [each for each in repeated if label_of[each.one] != label_of[each.other]]
+    rest = len(repeated) - len(conflicting)
+    print(
+        f"  repeated    {counted(len(conflicting), 'image')} of one split in two classes, {rest:,} twice in one class"
+    )
+    if conflicting:
+        names = [(found.classes[label_of[each.one]], found.classes[label_of[each.other]]) for each in conflicting]
         lines = "".join(
             f"\n    {each.one} ({one}) = {each.other} ({other})"
-            for each, (one, other) in zip(torn[:SHOWN], names, strict=False)
+            for each, (one, other) in zip(conflicting[:SHOWN], names, strict=False)
         )
         found.faults.append(
-            f"{counted(len(torn), 'image')} in two classes of one split, byte for byte; the first:{lines}"
+            f"{counted(len(conflicting), 'image')} in two classes of one split, byte for byte; the first:{lines}"
         )
     told = [tuple(each) for each in repeated]
     if len(paths) > MOST:

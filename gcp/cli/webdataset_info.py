@@ -40,7 +40,7 @@ def write_info(folder: Path, patterns: dict[str, str], field: str, names: Sequen
 
     Raises DataError where nothing matches, a shard cannot be read, or a label has no name.
     """
-    from gcp.data.sets.wds import INFO, Tar, check_names
+    from gcp.data.sets.wds import INFO, TarReader, check_names
     from gcp.data.stream import Shard
     from gcp.engine.folder import write_json
 
@@ -49,7 +49,7 @@ def write_info(folder: Path, patterns: dict[str, str], field: str, names: Sequen
         shards = sorted(str(path.relative_to(folder)) for path in folder.glob(pattern))
         if not shards:
             raise DataError(f"no file in {folder} matches {pattern!r}, the shards of {split!r}.")
-        labels = [[sample.label for sample in Tar(str(folder), field)(Shard(shard, 0))] for shard in shards]
+        labels = [[sample.label for sample in TarReader(str(folder), field)(Shard(shard, 0))] for shard in shards]
         if empty := [shard for shard, found in zip(shards, labels, strict=True) if not found]:
             raise DataError(f"{folder / empty[0]} holds no image.")
         most = max(most, *(max(found) for found in labels))

@@ -37,8 +37,8 @@ def splits_by_name(
     A split without labels, which holds -1 for each, is not used. Raises DataError for other labels that are no
     class, an empty split, and where there is nothing to train or to test on.
     """
-    blind = [name for name, images in found.items() if _is_blind(images)]
-    used: dict[str, Any] = {name: images for name, images in found.items() if name not in blind}
+    unlabelled = [name for name, images in found.items() if _is_unlabelled(images)]
+    used: dict[str, Any] = {name: images for name, images in found.items() if name not in unlabelled}
     for name, images in used.items():
         if isinstance(images, ImageSet):
             _check_labels(f"the split '{name}' of {where}", images.labels, len(classes))
@@ -55,7 +55,7 @@ def splits_by_name(
         train, val, held_out = hold_out(train, val_fraction, split_seed, classes)
     train, kept = reduce_train(train, per_class, split_seed, classes)
     rule = f"test: {tested}; validation: {held_out}; training: {kept}."
-    for words, names in (("Not used", set(used) - set(roles.values())), ("Without labels, not used", set(blind))):
+    for words, names in (("Not used", set(used) - set(roles.values())), ("Without labels, not used", set(unlabelled))):
         if names:
             rule += f" {words}: {', '.join(name for name in found if name in names)}."
     return Splits(train, val, test, classes, rule)
@@ -78,7 +78,7 @@ def find_roles(where: str, names: Collection[str]) -> dict[str, str]:
     return found
 
 
-def _is_blind(images: ImageSet | StreamSet) -> bool:
+def _is_unlabelled(images: ImageSet | StreamSet) -> bool:
     return isinstance(images, ImageSet) and len(images) > 0 and bool((images.labels == -1).all())
 
 

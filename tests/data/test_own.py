@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+import gcp.cli.check_dataset
+from gcp.cli.main import run
 from gcp.config import from_dict, load
 from gcp.data import DATASETS, create_dataset, import_dataset
 from gcp.errors import ConfigError, DataError, OptionError
@@ -155,3 +157,8 @@ def test_a_killed_run_ends_in_the_same_bits(shelf, here, zygote, same_runs, refu
     (here / "killed" / "result.json").unlink()
     changed = refused(zygote.train(here, f"resume={here}/killed"))
     assert "was trained on other images" in changed
+
+
+def test_it_can_be_checked(shelf, capsys):
+    assert run(gcp.cli.check_dataset.main, ["shelf:noise", "--verify"]) == 0
+    assert "shelf:noise: Noise of four classes." in capsys.readouterr().out

@@ -29,7 +29,7 @@ WITH_WINDOWS, MOST = 20_000, 100_000  # images beyond which windows, or anything
 CHUNK = 256
 
 
-class Pair(NamedTuple):
+class AlikePair(NamedTuple):
     """Two images, by their places in the list given, and their product. `second` may be a part of `first`."""
 
     first: int
@@ -37,7 +37,7 @@ class Pair(NamedTuple):
     product: float
 
 
-def alike(paths: Sequence[str], watch: ProgressBar = silent, workers: int | None = None) -> list[Pair]:
+def alike(paths: Sequence[str], watch: ProgressBar = silent, workers: int | None = None) -> list[AlikePair]:
     """The pairs of files that are alike, the most alike first; each pair once. Files that cannot be read, and images
     without any structure, are left out.
 
@@ -66,7 +66,7 @@ def alike(paths: Sequence[str], watch: ProgressBar = silent, workers: int | None
             if one != other:
                 pair = min(one, other), max(one, other)
                 best[pair] = max(best.get(pair, -1.0), float(products[row, column]))
-    return sorted((Pair(*pair, product) for pair, product in best.items()), key=lambda pair: -pair.product)
+    return sorted((AlikePair(*pair, product) for pair, product in best.items()), key=lambda pair: -pair.product)
 
 
 def describe(path: str, windows: bool = True) -> tuple[np.ndarray, np.ndarray] | None:
@@ -94,9 +94,9 @@ def describe(path: str, windows: bool = True) -> tuple[np.ndarray, np.ndarray] |
     return np.stack([_direction(each) for each in turned]), np.stack([_direction(each) for each in parts])
 
 
-def by_kind(pairs: Sequence[Pair], splits: Sequence[str], labels: Sequence[int]) -> Mapping[str, list[Pair]]:
+def by_kind(pairs: Sequence[AlikePair], splits: Sequence[str], labels: Sequence[int]) -> Mapping[str, list[AlikePair]]:
     """The pairs by what they mean: "in two splits", "in two classes" of one split, and "in one class"."""
-    kinds: dict[str, list[Pair]] = {"in two splits": [], "in two classes": [], "in one class": []}
+    kinds: dict[str, list[AlikePair]] = {"in two splits": [], "in two classes": [], "in one class": []}
     for pair in pairs:
         same_split = splits[pair.first] == splits[pair.second]
         same_class = labels[pair.first] == labels[pair.second]

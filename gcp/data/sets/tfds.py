@@ -4,6 +4,7 @@ A shard is a shard of the split. TensorFlow decodes in threads of its own, so on
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from gcp.data.splits import Splits, check_per_class
 from gcp.data.stream import Sample, Shard, StreamSet
 from gcp.errors import DataError
 
-# Decoded images, about five times as large as encoded ones, in each of eight lanes.
+# Decoded images, about five times as large as encoded ones, in each of eight shard streams.
 BUFFER = 200
 
 
@@ -40,7 +41,7 @@ def create(request: Request) -> Splits:
         split: StreamSet(
             [Shard(f"{split}[{n}shard:{n + 1}shard]", count) for n, count in enumerate(info.shard_lengths)],
             Records(request.name, folder, request.in_chans),
-            Decoder(request.in_chans),
+            partial(_pixels, in_chans=request.in_chans),
             len(classes),
             recipe,
             BUFFER,
@@ -80,14 +81,9 @@ class Records:
             raise DataError(f"cannot read {shard.name} of {self.name}: {type(error).__name__}: {error}") from error
 
 
-class Decoder:
-    """From the decoded image of a sample to its pixels."""
-
-    def __init__(self, in_chans: int):
-        self.in_chans = in_chans
-
-    def __call__(self, sample: Sample) -> Tensor:
-        return from_pillow(sample.image, sample.name, self.in_chans)
+def _pixels(sample: Sample, in_chans: int) -> Tensor:
+    """Of a sample whose image TensorFlow has decoded."""
+    return from_pillow(sample.image, sample.name, in_chans)
 
 
 DATASETS.add(

@@ -35,14 +35,16 @@ def create(request: Request) -> Splits:
     sets = {split: _open(request.name, folder, split) for split in NAMES[short]}
     recipe = request.recipe()
     found = {
-        split: IndexedSet(Pixels(images, f"{split} of {request.name}", request.in_chans), _labels(images), recipe)
+        split: IndexedSet(
+            TorchvisionImages(images, f"{split} of {request.name}", request.in_chans), _labels(images), recipe
+        )
         for split, images in sets.items()
     }
     classes = _classes(sets["train"], int(found["train"].labels.max()) + 1)
     return splits_by_name(f"{request.name} in {folder}", found, classes, **request.splitting)
 
 
-class Pixels:
+class TorchvisionImages:
     """The image at an index of a torchvision data set; `what` names the split in errors."""
 
     def __init__(self, images: Any, what: str, in_chans: int):

@@ -19,6 +19,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -44,7 +45,8 @@ def create(request: Request) -> Splits:
     place = str(request.root) if ADDRESS.match(str(request.root)) else str(request.folder.absolute())
     classes, splits = read_info(place)
     recipe = request.recipe()
-    read, decode = Tar(place, request.name.partition("#")[2]), Decoder(request.in_chans)
+    read = TarReader(place, request.name.partition("#")[2])
+    decode = partial(_pixels, in_chans=request.in_chans)
     found = {split: StreamSet(shards, read, decode, len(classes), recipe) for split, shards in splits.items()}
     return splits_by_name(f"{place}/{INFO}", found, classes, **request.splitting)
 
@@ -109,7 +111,7 @@ def _check_disjoint(place: str, splits: dict[str, list[Shard]]) -> None:
             seen[file] = f"{shard.name!r} of '{split}'"
 
 
-class Tar:
+class TarReader:
     """Reads the samples of a shard below `place`. `field`: of the json file that is the label, or "" for .cls."""
 
     def __init__(self, place: str, field: str):
@@ -164,14 +166,9 @@ class Tar:
             ) from error
 
 
-class Decoder:
-    """From the stored bytes of a sample to its pixels."""
-
-    def __init__(self, in_chans: int):
-        self.in_chans = in_chans
-
-    def __call__(self, sample: Sample) -> Tensor:
-        return decode_bytes(sample.image, sample.name, self.in_chans)
+def _pixels(sample: Sample, in_chans: int) -> Tensor:
+    """Of the stored bytes of a sample."""
+    return decode_bytes(sample.image, sample.name, in_chans)
 
 
 DATASETS.add(

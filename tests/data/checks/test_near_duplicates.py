@@ -9,7 +9,7 @@ import sklearn.datasets
 from PIL import Image, ImageEnhance
 
 from gcp.data.checks import near_duplicates
-from gcp.data.checks.near_duplicates import Pair, alike, by_kind
+from gcp.data.checks.near_duplicates import AlikePair, alike, by_kind
 from gcp.errors import DataError
 
 FOLDER = Path(sklearn.datasets.__file__).parent / "images"
@@ -74,7 +74,7 @@ def test_too_many_are_refused(monkeypatch):
 
 
 def test_pairs_by_what_they_mean():
-    pairs = [Pair(0, 1, 1.0), Pair(0, 2, 1.0), Pair(1, 3, 1.0)]
+    pairs = [AlikePair(0, 1, 1.0), AlikePair(0, 2, 1.0), AlikePair(1, 3, 1.0)]
     kinds = by_kind(pairs, ["train", "train", "train", "test"], [0, 0, 1, 0])
     assert {kind: [tuple(pair[:2]) for pair in some] for kind, some in kinds.items()} == {
         "in two splits": [(1, 3)],
