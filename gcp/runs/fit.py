@@ -21,12 +21,10 @@ from gcp.data.rank_slice import WHOLE, RankSlice
 from gcp.data.seeds import preserved
 from gcp.engine import train
 from gcp.engine.callback import Callback
-from gcp.engine.ema import EMA
+from gcp.engine.device import autocast, create_scaler
 from gcp.engine.log import NullLog, RunLog
-from gcp.engine.optimizer import create_optimizer
-from gcp.engine.precision import autocast, create_scaler
-from gcp.engine.schedule import learning_rate_factor
-from gcp.engine.state import TrainingState
+from gcp.engine.optimizer import create_optimizer, learning_rate_factor
+from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import Recipe
 from gcp.errors import DataError, NonFiniteError, OptionError
 from gcp.models.parts import parameter_groups, part_groups
