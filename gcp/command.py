@@ -16,6 +16,7 @@ import shlex
 import sys
 from importlib.metadata import Distribution
 from pathlib import PurePath
+from typing import Any, TextIO
 
 # Command -> the script that is its alias in a checkout.
 SCRIPTS = {
@@ -37,6 +38,9 @@ PROGRAMS = {"train": "gcp-train", "evaluate": "gcp-evaluate"}
 DISTRIBUTED = ("train", "evaluate", "train-glow", "evaluate-glow")
 LAUNCHER = "GCP_TRAIN"  # set by a bash script that starts train.py: what the user typed in its place
 
+# Orders to a terminal, such as colours, and what turns the direction of reading round. `[K`, which
+# clears a line, is our own.
+_ORDERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\x1b(?!\[K)")
 _CANONICAL = re.compile(rf"(?<!-m )\bgcp ({'|'.join(sorted(SCRIPTS, key=len, reverse=True))})(?![\w-])")
 
 
@@ -50,6 +54,19 @@ def typed(command: str, *words: object) -> str:
 def as_typed(text: str) -> str:
     """`text` with every `gcp COMMAND` in it replaced by what to type for that command."""
     return _CANONICAL.sub(lambda found: _program(found[1]), text)
+
+
+class Printable:
+    """A text stream that shows as an escape sequence what a terminal would obey, perhaps in the name of a class."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_ORDERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def install(extra: str) -> str:

@@ -15,20 +15,20 @@ from gcp.command import as_typed
 LISTED = {"backbone": "backbones", "head": "heads", "rule": "rules", "data set": "datasets", "transform": "transforms"}
 
 
-def nearest(got: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name most like `got`, or None where nothing is close."""
+def nearest(got: str, allowed: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The allowed name most like `got`, or None where nothing is close. `cutoff`: the least likeness, 1 for equal."""
     names = {str(name).lower(): str(name) for name in allowed}
-    match = get_close_matches(str(got).lower(), names, n=1, cutoff=0.5)
+    match = get_close_matches(str(got).lower(), names, n=1, cutoff=cutoff)
     return names[match[0]] if match else None
 
 
-def suggest(got: str, allowed: Iterable[str]) -> str:
+def suggest(got: str, allowed: Iterable[str], cutoff: float = 0.5) -> str:
     """` Did you mean 'X'?` for the nearest name, ` Give them apart: X Y.` for names with commas, or an empty string."""
     allowed = {str(name) for name in allowed}
     parts = [part.strip() for part in str(got).split(",")]
     if len(parts) > 1 and allowed & set(parts):
         return f" Give them apart: {' '.join(parts)}."
-    name = nearest(got, sorted(allowed))
+    name = nearest(got, sorted(allowed), cutoff)
     return f" Did you mean {name!r}?" if name else ""
 
 

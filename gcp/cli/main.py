@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from importlib import import_module
 from pathlib import PurePath
 
-from gcp.command import SCRIPTS
+from gcp.command import SCRIPTS, Printable
 from gcp.errors import GCPError, UnknownNameError, user_message
 
 # Command -> its module, which is imported when the command is called, and what it does.
@@ -89,8 +90,14 @@ def run(function: Callable[[list[str]], int | None], argv: Sequence[str] | None 
     0 done; 2 a fault of the input (printed as `error: ...`); 130 interrupted. Any other exception is a defect of
     this program and keeps its traceback.
     """
+    # the names of classes, files and layers that a command prints come from elsewhere
+    with redirect_stdout(Printable(sys.stdout)), redirect_stderr(Printable(sys.stderr)):  # type: ignore[type-var]
+        return _run(function, list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(function: Callable[[list[str]], int | None], argv: list[str]) -> int:
     try:
-        code = function(list(sys.argv[1:] if argv is None else argv)) or 0
+        code = function(argv) or 0
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

@@ -70,8 +70,10 @@ def _start(arguments: Arguments, continues: bool, group: "Group", task: Task) ->
         )
     if not continues and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         raise GCPError("torchrun restarts the run, which would begin anew: add run.name=NAME resume=auto")
-    from gcp.config import load
+    from gcp.config import load, recipes, yaml_file
 
+    if yaml_file.says_nothing(recipes.find(path)):
+        raise GCPError(f"{path} is empty, and would train with every default. Recipes: gcp list recipes")
     config = load(path, arguments.overrides, task.schema)
     from gcp.runs import launch
 

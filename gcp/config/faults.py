@@ -127,7 +127,10 @@ def nearest_key(path: Sequence[str], known: Mapping[str, Sequence[str]]) -> list
     close = nearest(key, known[above[0]] if above and above[0] in known else known)
     if close:
         return [".".join([*above, close])]
-    close = nearest(key, [each for keys in known.values() for each in keys])
+    every = [each for keys in known.values() for each in keys]
+    words = set(key.split("_"))  # lr_params: lr
+    whole = [each for each in every if words > set(each.split("_"))]
+    close = max(whole, key=len) if whole else nearest(key, every, 0.65)
     return [f"{section}.{close}" for section, keys in known.items() if close in keys]
 
 

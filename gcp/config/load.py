@@ -104,7 +104,9 @@ def parse_override(text: str) -> tuple[str, Any]:
         parsed, faults = yaml_file.parse(value)
     except yaml.YAMLError as error:
         reason = yaml_file.located(error).partition(": ")[2]
-        raise ValueError(f"override {text!r} has a value that is not valid YAML: {reason}") from None
+        raise ValueError(f"override {show(text)} has a value that is not valid YAML: {reason}") from None
+    except RecursionError:
+        raise ValueError(f"override {text[:40]!r}... is nested too deeply to be read") from None
     if faults:
         raise ValueError(f"override {text!r}: {faults[0]}")
     return key, parsed

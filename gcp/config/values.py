@@ -13,6 +13,7 @@ A span of training is written the way people think of it and turned into optimiz
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Annotated, Literal
 
@@ -75,7 +76,7 @@ class Duration:
             raise OptionError(_refusal(value, minutes))
 
     def __str__(self) -> str:
-        amount = int(self.amount) if float(self.amount).is_integer() else self.amount
+        amount = int(self.amount) if float(self.amount).is_integer() else format(Decimal(repr(self.amount)), "f")
         return f"{amount} {_WORDS[self.unit]}"
 
     @property

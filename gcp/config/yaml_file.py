@@ -27,6 +27,18 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012  (PyYAML's own protocol)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node. What its tag cannot be made of, `!!int x` or a number of 5,000 digits, has its place."""
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # the constructors raise whatever their conversions do
+            text = repr(node.value) if isinstance(node, yaml.ScalarNode) else "this"
+            short = f"{text[:40]}..." if len(text) > 44 else text
+            problem = f"{short} cannot be read as {node.tag.removeprefix(_TAG)}"
+            raise ConstructorError(None, None, problem, node.start_mark) from error
+
 
 _Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
@@ -84,6 +96,14 @@ def read(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
             ),
         ]
     return value, faults
+
+
+def says_nothing(path: Path) -> bool:
+    """Whether a file is empty, or holds comments only."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))[0] is None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        return False  # `read` says what is wrong with it
 
 
 def write(values: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from gcp.data.transforms import PerImage, Transform
 from gcp.errors import CheckpointError, GCPError, UnknownNameError
 from gcp.models.backbone import prefix_tokens, to_map
 from gcp.models.checkpoints import open_checkpoint
+from gcp.models.downloads import from_hub
 
 
 class TimmReference(nn.Module):
@@ -102,7 +103,8 @@ def create_timm_reference(name: str, file: str | None = None) -> TimmReference:
         raise UnknownNameError("model of timm", name, timm.list_models())
     if file is None:
         try:
-            return TimmReference(timm.create_model(name, pretrained=True).eval(), name)
+            with from_hub():
+                return TimmReference(timm.create_model(name, pretrained=True).eval(), name)
         except Exception as error:  # the libraries that download have errors that share no class
             raise GCPError(
                 f"the weights of {name!r} could not be loaded by timm ({type(error).__name__}: {error}). Without a "

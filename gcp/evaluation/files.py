@@ -28,6 +28,10 @@ def check_file(flag: str, path: str | None) -> None:
         raise GCPError(f"cannot write {path}: {flag} needs a file in a folder that exists")
 
 
+# What a spreadsheet takes for a formula and computes; names of classes and files come from elsewhere.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 def check_folder(path: str | None, flag: str = "--report") -> None:
     """Make the folder of a flag; raise GCPError where that cannot be."""
     if path is None:
@@ -148,6 +152,8 @@ def _picture(result: "Evaluation", index: int) -> "Image":
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else value
 
 

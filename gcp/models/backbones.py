@@ -30,6 +30,7 @@ from gcp.registry import Entry, Registry
 
 PREFIX = "torchvision/"
 REGISTERED = "gcp_"
+HERE = "model.pretrained in a configuration"
 
 # name -> builder(in_chans) of a body that maps images to a feature map.
 OURS: Registry[Callable[[int], nn.Module]] = Registry("backbone")
@@ -122,8 +123,8 @@ def _build(name: str, pretrained: bool, in_chans: int) -> tuple[Backbone, str | 
     if origin == "ours":
         if pretrained:
             raise OptionError(
-                f"there are no published weights for backbone {name!r}; set pretrained=false, or "
-                f"pretrained=FILE for a checkpoint of yours"
+                f"there are no published weights for backbone {name!r}; set pretrained=False, or "
+                f"pretrained=FILE for a checkpoint of yours ({HERE})"
             )
         cifar = name.endswith("_cifar")
         body = OURS[name].obj(in_chans)
@@ -157,7 +158,7 @@ def _build_or_explain(name: str, pretrained: bool, in_chans: int) -> tuple[Backb
         raise GCPError(
             f"the pretrained weights of backbone {name!r} could not be loaded ({type(error).__name__}: "
             f"{error}). Without a network, fetch the file elsewhere and set pretrained=FILE, or train with "
-            f"pretrained=false"
+            f"pretrained=False ({HERE})"
         ) from error
 
 

@@ -5,6 +5,7 @@ the published covariance-pooling suites take it.
 """
 
 from collections import OrderedDict
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import GCPError, OptionError
+from gcp.models.downloads import from_hub
 
 
 def alexnet_bn(in_chans: int = 3) -> nn.Sequential:
@@ -173,7 +175,8 @@ def timm_body(name: str, pretrained: bool, in_chans: int) -> nn.Module:
     import timm
 
     try:
-        body: Any = timm.create_model(name, pretrained=pretrained, in_chans=in_chans, num_classes=0)
+        with from_hub() if pretrained else nullcontext():
+            body: Any = timm.create_model(name, pretrained=pretrained, in_chans=in_chans, num_classes=0)
     except (TypeError, AssertionError, ValueError, NotImplementedError) as error:
         if in_chans == 3 or isinstance(error, GCPError):
             raise

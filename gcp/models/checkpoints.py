@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gcp.errors import CheckpointError, nearest
 from gcp.models.archive import Unreadable, contents
+from gcp.models.downloads import from_hub
 
 State = dict[str, Tensor]
 
@@ -144,7 +145,8 @@ def _download(name: str) -> State:
     import timm
 
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        with from_hub():
+            return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the libraries that download have errors that share no class
         raise CheckpointError(
             f"the weights {name!r} could not be loaded by timm ({type(error).__name__}: {error}). Without a network, "

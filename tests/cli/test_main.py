@@ -29,6 +29,15 @@ def test_success(capsys, monkeypatch):
     assert capsys.readouterr() == ("argv a b=1\nargv\nargv x\n", "")
 
 
+def test_orders_to_the_terminal_are_shown_and_not_obeyed(capsys):
+    """Names of classes and files come from elsewhere."""
+    name = "a\x1b[31mb\x9b2Jc\u202ed\x07 \u4e2d\u200dé\t\r\x1b[K"
+    shown = "a\\x1b[31mb\\x9b2Jc\\u202ed\\x07 \u4e2d\u200dé\t\r\x1b[K"
+    assert run(lambda argv: print(name)) == 0
+    assert run(command(GCPError(name)), []) == 2
+    assert capsys.readouterr() == (f"{shown}\n", f"error: {shown}\n")
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

@@ -75,6 +75,12 @@ def test_files_that_are_no_configuration(name, message, train, refused, here):
     assert text.startswith(f"1 fault in {name}:\n") and re.search(message, text)
 
 
+def test_a_file_that_says_nothing(train, refused, here):
+    for text in ("", "# optim: {lr: 0.1}\n", "---\n"):
+        (here / "empty.yaml").write_text(text)
+        assert "empty.yaml is empty" in refused(train("--config", "empty.yaml", "train.epochs=1"))
+
+
 def test_all_faults_at_once(small, refused):
     text = refused(small("head.name=svd_pad", "optim.lr=fast", "optim.learn_rate=1", "train.epochs=0"))
     assert text.startswith("4 faults in small.yaml and 4 overrides:\n")

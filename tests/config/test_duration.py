@@ -95,3 +95,9 @@ def test_nearest_spelling():
     assert nearest_duration("5 minuts") != "5 minutes"
     assert nearest_duration("5 minuts", minutes=True) == "5 minutes"
     assert nearest_duration("fast") is None and nearest_duration(None) is None
+
+
+@pytest.mark.parametrize("value", [1e-5, 0.00002, 1e-300, 0.1 + 0.2, 1e22])
+def test_what_is_printed_is_read_again(value):
+    duration = Duration.parse(value)
+    assert "e-" not in str(duration).partition(" ")[0] and Duration.parse(str(duration)) == duration

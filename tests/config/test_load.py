@@ -214,3 +214,33 @@ def test_aliases_of_aliases_are_read_once(write):
 def test_merge_keys(write):
     text = "train: &t {batch_size: 5}\nevaluate: {<<: *t, every: 2}"
     assert load(write(text)).evaluate.batch_size == 5
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!int x",
+        "!!float x",
+        "!!bool x",
+        "!!timestamp x",
+        "!!binary x",
+        "!!timestamp 2001-99-99",
+        "9" * 5000,
+        "[" * 3000,
+    ],
+)
+def test_scalars_that_cannot_be_constructed(value, write):
+    """A fault with its place, in a file and as an override."""
+    with pytest.raises(ConfigError, match=r"(line 1, column 17|nested too deeply)"):
+        load(write(f"train: {{epochs: {value}}}", "odd.yaml"))
+    with pytest.raises(ConfigError, match=r"train\.epochs=.*(cannot be read as|base64|nested too deeply)"):
+        load(write("train: {epochs: 1}", "even.yaml"), [f"train.epochs={value}"])
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("lr_params", "optim.lr"), ("optim.lr_params", "optim.lr"), ("xyzzy", None)]
+)
+def test_an_unknown_key_is_only_likened_to_what_is_like_it(word, meant, write):
+    with pytest.raises(ConfigError) as caught:
+        load(write("train: {epochs: 1}", "x.yaml"), [f"{word}=3"])
+    assert str(caught.value).endswith(f"; did you mean {meant}?" if meant else "stages")

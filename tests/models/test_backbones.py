@@ -209,6 +209,7 @@ def test_failed_download_names_the_way_without_a_network(name, library, monkeypa
         raise OSError("no route to host")
 
     monkeypatch.setattr(f"{library}.{'create_model' if library == 'timm' else 'get_model'}", fail)
+    monkeypatch.setattr("gcp.models.downloads._unreachable", lambda address: None)
     with pytest.raises(GCPError, match=r"could not be loaded \(OSError: no route to host\).*pretrained=FILE"):
         create_backbone(name, pretrained=True)
 

@@ -159,7 +159,7 @@ def _missing(folder: Path) -> str:
     inside = subfolders(parent)
     return (
         f"the folder {folder} does not exist: {parent} holds no {wrong!r}, "
-        f"{'but ' + listed(inside) if inside else 'nor any other folder'}.{suggest(wrong, inside)}"
+        f"{'but ' + listed(inside) if inside else 'nor any other folder'}.{suggest(wrong, inside, 0.7)}"
     )
 
 
