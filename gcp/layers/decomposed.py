@@ -140,7 +140,9 @@ class SVDConv1x1(Pointwise, SVDLinear):
 
 
 def check_pointwise(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
-    """The layer. Raises ShapeError for a convolution that does more than multiply the channels by a matrix."""
+    """The layer. Raises ShapeError for another, and a convolution that does more than multiply channels by a matrix."""
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        raise ShapeError(f"a Linear or a 1x1 Conv2d is needed, got {type(layer).__name__}.")
     if isinstance(layer, nn.Conv2d):
         given = (layer.kernel_size, layer.stride, layer.padding, layer.groups)
         if given not in (((1, 1), (1, 1), (0, 0), 1), ((1, 1), (1, 1), "valid", 1)):

@@ -18,6 +18,7 @@ from torch.nn import functional
 from gcp.errors import ShapeError
 from gcp.layers.cache import MatrixCache
 from gcp.layers.frame import Frame, check_size
+from gcp.layers.householder import check_tensor
 from gcp.ops.numerics import outside_autocast
 
 Self = TypeVar("Self", bound="ProductLayer")
@@ -138,6 +139,7 @@ class ProductLayer(nn.Module):
 
     def _check(self, x: Tensor, features: int) -> torch.dtype:
         """The dtype of the result."""
+        check_tensor("the input", x)
         self._check_shape(x, features)
         own = [*self.parameters(), x][0].dtype
         kind = x.device.type

@@ -199,8 +199,8 @@ def _stacked(matrices: Tensor, lead: torch.Size) -> Tensor:
 
 def _check(V: Tensor, X: Tensor, block: int | None) -> torch.Size:
     """The leading dimensions of the result."""
-    if not (V.is_floating_point() and X.is_floating_point()):
-        raise ShapeError(f"real floating-point values are needed, got V {V.dtype} and X {X.dtype}.")
+    check_tensor("V", V)
+    check_tensor("X", X)
     shapes = f"V {tuple(V.shape)} and X {tuple(X.shape)}"
     if V.ndim < 2 or X.ndim < 2 or V.shape[-1] != X.shape[-2] or V.shape[-1] == 0:
         raise ShapeError(f"reflectors V (..., k, d) and columns X (..., d, m) of one d >= 1 are needed, got {shapes}.")
@@ -212,6 +212,14 @@ def _check(V: Tensor, X: Tensor, block: int | None) -> torch.Size:
         return torch.broadcast_shapes(V.shape[:-2], X.shape[:-2])
     except RuntimeError:
         raise ShapeError(f"the leading dimensions of {shapes} do not broadcast.") from None
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise ShapeError unless `value` is a tensor of real floating-point numbers."""
+    if not isinstance(value, Tensor):
+        raise ShapeError(f"{name} is of type {type(value).__name__}; allowed: a tensor of real floating-point numbers.")
+    if not value.is_floating_point():
+        raise ShapeError(f"{name} is {value.dtype}; allowed: real floating-point numbers.")
 
 
 def check_block(block: int) -> None:

@@ -19,6 +19,7 @@ from gcp.errors import OptionError, ShapeError, suggest
 from gcp.layers.cayley import LARGEST, CayleyFrame
 from gcp.layers.factored import Pointwise, ProductLayer
 from gcp.layers.frame import Frame
+from gcp.layers.householder import check_tensor
 
 FLATTEST = 1e-10  # least eigenvalue over the largest; below it the singular value decomposition is taken
 
@@ -191,9 +192,10 @@ def as_matrix(weight: Tensor) -> Tensor:
     Raises:
         ShapeError: another shape.
     """
+    check_tensor("the matrix", weight)
     if weight.ndim == 4 and weight.shape[2:] == (1, 1):
         weight = weight[:, :, 0, 0]
-    if weight.ndim != 2 or not weight.is_floating_point():
+    if weight.ndim != 2:
         raise ShapeError(
             f"floating-point (out, in) or (out, in, 1, 1) is needed, got {weight.dtype} of shape {tuple(weight.shape)}."
         )

@@ -134,6 +134,8 @@ class SVDWeight(Weight):
 
 def find_parameter(module: nn.Module, name: str) -> nn.Parameter:
     """The parameter of a module. Raises OptionError where there is none, or one that is not a matrix."""
+    if not isinstance(module, nn.Module):
+        raise OptionError(f"a module such as nn.Linear is needed, got {type(module).__name__}.")
     names = [key for key, parameter in module.named_parameters(recurse=False) if parameter.ndim >= 2]
     if name not in names:
         kind = type(module).__name__

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gcp.errors import OptionError, ShapeError
-from gcp.layers.householder import householder_apply, largest_entry
+from gcp.layers.householder import check_tensor, householder_apply, largest_entry
 
 PANEL = 32  # columns that are reduced one by one before the rest is updated in one product
 # relative to rounding: what a product of float16 or float32 matrices may lose, far below what a mistake looks like
@@ -89,7 +89,14 @@ def reflectors_of(A: Tensor) -> Tensor:
 
 
 def nearest_orthonormal(A: Tensor) -> Tensor:
-    """The polar factor U V^T of A (m, n): orthonormal columns, or rows for m < n; nearest in the Frobenius norm."""
+    """The polar factor U V^T of A (m, n): orthonormal columns, or rows for m < n; nearest in the Frobenius norm.
+
+    Raises:
+        ShapeError: no real matrix, or a batch with inf or NaN in it.
+    """
+    check_tensor("A", A)
+    if A.ndim < 2 or not bool(A.isfinite().all()):
+        raise ShapeError(f"a matrix (m, n) of finite numbers is needed, got shape {tuple(A.shape)}, or inf or NaN.")
     U, _, Vh = torch.linalg.svd(A.detach().double(), full_matrices=False)
     return (U @ Vh).to(A.dtype)
 

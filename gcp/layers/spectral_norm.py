@@ -142,7 +142,8 @@ def spectral_norm(module: M, method: str = "bound", steps: int = 1, size: Size |
         raise OptionError(f"spectral_norm takes a Linear or a Conv2d, got {type(module).__name__}.")
     if size is not None and not isinstance(module, nn.Conv2d):
         raise OptionError("size is that of the images of a convolution; leave it out for a Linear.")
-    find_parameter(module, "weight")
+    if find_parameter(module, "weight").is_complex():
+        raise OptionError(f"spectral_norm takes real weights, got {module.weight.dtype}.")
     register_parametrization(module, "weight", _made(module, method, steps, size))
     return module
 

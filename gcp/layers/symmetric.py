@@ -13,6 +13,7 @@ from torch import Tensor
 from gcp.errors import ShapeError
 from gcp.layers.factored import ProductLayer
 from gcp.layers.frame import Frame
+from gcp.layers.householder import check_tensor
 from gcp.layers.orthonormal import as_matrix
 from gcp.layers.spectrum import SingularValues
 
@@ -88,6 +89,7 @@ class SymmetricLinear(ProductLayer):
             ShapeError: not square, or not symmetric.
             OptionError: eigenvalues that the spectrum cannot have.
         """
+        check_tensor("the matrix", W)
         if as_matrix(W).ndim != W.ndim or W.shape[0] != W.shape[1]:
             raise ShapeError(f"a square matrix (d, d) is needed, got shape {tuple(W.shape)}.")
         if not torch.allclose(W, W.mT, rtol=0, atol=1e-3 * float(W.abs().amax())):
