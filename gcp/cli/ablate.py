@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     if "--help" in arguments.flags:
         print(as_typed(USAGE))
         return 0
-    from gcp.cli.flags import numbers
+    from gcp.cli.arguments import numbers
     from gcp.studies.run import resume_study, run_study
 
     jobs = numbers(arguments.flags, "--jobs", [0], 1)[0] or None

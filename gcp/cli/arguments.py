@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gcp.errors import GCPError, suggest
+from gcp.errors import GCPError, OptionError, suggest
+
+Flags = dict[str, list[str]]
 
 
 @dataclass
@@ -76,3 +78,14 @@ def _hint(before: str, word: str, after: str, flags: Mapping[str, tuple[int, int
     if "--checkpoint" in flags:
         return f"a checkpoint or a run is given as --checkpoint {word}, a setting as key=value{quotes}"
     return f"a setting is given as key=value, such as optim.lr=0.05{quotes}"
+
+
+def numbers(flags: Flags, flag: str, default: list[int], least: int) -> list[int]:
+    """Whole numbers after a flag. Raises OptionError for another word or a number below `least`."""
+    words = flags.get(flag)
+    if words is None:
+        return default
+    for word in words:
+        if not (word.isascii() and word.isdigit() and int(word) >= least):
+            raise OptionError(f"{flag} is {word!r}; allowed: a whole number >= {least}.")
+    return [int(word) for word in words]

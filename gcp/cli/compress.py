@@ -4,9 +4,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcp.cli.arguments import Arguments, parse
+from gcp.cli.arguments import Arguments, Flags, numbers, parse
 from gcp.cli.evaluate import SPLITS
-from gcp.cli.flags import Flags, numbers
 from gcp.cli.train import check_overrides
 from gcp.command import as_typed
 from gcp.errors import GCPError, OptionError, UnknownNameError

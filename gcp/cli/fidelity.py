@@ -6,8 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcp.cli.arguments import Arguments, parse
-from gcp.cli.flags import Flags, numbers
+from gcp.cli.arguments import Arguments, Flags, numbers, parse
 from gcp.command import as_typed
 from gcp.errors import GCPError, OptionError, UnknownNameError, counted
 

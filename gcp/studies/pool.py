@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from gcp.engine.folder import RunFolder
 from gcp.errors import GCPError, NonFiniteError
 from gcp.runs.processes import StopSignal
-from gcp.studies.cells import Cell, forget_failure, write_failure, write_images
+from gcp.studies.cells import PENDING, Cell, forget_failure, read, write_failure, write_images
 
 PATIENCE = 60.0  # seconds that a cell of a study which was killed may take to end
 LOG = "log.txt"
@@ -183,8 +183,12 @@ def _start(context: Any, cell: Cell, gpu: str | None) -> BaseProcess:
 
 
 def _note(cell: Cell, code: int) -> None:
-    """Write down a death by a signal; a run that was stopped or found a fault has said so itself."""
+    """Write down a death that the run could not tell of: by a signal, or before it had begun. A run that was stopped
+    or found a fault has said so itself.
+    """
     if code < 0 and -code != signal.SIGTERM:
         name = signal.Signals(-code).name
         memory = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
         write_failure(cell.folder, f"the process was ended by {name}{memory}", again=True)
+    elif code == 1 and read(cell).state == PENDING:
+        write_failure(cell.folder, "the process ended before the run began", again=True)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from gcp.studies import pool
 from gcp.studies.cells import IMAGES, cells_of, check, config_of, read
 from gcp.studies.grid import Study, variants
 from gcp.studies.report import write_report
@@ -160,3 +161,13 @@ def test_average_pools_all_channels_unless_asked(study):
     assert config_of(asked, average).head.dim == 8 and _reductions(asked, [pade, average]) == []
     grid = Study("x", "small.yaml", made.grid | {"head.dim": [4, 16]})
     assert {config_of(grid, each).head.dim for each in variants(grid)} == {4, 16}
+
+
+@pytest.mark.parametrize(("code", "state"), [(1, "failed"), (-9, "failed"), (-15, "pending"), (130, "pending")])
+def test_a_process_that_could_not_tell_why_it_ended(study, code, state):
+    """A failure by no fault of its own, which the next command runs again; a run that was stopped is none."""
+    _, cells, _ = study
+    cells[0].folder.path.mkdir(parents=True)
+    pool._note(cells[0], code)
+    found = read(cells[0])
+    assert (found.state, found.again) == (state, state == "failed")

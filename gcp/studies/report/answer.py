@@ -121,14 +121,14 @@ def _best(study: StudyResults) -> str:
     if study.standing(best) == "better":
         return f"{text}, {_difference(study, best['variant'])}."
     if study.standing(best) == "undecided":
-        return f"{text}. That it is ahead of {study.rival} may be chance."
+        return f"{text}. That it is ahead of {study.compared_to} may be chance."
     return f"{text}."
 
 
 def _difference(study: StudyResults, label: str) -> str:
     row = study.row(label) or {}
     return (
-        f"{signed(number(row, 'difference'))} points from {study.rival} (95 % interval "
+        f"{signed(number(row, 'difference'))} points from {study.compared_to} (95 % interval "
         f"{signed(number(row, 'low'))} to {signed(number(row, 'high'))})"
     )
 
@@ -139,7 +139,7 @@ def _each(study: StudyResults, labels: list[str]) -> str:
 
 def _better(study: StudyResults) -> str:
     labels = study.with_standing("better")
-    return f"Better than {study.rival}, in points: {_each(study, labels)}." if labels else ""
+    return f"Better than {study.compared_to}, in points: {_each(study, labels)}." if labels else ""
 
 
 def _undecided(study: StudyResults) -> str:
@@ -147,19 +147,19 @@ def _undecided(study: StudyResults) -> str:
     if not labels:
         return ""
     return (
-        f"Not to be told apart from {study.rival} by these runs, in points: {_each(study, labels)}. That is no "
+        f"Not to be told apart from {study.compared_to} by these runs, in points: {_each(study, labels)}. That is no "
         "proof that they are equal."
     )
 
 
 def _equal(study: StudyResults) -> str:
     labels = study.with_standing("equal")
-    return f"The same accuracy as {study.rival} with every seed: {listed(labels)}." if labels else ""
+    return f"The same accuracy as {study.compared_to} with every seed: {listed(labels)}." if labels else ""
 
 
 def _worse(study: StudyResults) -> str:
     labels = study.with_standing("worse")
-    return f"Worse than {study.rival}, in points: {_each(study, labels)}." if labels else ""
+    return f"Worse than {study.compared_to}, in points: {_each(study, labels)}." if labels else ""
 
 
 def _untested(study: StudyResults) -> str:

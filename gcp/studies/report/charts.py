@@ -23,7 +23,7 @@ MEANING = {
 }
 
 
-class Rung(NamedTuple):
+class VariantRow(NamedTuple):
     """A variant and its height in the chart, downwards from 0."""
 
     y: float
@@ -31,12 +31,12 @@ class Rung(NamedTuple):
     label: str
 
 
-class Ladder:
+class VariantAxis:
     """Places of the variants, `height` in inches, and the axis that names them."""
 
     def __init__(self, study: StudyResults, rows: Sequence[TableRow]):
         self.study = study
-        self.rungs: list[Rung] = []
+        self.entries: list[VariantRow] = []
         self.titles: list[tuple[float, str]] = []
         y = 0.0
         wanted = {row["variant"] for row in rows}
@@ -46,7 +46,7 @@ class Ladder:
                 self.titles.append((y, title))
                 y += 1
             for row in members:
-                self.rungs.append(Rung(y, row, study.short(row)))
+                self.entries.append(VariantRow(y, row, study.short(row)))
                 y += 1
             y += 0.4 if title else 0
         self.bottom = y
@@ -54,8 +54,8 @@ class Ladder:
 
     def name(self, axes: Any) -> None:
         """Write the labels beside the rows, titles of groups bold."""
-        rungs = [(rung.y, shortened(rung.label, LABEL)) for rung in self.rungs]
-        ticks = sorted([*rungs, *((y, shortened(title, LABEL)) for y, title in self.titles)])
+        entries = [(entry.y, shortened(entry.label, LABEL)) for entry in self.entries]
+        ticks = sorted([*entries, *((y, shortened(title, LABEL)) for y, title in self.titles)])
         axes.set_yticks([y for y, _ in ticks], [text for _, text in ticks])
         bold = {y for y, _ in self.titles}
         for (y, _), label in zip(ticks, axes.get_yticklabels(), strict=True):
@@ -73,7 +73,7 @@ class Ladder:
         """Entries of the legend for the standings that occur."""
         from matplotlib.lines import Line2D
 
-        found = {self.study.standing(rung.row) for rung in self.rungs}
+        found = {self.study.standing(entry.row) for entry in self.entries}
         return [
             Line2D([], [], color=STANDING[key][0], marker=STANDING[key][1], ls="", markersize=4.5, label=text)
             for key, text in MEANING.items()
@@ -119,8 +119,8 @@ def accuracy(study: StudyResults) -> Picture | None:
     rows = [row for row in study.rows if number(row, "mean") is not None]
     if not rows:
         return None
-    ladder = Ladder(study, [*rows, *(row for row in study.rows if study.standing(row) == "failed")])
-    svg = draw("accuracy", ladder.height, lambda figure: _paint_accuracy(figure, study, ladder))
+    axis = VariantAxis(study, [*rows, *(row for row in study.rows if study.standing(row) == "failed")])
+    svg = draw("accuracy", axis.height, lambda figure: _paint_accuracy(figure, study, axis))
     best, last = (choose(rows, key=lambda row: number(row, "mean") or 0.0) for choose in (max, min))
     widest = max(rows, key=lambda row: number(row, "std") or 0.0)
     see = f"Means lie between {percent(number(last, 'mean'))} ({last['variant']}) and "
@@ -140,32 +140,32 @@ def accuracy(study: StudyResults) -> Picture | None:
     return Picture("accuracy", alt, caption, svg)
 
 
-def _paint_accuracy(figure: Any, study: StudyResults, ladder: Ladder) -> None:
+def _paint_accuracy(figure: Any, study: StudyResults, axis: VariantAxis) -> None:
     axes = figure.subplots()
-    ladder.name(axes)
-    rungs = [rung for rung in ladder.rungs if number(rung.row, "mean") is not None]
-    for rung in ladder.rungs:
-        if rung not in rungs:
-            axes.annotate("no run finished", (0.01, rung.y), xycoords=NEAR_LABEL, va="center", color=LIGHT["mute"])
-    means = [number(rung.row, "mean") or 0.0 for rung in rungs]
-    widths = [half_width(rung.row) or 0.0 for rung in rungs]
-    runs = [numbers(study.cells_of(rung.row["variant"]), "test_top1") for rung in rungs]
+    axis.name(axes)
+    entries = [entry for entry in axis.entries if number(entry.row, "mean") is not None]
+    for entry in axis.entries:
+        if entry not in entries:
+            axes.annotate("no run finished", (0.01, entry.y), xycoords=NEAR_LABEL, va="center", color=LIGHT["mute"])
+    means = [number(entry.row, "mean") or 0.0 for entry in entries]
+    widths = [half_width(entry.row) or 0.0 for entry in entries]
+    runs = [numbers(study.cells_of(entry.row["variant"]), "test_top1") for entry in entries]
     ends = [mean + side * width for mean, width in zip(means, widths, strict=True) for side in (-1, 1)]
     low, high = window([min(100.0, max(0.0, end)) for end in chain(ends, *runs)])
     axes.set_xlim(max(low, -0.4), min(high, 100.4))
-    for rung, mean, width, scores in zip(rungs, means, widths, runs, strict=True):
-        colour, marker = ladder.look(rung.row)
-        places = [rung.y + 0.32] * len(scores)
+    for entry, mean, width, scores in zip(entries, means, widths, runs, strict=True):
+        colour, marker = axis.look(entry.row)
+        places = [entry.y + 0.32] * len(scores)
         axes.plot(scores, places, ls="", marker="o", markersize=2.6, color=colour, alpha=0.55, mew=0)
         if width:
-            axes.plot([mean - width, min(mean + width, 100)], [rung.y] * 2, color=colour)
-        axes.plot(mean, rung.y, ls="", marker=marker, markersize=5, color=colour)
-        beyond(axes, mean, rung.y, f"{percent(mean)} %")
+            axes.plot([mean - width, min(mean + width, 100)], [entry.y] * 2, color=colour)
+        axes.plot(mean, entry.y, ls="", marker=marker, markersize=5, color=colour)
+        beyond(axes, mean, entry.y, f"{percent(mean)} %")
     reference = study.row(study.reference)
     if reference and number(reference, "mean") is not None:
         axes.axvline(number(reference, "mean"), color=LIGHT["mute"], lw=0.8, ls=(0, (4, 3)), zorder=0)
     axes.set_xlabel("test accuracy, top-1, %")
-    legend(figure, ladder.keys())
+    legend(figure, axis.keys())
 
 
 def differences(study: StudyResults) -> Picture | None:
@@ -174,8 +174,8 @@ def differences(study: StudyResults) -> Picture | None:
     rows = [row for row in study.rows if number(row, "low") is not None and number(row, "difference") is not None]
     if not rows and not equal:
         return None
-    ladder = Ladder(study, [*rows, *equal])
-    svg = draw("differences", ladder.height, lambda figure: _paint_differences(figure, ladder))
+    axis = VariantAxis(study, [*rows, *equal])
+    svg = draw("differences", axis.height, lambda figure: _paint_differences(figure, axis))
     clear = [row["variant"] for row in rows if (number(row, "low") or 0) > 0 or (number(row, "high") or 0) < 0]
     crossing = [row["variant"] for row in rows if row["variant"] not in clear]
     see = f"Clear of zero: {listed(clear, 6)}. " if clear else "No interval is clear of zero. " if rows else ""
@@ -186,32 +186,32 @@ def differences(study: StudyResults) -> Picture | None:
         see += f"The marks also count that {len(rows)} questions were asked at once (Holm), after which "
         see += f"{listed(corrected, 6)} cannot be told apart. "
     caption = (
-        f"{see}Marks are mean differences to {study.rival} over runs of the same seed, in points of accuracy; to "
+        f"{see}Marks are mean differences to {study.compared_to} over runs of the same seed, in points of accuracy; to "
         "the right is better. Bars are 95 % intervals of the paired difference; one that crosses zero leaves open "
         "which of the two is better."
     )
-    alt = f"Paired differences to {study.rival}: " + listed(
+    alt = f"Paired differences to {study.compared_to}: " + listed(
         [f"{row['variant']} {signed(number(row, 'difference'))}" for row in [*rows, *equal]]
     )
     return Picture("differences", alt, caption, svg)
 
 
-def _paint_differences(figure: Any, ladder: Ladder) -> None:
+def _paint_differences(figure: Any, axis: VariantAxis) -> None:
     axes = figure.subplots()
-    ladder.name(axes)
-    values = [number(rung.row, key) or 0.0 for rung in ladder.rungs for key in ("difference", "low", "high")]
+    axis.name(axes)
+    values = [number(entry.row, key) or 0.0 for entry in axis.entries for key in ("difference", "low", "high")]
     axes.set_xlim(*window(values, [0.0]))
     axes.axvline(0, color=LIGHT["ink"], lw=0.8)
-    for rung in ladder.rungs:
-        colour, marker = ladder.look(rung.row)
-        difference = number(rung.row, "difference") or 0.0
-        low, high = number(rung.row, "low"), number(rung.row, "high")
+    for entry in axis.entries:
+        colour, marker = axis.look(entry.row)
+        difference = number(entry.row, "difference") or 0.0
+        low, high = number(entry.row, "low"), number(entry.row, "high")
         if low is not None and high is not None:
-            axes.plot([low, high], [rung.y] * 2, color=colour)
-        axes.plot(difference, rung.y, ls="", marker=marker, markersize=5, color=colour)
-        beyond(axes, difference, rung.y, signed(difference))
-    axes.set_xlabel(f"difference to {ladder.study.rival}, points of test accuracy")
-    legend(figure, ladder.keys())
+            axes.plot([low, high], [entry.y] * 2, color=colour)
+        axes.plot(difference, entry.y, ls="", marker=marker, markersize=5, color=colour)
+        beyond(axes, difference, entry.y, signed(difference))
+    axes.set_xlabel(f"difference to {axis.study.compared_to}, points of test accuracy")
+    legend(figure, axis.keys())
 
 
 # column, factor to the unit, label
@@ -224,8 +224,8 @@ def cost(study: StudyResults) -> Picture | None:
     rows = [row for row in study.rows if any(number(row, item[0]) is not None for item in shown)]
     if not rows:
         return None
-    ladder = Ladder(study, rows)
-    svg = draw("cost", ladder.height, lambda figure: _paint(figure, ladder, shown))
+    axis = VariantAxis(study, rows)
+    svg = draw("cost", axis.height, lambda figure: _paint(figure, axis, shown))
     see = " ".join(_extremes(rows, *item) for item in shown)
     caption = (
         f"{see} Shorter is better. A step is a forward, a backward and an update of the whole network, so the "
@@ -257,16 +257,16 @@ def _extremes(rows: list, column: str, factor: float, label: str) -> str:
     )
 
 
-def _paint(figure: Any, ladder: Ladder, shown: list) -> None:
+def _paint(figure: Any, axis: VariantAxis, shown: list) -> None:
     grid = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    ladder.name(grid[0])
+    axis.name(grid[0])
     for axes, (column, factor, label) in zip(grid, shown, strict=True):
-        values = [_scaled(rung.row, column, factor) for rung in ladder.rungs]
-        for rung, value in zip(ladder.rungs, values, strict=True):
+        values = [_scaled(entry.row, column, factor) for entry in axis.entries]
+        for entry, value in zip(axis.entries, values, strict=True):
             if value is not None:
-                reference = ladder.study.is_reference(rung.row)
-                axes.barh(rung.y, value, height=0.62, color=LIGHT["ink" if reference else "blue"])
-                axes.text(value, rung.y, f" {significant(value)}", va="center", fontsize=7.5)
+                reference = axis.study.is_reference(entry.row)
+                axes.barh(entry.y, value, height=0.62, color=LIGHT["ink" if reference else "blue"])
+                axes.text(value, entry.y, f" {significant(value)}", va="center", fontsize=7.5)
         axes.set_xlim(0, 1.2 * max(value for value in values if value is not None) or 1)
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)

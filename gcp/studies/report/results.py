@@ -131,7 +131,7 @@ class StudyResults:
         return next((row for row in self.rows if row["variant"] == label), None)
 
     @property
-    def rival(self) -> str:
+    def compared_to(self) -> str:
         """What the variants are compared to, in words."""
         return self.reference if self.row(self.reference) else f"the counterpart with {self.reference}"
 

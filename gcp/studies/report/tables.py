@@ -34,7 +34,7 @@ def lead(study: StudyResults) -> str:
     text += f"; trained on {data}" if data else ""
     text += f"; backbone {backbone}" if backbone else ""
     text += f"; {counted(len(study.seeds), 'seed')} each." if study.seeds else "."
-    return f"{text} Every variant is compared to {study.rival}, seed by seed."
+    return f"{text} Every variant is compared to {study.compared_to}, seed by seed."
 
 
 def setting(study: StudyResults) -> Table:
@@ -237,7 +237,7 @@ def _caption(study: StudyResults, names: list[str]) -> str:
         text += " Best on validation: the same with the weights that were best on held-out images."
     if "95 % interval" in names:
         text += (
-            f" Differences are to {study.rival}, paired by seed; an interval that crosses zero leaves open which "
+            f" Differences are to {study.compared_to}, paired by seed; an interval that crosses zero leaves open which "
             f"of the two is better.{_over(study)} The verdict counts how many questions were asked at once (Holm's "
             "correction, 5 %)."
         )
