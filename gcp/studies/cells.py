@@ -168,7 +168,8 @@ def pools_all_channels(study: Study, variant: Variant) -> bool:
     """Whether `head.dim` is not meant for the head of this variant.
 
     Among heads that vary it is the reduction of the covariance heads, whose output grows with its square. A head of
-    first order has no need of one, and loses by it: it gets none, unless the study asks for it.
+    first order has no need of one, and with it is another head, a layer deeper, than the average pooling that one
+    compares with: it gets none, unless the study asks for it.
     """
     return variant.values.get(HEAD) in FIRST_ORDER and "head.dim" not in study.grid and not study.reduce_average
 
