@@ -3,7 +3,7 @@
     python scripts/real/emoji.py --out data/emoji
 
 Drawings come from the npm packages `@iconify-json/*`: noto, noto-v1 (Apache-2.0), emojione (CC BY 4.0), emojione-v1
-(CC BY-SA 4.0) and twemoji (CC BY 4.0) are train, openmoji (CC BY-SA 4.0) is val, fluent-emoji and fluent-emoji-flat
+(CC BY-SA 4.0) and openmoji (CC BY-SA 4.0) are train, twemoji (CC BY 4.0) is val, fluent-emoji and fluent-emoji-flat
 (MIT) are test; they are rendered with the PyPI package `resvg-py`. Versions of one vendor's set are in the same split.
 Classes are emoji that all of them draw. Skin tones, flags and lettered buttons are left out, and so are emoji whose
 drawing in one split is a copy of one in another (grey thumbnails that correlate above 0.95 at some shift).
@@ -25,8 +25,8 @@ from gcp.cli.main import run
 from gcp.errors import DataError
 
 VENDORS = {
-    "train": ("noto", "noto-v1", "emojione", "emojione-v1", "twemoji"),
-    "val": ("openmoji",),
+    "train": ("noto", "noto-v1", "emojione", "emojione-v1", "openmoji"),
+    "val": ("twemoji",),
     "test": ("fluent-emoji", "fluent-emoji-flat"),
 }
 LEFT_OUT = re.compile(r"skin-tone|^flag-|-button$|^keycap|oclock$|-thirty$")
