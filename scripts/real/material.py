@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,9 +41,19 @@ class Package:
     source: str  # the installer that fetched it: Debian, PyPI or npm
     folder: Path
 
-    def record(self, licence: str) -> dict[str, str]:
-        """What about.json says of it."""
-        return {"name": self.name, "version": self.version, "source": self.source, "licence": licence}
+    def record(self, licence: str | None = None) -> dict[str, str]:
+        """What about.json says of it; by default with the licences that Debian's copyright file names."""
+        told = licence or ", ".join(self.licences()) or f"free, see usr/share/doc/{self.name}/copyright"
+        return {"name": self.name, "version": self.version, "source": self.source, "licence": told}
+
+    def licences(self) -> list[str]:
+        """The short names in Debian's copyright file, but for those of the packaging; none where it is free text."""
+        file = self.folder / "usr/share/doc" / self.name / "copyright"
+        paragraphs = re.split(r"\n\s*\n", file.read_text(errors="replace") if file.is_file() else "")
+        files = [text for text in paragraphs if re.search(r"^Files:(?!\s*debian/)", text, re.MULTILINE)]
+        return sorted(
+            {found[1].strip() for text in files for found in re.finditer(r"^License:(.+)", text, re.MULTILINE)}
+        )
 
 
 def _call(command: Sequence[str], folder: Path, package: str) -> str:
@@ -216,7 +227,8 @@ def write_record(
     (root / "about.json").write_text(json.dumps(record, indent=1) + "\n")
     licences = Counter(package["licence"] for package in record["packages"])
     sources = ", ".join(dict.fromkeys(package["source"] for package in record["packages"]))
-    print(f"packages  {sum(licences.values())} of {sources}: {', '.join(f'{k} ({n})' for k, n in licences.items())}")
+    shown = ", ".join(f"{name} ({number})" for name, number in licences.most_common(8))
+    print(f"packages  {len(record['packages'])} of {sources}: {shown}{', ...' if len(licences) > 8 else ''}")
     print(
         f"images    {checks['classes']} classes, {', '.join(f'{n} {split}' for split, n in checks['images'].items())}"
     )

@@ -104,6 +104,19 @@ def test_a_package_that_is_there_is_not_fetched(tmp_path, monkeypatch):
     assert material.debian("p", tmp_path) == material.Package("p", "1.2", "Debian", folder / "files")
 
 
+def test_licences_of_a_package(tmp_path):
+    from material import Package
+
+    package = Package("p", "1", "Debian", tmp_path)
+    assert package.record()["licence"] == "free, see usr/share/doc/p/copyright"
+    (tmp_path / "usr/share/doc/p").mkdir(parents=True)
+    files = [("*", "OFL-1.1"), ("debian/*", "GPL-3"), ("a", "GPL-2+\n Text.")]
+    text = "Format: x\n\n" + "\n".join(f"Files: {name}\nLicense: {licence}\n" for name, licence in files)
+    (tmp_path / "usr/share/doc/p/copyright").write_text(text + "\nLicense: OFL-1.1\n Text.\n")
+    assert package.licences() == ["GPL-2+", "OFL-1.1"]
+    assert package.record()["licence"] == "GPL-2+, OFL-1.1" and package.record("MIT")["licence"] == "MIT"
+
+
 @pytest.mark.parametrize("script", ["fashion", "textures", "fonts", "emoji", "weights"])
 def test_a_mistake_is_one_message(tmp_path, monkeypatch, capsys, script):
     """Exit code 2, and before anything is fetched."""
