@@ -6,6 +6,7 @@ This one pools the mean and the standard deviation of every channel. Run this fi
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,12 @@ class MeanDeviation(Head):
 
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv", eps: float = 1e-5):
         super().__init__(in_channels, dim, reduction)
-        self.out_features = 2 * self.channels
         self.eps = eps
+
+    @classmethod
+    def features(cls, channels: int, **options: Any) -> int:
+        """The width of the result, which is asked for before a head is built."""
+        return 2 * channels
 
     def pool(self, x: Tensor) -> Tensor:
         x = x.flatten(2)
