@@ -20,6 +20,6 @@ threads=()
 for folder in conformance roots sqrtm solvers kernels heads engine; do
     [ ! -d "tests/$folder" ] || threads+=("tests/$folder")
 done
-env -u OMP_NUM_THREADS "$PYTHON" -m pytest --timeout=120 -q "${threads[@]}"
+env -u OMP_NUM_THREADS "$PYTHON" -m pytest -n "${WORKERS:-auto}" --timeout=120 -q "${threads[@]}"
 
 bash scripts/check_wheel.sh
