@@ -9,10 +9,11 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn import functional as F
 
+import gcp
 from gcp.errors import GCPError, NonFiniteError, OptionError, ShapeError, UnknownNameError
 from gcp.gradients import RULES
 from gcp.layers import Whitening2d, replace_batch_norm
-from gcp.layers.whitening import SOLVERS, fewest_groups
+from gcp.layers.whitening import SOLVERS, fewest_groups, inverse_root
 
 EPS = 1e-3
 
@@ -123,6 +124,18 @@ def test_every_rule(rule):
         same([out, gradient], exact, atol=1e-8)
     elif rule != "top_n":  # an approximation backward, the same layer forward
         same([out], exact[:1])
+
+
+@pytest.mark.parametrize("rule", ["exact", "pade", "taylor", "power_iteration", "truncate"])
+def test_inverse_root_is_the_function_of_the_spectrum(rule):
+    mixed = torch.randn(2, 5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    P, G = mixed @ mixed.mT / 9, torch.randn(2, 5, 5, dtype=torch.float64)
+    leaf = P.clone().requires_grad_()
+    wanted = gcp.matrix_function(leaf, "inverse_sqrt", ridge=EPS, rule=rule)
+    root = inverse_root("eig", rule, {})
+    S, saved = root.forward(P, EPS)
+    G = (G + G.mT) / 2
+    same([S, root.gradient(G, saved)], [wanted, *torch.autograd.grad(wanted, leaf, G)])
 
 
 def test_top_n_leaves_the_dropped_directions_out():
