@@ -36,7 +36,6 @@ def _names(config: Common) -> Iterator[Fault]:
     from timm.optim import list_optimizers
 
     import gcp.data
-    from gcp.data.own import is_own, why_unknown
 
     datasets = gcp.data.DATASETS
     optimizers = [str(name) for name in list_optimizers()]
@@ -55,9 +54,15 @@ def _names(config: Common) -> Iterator[Fault]:
         ),
     ]
     for key, got, known, allowed in names:
-        if known is datasets and is_own(got) and got not in known:
-            yield Fault(key, why_unknown(got))
-        elif got not in known:
+        if got in known:
+            continue
+        if known is datasets and ":" in got:
+            from gcp.data.own import is_own, why_unknown
+
+            if is_own(got):
+                yield Fault(key, why_unknown(got))
+                continue
+        if got not in known:
             close = datasets.nearest(got) if known is datasets else nearest(got, known)
             yield wrong(key, got, allowed, [close] if close else [])
 

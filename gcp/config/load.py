@@ -37,9 +37,9 @@ def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Co
     `data.name: MODULE:FUNCTION`. Raises `ConfigError` with every fault of the files and of the overrides, one a line.
     """
     overrides = list(overrides)
-    plugin_faults = _import_plugins(recipes.find(path), overrides)
+    plugin_faults = _import_plugins(_found(path), overrides)
     schema = composed(schema)
-    mapping, faults = _read_with_base(recipes.find(path), schema)
+    mapping, faults = _read_with_base(_found(path), schema)
     faults += plugin_faults
     extra = {0: "", 1: " and 1 override"}.get(len(overrides), f" and {len(overrides)} overrides")
     values, more = _override(mapping or {}, overrides, schema)
@@ -162,6 +162,11 @@ def _not_imported(values: Mapping[str, Any]) -> list[Fault]:
     return [Fault("run.plugins", text)]
 
 
+def _found(path: str | Path) -> Path:
+    """A file, or one of ours by its name."""
+    return Path(path) if Path(path).is_file() else recipes.find(path)
+
+
 def _import_own(values: Mapping[str, Any]) -> None:
     """Import the data set that a user named as MODULE:FUNCTION; what is wrong with it the checks will say."""
     section = values.get("data")
@@ -196,7 +201,9 @@ def _override(
         for name in reversed(key.split(".")):
             value = {name: value}
         merged = merge(merged, value)
-    return merged, [*faults, *stages.without_effect(merged, overrides)]
+    if merged.get("stages"):
+        faults += stages.without_effect(merged, overrides)
+    return merged, faults
 
 
 def _read_with_base(path: Path, schema: type[Section]) -> tuple[dict[str, Any] | None, list[Fault]]:

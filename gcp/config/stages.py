@@ -16,7 +16,6 @@ from typing import Any
 from gcp.config.checks import unfit
 from gcp.config.faults import Fault, kind, show, wrong
 from gcp.config.schema import STAGES, Config, composed, sections
-from gcp.config.sections import Head
 from gcp.config.yaml_file import merge
 
 Check = Callable[[Mapping[str, Any]], tuple[Config, list[Fault]]]
@@ -26,7 +25,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "run": (),
     "data": ("image_size", "transform", "workers"),
     "model": ("freeze", "dropout"),
-    "head": tuple(key for key in Head.model_fields if key not in ("dim", "reduction", "spectral_norm")),
+    "head": ("name", "side", "form", "precision"),
 }
 REASONS = {
     "run": "a run has one place, one seed and one way to compute",

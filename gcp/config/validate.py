@@ -5,7 +5,7 @@ checked against each other; what was concluded from a faulty key is not reported
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import isfinite
 from typing import Any
 
@@ -36,21 +36,20 @@ def validate(
     schema = composed(schema)
     if complete and (fault := _for_another(values, schema)):
         raise ConfigError(map(str, [*faults, fault]), source)
-    if "stages" not in schema.model_fields:
-        config, more = _run(values, complete, schema)
-        if found := sorted([*faults, *more], key=lambda fault: _place(fault, schema)):
-            raise ConfigError(map(str, found), source)
-        return config
-    base = {key: value for key, value in values.items() if key != "stages"}
+    base, given = values, None
+    if "stages" in schema.model_fields:
+        base, given = {key: value for key, value in values.items() if key != "stages"}, values.get("stages")
     # With stages the base is never run: its keys are checked against each other in each of them.
-    config, more = _run(base, complete and not values.get("stages"), schema)
-    mappings, wrong_stages = stages.checked(
-        base, values.get("stages"), more, lambda merged: _run(merged, complete, schema)
-    )
-    found = [*sorted([*faults, *more], key=lambda fault: _place(fault, schema)), *wrong_stages]
+    config, more = _run(base, complete and not given, schema)
+    found = sorted([*faults, *more], key=lambda fault: _place(fault, schema))
+    if given is not None:
+        check = partial(_run, complete=complete, schema=schema)
+        mappings, wrong_stages = stages.checked(base, given, more, check)
+        found += wrong_stages
+        config = config.model_copy(update={"stages": mappings})
     if found:
         raise ConfigError(map(str, found), source)
-    return config.model_copy(update={"stages": mappings})
+    return config
 
 
 def _for_another(values: Mapping[str, Any], schema: type[Section]) -> Fault | None:

@@ -16,9 +16,9 @@ from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_
 from gcp.data.rank_slice import RankSlice
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
-from gcp.engine.crops import with_crops
 from gcp.engine.device import create_scaler
 from gcp.engine.distributed import ALONE, Group
+from gcp.engine.evaluate import with_crops
 from gcp.engine.optimizer import create_optimizer, learning_rate_factor
 from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import Recipe
@@ -110,7 +110,10 @@ def build_score_loader(
     config: Config, splits: Splits, split: str, device: torch.device, group: Group = ALONE, crops: str = "one"
 ) -> BatchLoader:
     """Every image of a split once, in its natural order, without augmentation, with the views of `crops`."""
-    return score_loader(config, with_crops(getattr(splits, split), crops, image_size(config)), device, group)
+    images = getattr(splits, split)
+    if crops != "one":
+        images = with_crops(images, crops, image_size(config))
+    return score_loader(config, images, device, group)
 
 
 def score_loader(

@@ -11,9 +11,8 @@ from gcp.config.sections import Data
 from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_loader
 from gcp.data.rank_slice import RankSlice
 from gcp.data.transforms import TRANSFORMS, PerImage, Transform
-from gcp.engine.crops import with_crops, with_transform
 from gcp.engine.distributed import Group
-from gcp.engine.evaluate import Samples, collect
+from gcp.engine.evaluate import Samples, collect, with_crops, with_transform
 from gcp.engine.timm_reference import TimmReference
 from gcp.errors import CheckpointError
 from gcp.models import Classifier

@@ -11,8 +11,7 @@ from gcp.data import Loader
 from gcp.data.images import FileSet, TensorSet
 from gcp.data.sets.digits import DigitTransform
 from gcp.data.transforms import create_transform
-from gcp.engine.crops import TenCrops, with_crops
-from gcp.engine.evaluate import collect, evaluate
+from gcp.engine.evaluate import TenCrops, collect, evaluate, with_crops
 from gcp.errors import OptionError
 
 CPU = torch.device("cpu")
