@@ -78,7 +78,9 @@ def unit_scale(x: Tensor, dtype: torch.dtype) -> Tensor | None:
     """
     if x.numel() == 0 or x.dtype == torch.float16 or (dtype == torch.float64) != (x.dtype == torch.float64):
         return None
-    largest = torch.linalg.vector_norm(x.detach(), torch.inf, dim=(1, 2, 3), keepdim=True).to(dtype)
+    x = x.detach()
+    # two passes, and twenty times faster than `vector_norm` of order infinity on the CPU
+    largest = torch.maximum(x.amax((1, 2, 3), keepdim=True), -x.amin((1, 2, 3), keepdim=True)).to(dtype)
     ordinary = (largest == 0) | ((largest > 1 / ORDINARY) & (largest < ORDINARY))
     if x.device.type == "cpu" and not torch.compiler.is_compiling() and bool(ordinary.all()):
         return None
