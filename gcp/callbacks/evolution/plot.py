@@ -32,8 +32,12 @@ def draw(evolution_csv: str | Path, metrics_csv: str | Path, png: str | Path) ->
     scored = [row for row in epochs if row.get("val_accuracy")]
     x, y = [int(row["step"]) for row in scored], [float(row["val_accuracy"]) for row in scored]
     accuracy.plot(x, y, color=VALIDATION, linewidth=1.8, marker="o" if len(x) <= 30 else None, markersize=3.5)
-    for axes, label in ((widths, "width"), (parameters, "parameters"), (accuracy, "validation accuracy, %")):
-        axes.set_xlabel("step")
+    for axes, label in (
+        (widths, "width, channels"),
+        (parameters, "parameters of the model"),
+        (accuracy, "validation accuracy, %"),
+    ):
+        axes.set_xlabel("optimizer step")
         axes.set_ylabel(label)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -28,7 +28,10 @@ class Evolve(Section):
         description="widths that may change: features, head, classifier, a part of them such as features.layer3, names "
         "of dimensions as evolution.csv has them, or shell patterns; []: all",
     )
-    start: Span = Field(default=Duration(0), description="no width changes before")
+    start: Span = Field(
+        default=Duration(10, "percent"),
+        description="no width changes before: of an untrained network singular values tell the initialisation",
+    )
     stop: Span = Field(
         default=Duration(70, "percent"), description="no width changes after; the rest trains what has come out"
     )

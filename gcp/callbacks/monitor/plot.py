@@ -28,7 +28,7 @@ def draw(spectrum_csv: str | Path, png: str | Path) -> None:
     _ranks(rank, rows)
     _gradients(gradient, rows)
     for axes in (rank, gradient):
-        axes.set_xlabel("step")
+        axes.set_xlabel("optimizer step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(f"{Path(spectrum_csv).resolve().parent.name}: medians over the observed images", fontsize=11)
     save(figure, png)
@@ -71,11 +71,14 @@ def _ranks(axes: Any, rows: list[dict[str, str]]) -> None:
     _line(axes, rows, "effective_rank", color=RANK, label="effective rank")
     _line(axes, rows, "effective_rank_before_norm", color=BEFORE, label="effective rank before batch norm and ReLU")
     _line(axes, rows, "rank", color=EIGENVALUES, label="rank")
+    top = 1.1 * max(_series(rows, "channels")[1])
     for column, style in (("channels", "--"), ("samples", ":")):
         steps, values = _series(rows, column)
-        axes.plot(steps, values, color="#666666", linestyle=style, linewidth=1.2, label=f"{column} ({values[-1]:.0f})")
+        if min(values) <= top:
+            label = f"{column} ({values[-1]:.0f})"
+            axes.plot(steps, values, color="#666666", linestyle=style, linewidth=1.2, label=label)
     _dress(axes, "rank of the covariance")
-    axes.set_ylim(0, 1.1 * max(_series(rows, "channels")[1]))  # far more samples than channels are told by the legend
+    axes.set_ylim(0, top)  # far more samples than channels do not bound the rank, and are not drawn
 
 
 def _gradients(axes: Any, rows: list[dict[str, str]]) -> None:

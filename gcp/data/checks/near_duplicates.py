@@ -5,10 +5,14 @@ An image is described by the direction of its gradients at low resolution,
     g = (differences of neighbours along both axes of the 9x9 grey thumbnail), divided by its norm
 
 a continuous form of the difference hash (Krawetz 2013, "Kind of like that"). Two images are alike where the g of one,
-in any of its eight orientations, has a product of at least LIMIT with the g of the other, or of a window of it. On 200
-photographs of textures a copy in JPEG quality 20 or at half the size passes in 95 of 100 cases, a crop of 90 % of the
-sides at any place in 95, one of 80 % in 55; of pairs of different photographs 1 in 600, most of which show the same
-thing in another colour. A pair is a place to look at, not a proof.
+in any of its eight orientations, has a product of at least LIMIT with the g of the other, or of a window of it. A pair
+is a place to look at, not a proof. On 200 photographs of textures 95 of 100 copies in JPEG quality 20 have a product
+above 0.93, and as many at half the size one above 0.94. Of crops at any place, in a hundred, and of the 39,800 ordered
+pairs of different photographs there pass
+
+    limit        90 % of the sides        80 %        70 %        different pairs
+    0.9          82                       34          16          68
+    0.8          96                       65          34          91
 """
 
 from collections.abc import Mapping, Sequence

@@ -83,7 +83,7 @@ def test_the_records_agree(whole, place):
     assert count == result["test"]["final"]["parameters"] == int(rows(whole, "metrics.csv")[-1]["parameters"])
     told = (place / "told").read_text()
     assert f"after step 3, in epoch 2: {edits[0]['why']}; output error" in told
-    assert "\nevolve     spectrum, every 3 steps from step 0 to 6\n           2 widths: " in told
+    assert "\nevolve     spectrum, every 3 steps from step 1 to 6\n           2 widths: " in told
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -141,8 +141,8 @@ def test_its_best_may_be_of_other_widths(zygote, here, monkeypatch, capsys):
 
     improve = Progress.improve
     monkeypatch.setattr(Progress, "improve", lambda self, scores: self.best is None and improve(self, scores))
-    for picture in ("curves.draw_curves", "evolution.draw"):
-        monkeypatch.setattr(f"gcp.drawing.{picture}", lambda *_: None)
+    for picture in ("gcp.drawing.curves.draw_curves", "gcp.callbacks.evolution.plot.draw"):
+        monkeypatch.setattr(picture, lambda *_: None)
     words = ["--config", "small.yaml", "run.name=x", "train.epochs=2", "evolve.stop=3 steps", "evolve.where=[head]"]
     assert run(gcp.cli.train.main, words) == 0, capsys.readouterr().err
     folder = here / "runs/x"
