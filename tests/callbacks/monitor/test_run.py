@@ -4,6 +4,7 @@ import csv
 import signal
 
 import pytest
+from run_fixtures import needs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gcp.callbacks.monitor.table import COLUMNS
@@ -53,6 +54,7 @@ def test_killed_and_resumed(zygote, here):
     assert (here / "runs/x/spectrum.csv").read_text() == whole and len(whole.splitlines()) == 10
 
 
+@needs("hybrid")
 def test_the_head_that_pools_is_the_one_observed(small, here):
     hybrid = ("head.name=newton_schulz", "hybrid.to=svd_exact", "hybrid.at=4 steps")
     assert small("run.name=x", *hybrid, "monitor.spectrum=true", "monitor.every=1 steps").code == 0
