@@ -11,7 +11,7 @@ from typing import Any
 from gcp.config.faults import Fault, show, wrong
 from gcp.config.plugins import plugins
 from gcp.config.schema import Common, Config, FlowConfig, option_sections, sections
-from gcp.config.sections import Head, Options
+from gcp.config.sections import HeadSection, Options
 from gcp.config.values import Duration, shorter_than_run
 from gcp.errors import GCPError, UnknownNameError, nearest
 
@@ -205,7 +205,7 @@ def head_faults(config: Config) -> Iterator[Fault]:
     yield from _norm_faults(config.head)
 
 
-def _norm_faults(head: Head) -> Iterator[Fault]:
+def _norm_faults(head: HeadSection) -> Iterator[Fault]:
     """A spectral norm without a convolution to act on."""
     if head.spectral_norm is not None and head.dim is None:
         text = "null with head.dim: null, which leaves no reduction to act on; or set head.dim"
@@ -215,7 +215,7 @@ def _norm_faults(head: Head) -> Iterator[Fault]:
         yield wrong("head.spectral_norm", head.spectral_norm, text, ["head.reduction=conv"], ("head.reduction",))
 
 
-def unfit(old: Head, name: str, new: Options) -> str | None:
+def unfit(old: HeadSection, name: str, new: Options) -> str | None:
     """Which heads could take the place of `old` where `new`, the head `name`, cannot; None where it can."""
     import gcp.heads
 
@@ -225,7 +225,7 @@ def unfit(old: Head, name: str, new: Options) -> str | None:
     return f"a head with the outputs and tensors of {old.name}: {', '.join(fit)}"
 
 
-def _exchangeable(old: Head, name: str, options: dict[str, Any]) -> bool:
+def _exchangeable(old: HeadSection, name: str, options: dict[str, Any]) -> bool:
     """True also where one of the two cannot be built, which is another fault."""
     import gcp.heads
 

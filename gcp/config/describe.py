@@ -5,7 +5,7 @@ from typing import Any
 
 from gcp.config.faults import allowed, show
 from gcp.config.schema import Config, composed, sections
-from gcp.config.sections import Head, Options, Section
+from gcp.config.sections import HeadSection, Options, Section
 from gcp.config.stages import KEYS
 from gcp.config.validate import key_schemas
 
@@ -126,7 +126,7 @@ def _options() -> dict[str, dict[str, Any]]:
     options: dict[str, dict[str, Any]] = {}
     for head in gcp.heads.list_heads("*"):
         for key, default in gcp.heads.head_options(head).items():
-            if key not in Head.model_fields:
+            if key not in HeadSection.model_fields:
                 options.setdefault(key, {})[str(head)] = default
     return options
 

@@ -11,11 +11,11 @@ from pydantic import Field, create_model
 
 from gcp.config.plugins import Plugin, plugins
 from gcp.config.sections import (
-    Checkpoint,
+    CheckpointSection,
     Data,
     Evaluate,
     Flow,
-    Head,
+    HeadSection,
     Model,
     Optim,
     Options,
@@ -48,7 +48,7 @@ class Common(Protocol):
     def evaluate(self) -> Evaluate: ...
 
     @property
-    def checkpoint(self) -> Checkpoint: ...
+    def checkpoint(self) -> CheckpointSection: ...
 
     def plain(self, unread: bool = False) -> dict[str, Any]:
         """Plain Python values by section, which `gcp.config.from_dict` reads back.
@@ -69,12 +69,12 @@ class Config(Section):
     run: Run = Field(default_factory=Run)
     data: Data = Field(default_factory=Data)
     model: Model = Field(default_factory=Model)
-    head: Head = Field(default_factory=Head)
+    head: HeadSection = Field(default_factory=HeadSection)
     optim: Optim = Field(default_factory=Optim)
     schedule: Schedule = Field(default_factory=Schedule)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
-    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
     stages: tuple[dict[str, dict[str, Any]], ...] = Field(
         default=(),
         description="stages of the run, one after the other from the weights of the one before: a list of mappings of "
@@ -124,7 +124,7 @@ class FlowConfig(Section):
     schedule: Schedule = Field(default_factory=Schedule)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
-    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
 
     def plain(self, unread: bool = False) -> dict[str, Any]:
         """Plain Python values by section, durations as text; `gcp.config.from_dict` reads it back. `unread`: those keys

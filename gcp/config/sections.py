@@ -210,7 +210,7 @@ Precision = Annotated[
 ]
 
 
-class Head(Options):
+class HeadSection(Options):
     """The pooling head. The head's own options stand beside these keys; null removes an inherited one."""
 
     name: Text = Field(default="svd_pade", description="pooling head, see --list heads")
@@ -307,7 +307,7 @@ class Evaluate(Section):
     every: Interval = Field(default=Duration(1), description="how often the validation split is scored")
 
 
-class Checkpoint(Section):
+class CheckpointSection(Section):
     """What is kept of the run on disk."""
 
     every: ClockInterval = Field(default=Duration(1), description="how often last.pt is written")

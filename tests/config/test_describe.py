@@ -44,7 +44,7 @@ def test_schema_has_every_key():
         assert {"default", "description"} <= set(definition["properties"][key])
         assert definition["additionalProperties"] is False
     assert schema["properties"]["extends"]["type"] == "string"
-    head = schema["$defs"]["Head"]["properties"]
+    head = schema["$defs"]["HeadSection"]["properties"]
     assert head["name"]["enum"] == list(list_heads("*"))
     assert "svd_taylor (default 100)" in head["degree"]["description"]
 
