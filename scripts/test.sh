@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Environment, then lint, types, tests and the wheel. Arguments go to pytest, and then only those tests are run:
+# Environment, then lint, types, the measures of the tree, tests and the wheel. Arguments go to pytest, and then only
+# those tests are run:
 #   bash scripts/test.sh -k polar
 # COVERAGE=yes prints which lines of gcp no test has run.
 set -euo pipefail
@@ -8,6 +9,7 @@ source "$(dirname "$0")/environment.sh"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy
+"$PYTHON" scripts/house.py --check
 # one thread for each process: the tensors are small, and two processes on two cores beat two threads in one
 coverage=()
 [ -z "${COVERAGE:-}" ] || coverage=(--cov --cov-report=term:skip-covered)
@@ -17,7 +19,7 @@ OMP_NUM_THREADS=1 "$PYTHON" -m pytest -n "${WORKERS:-auto}" --dist worksteal --t
 # The mathematics and the loop once more with as many threads as torch takes by itself, as users have it: some faults
 # of the libraries below show only then, and some of them are a process that stands still.
 threads=()
-for folder in conformance roots sqrtm solvers kernels heads engine; do
+for folder in conformance roots solvers kernels heads engine; do
     [ ! -d "tests/$folder" ] || threads+=("tests/$folder")
 done
 env -u OMP_NUM_THREADS "$PYTHON" -m pytest -n "${WORKERS:-auto}" --timeout=120 -q "${threads[@]}"

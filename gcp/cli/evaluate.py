@@ -34,7 +34,7 @@ Score a model, compare two of them, predict, or show where a model looks.
   gcp evaluate {help.LIST}
 
 MODEL is a last.pt or best.pt; a run folder or its name under runs/, of which best.pt is taken, of a run in several
-stages that of the last stage which has one; a file of any layout that convert_checkpoint.py knows, .safetensors too;
+stages that of the last stage which has one; a file of any layout that gcp convert reads, .safetensors too;
 or the name of weights of timm. With --timm the model is timm's own, in a file of timm's layout or as timm has it.
 
   --report FOLDER   per_class.csv, predictions.csv, confusion.png, confused.png (the most confused pairs with images),
@@ -119,10 +119,9 @@ def _act(arguments: Arguments, split: str, group: "Group") -> None:
 
 def _score(scored_model: "ScoredModel", arguments: Arguments, split: str, group: "Group") -> None:
     from gcp.evaluation.files import write_evaluation, write_scores
-    from gcp.evaluation.scoring import describe_comparison, describe_scores, versus
-    from gcp.evaluation.scoring import score as score_contestant
+    from gcp.evaluation.scoring import describe_comparison, describe_scores, score, versus
 
-    first = score_contestant(scored_model, split, group)
+    first = score(scored_model, split, group)
     print(describe_scores(first))
     comparison = None
     if other := arguments.value("--compare"):

@@ -4,13 +4,14 @@ In the wheel they lie in `gcp/recipes`, in a checkout in `configs` beside the pa
 order, the user's file `digits/resnet`, the user's file `digits/resnet.yaml`, and the recipe of that name.
 """
 
+import re
 from pathlib import Path
 
 from gcp.errors import nearest
 
 SUFFIXES = (".yaml", ".yml")
 STUDIES = "studies"
-_COMMAND = "\n# command "  # in the header of what is run; other files are there to be extended
+_COMMAND = re.compile(r"^# commands? ", re.M)  # in the header of what is run; other files are there to be extended
 
 
 def folder() -> Path:
@@ -54,7 +55,13 @@ def _described(place: Path, where: str) -> dict[str, str]:
     found = {}
     for file in sorted(place.glob(f"{where}/*.yaml")):
         text = file.read_text(encoding="utf-8")
-        if _COMMAND in text:
-            title = next(line for line in text.splitlines() if line.startswith("# ") and "$schema" not in line)
-            found[str(file.relative_to(place).with_suffix(""))] = title[2:]
+        if _COMMAND.search(text):
+            found[str(file.relative_to(place).with_suffix(""))] = _title(text)
     return found
+
+
+def _title(text: str) -> str:
+    """The first sentence of the header of a file, which ends with a line."""
+    lines = [line[2:] for line in text.splitlines() if line.startswith("# ") and "$schema" not in line]
+    last = next((place for place, line in enumerate(lines) if line.endswith(".")), 0)
+    return " ".join(lines[: last + 1])

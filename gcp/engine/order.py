@@ -47,7 +47,7 @@ def score_orders(model: Classifier, loader: BatchSource, device: torch.device) -
 
     Args:
         model: its head gives a triangle (B, d(d+1)/2) in the upper order.
-        loader: labelled images, `gcp.data.BatchSource` with train=False.
+        loader: labelled images, `gcp.engine.device.BatchSource` with train=False.
         device: where the model is.
 
     Raises:

@@ -63,7 +63,7 @@ class Whitening2d(nn.Module):
         affine: trained weight and bias of each channel.
         track_running_stats: keep statistics for evaluation; False: those of the batch in evaluation too.
         solver: `eig`; `newton_schulz` with `iterations` (IterNorm); `polar_express` with `lower` and `steps`.
-        rule: backward rule of `eig` (`gcp.list_rules`); `top_n` also leaves the directions out that it drops.
+        rule: backward rule of `eig` (`gcp list rules`); `top_n` also leaves the directions out that it drops.
         precision: of the products with the features, `float32` or `float64`, by default that of x and at least
             float32. Sums over samples and the inverse root are always in float64.
         **options: of the rule or the solver.

@@ -152,7 +152,7 @@ def fit(
         lr: its learning rate, where it is made by name.
         momentum: its momentum, where it has one.
         weight_decay: its weight decay.
-        schedule: constant, step (every epoch), multistep, cosine or onecycle (`gcp.engine.schedule`).
+        schedule: constant, step (every epoch), multistep, cosine or onecycle (`gcp.engine.optimizer`).
         warmup: epochs of linear warm-up.
         milestones: epochs after which multistep multiplies the rate by 0.1.
         accumulate: batches of one optimizer step.

@@ -55,6 +55,8 @@ def test_every_recipe_and_study_is_found():
     assert "digits/base" not in recipes.recipes(), "only to be extended"
     assert all(recipes.find(name).is_file() for name in recipes.recipes())
     assert all(recipes.find(name, recipes.STUDIES).is_file() for name in recipes.studies())
+    assert recipes.studies().keys() == {path.stem for path in (OURS / "studies").glob("*.yaml")}
+    assert all(text.endswith(".") for text in (recipes.recipes() | recipes.studies()).values()), "whole sentences"
 
 
 @pytest.mark.parametrize("name", ["digits-heads-few", "studies/digits-heads-few", "configs/studies/digits-heads-few"])
