@@ -65,9 +65,9 @@ def main(argv: list[str]) -> int:
         arguments.flags["--checkpoint"] = [given]
     split = arguments.take("split") or "test"
     _check(arguments, split)
-    from gcp.runs.processes import joined
+    from gcp.runs.processes import process_group
 
-    with joined() as group:
+    with process_group() as group:
         _act(arguments, split, group)
     return 0
 

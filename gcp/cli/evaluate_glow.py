@@ -63,9 +63,9 @@ def main(argv: list[str]) -> int:
     _check(arguments, split)
     if split is None and not {"--predict", "--samples"} & arguments.flags.keys():
         split = "test"
-    from gcp.runs.processes import joined
+    from gcp.runs.processes import process_group
 
-    with joined() as group:
+    with process_group() as group:
         _act(arguments, split, group)
     return 0
 

@@ -51,9 +51,9 @@ def command(argv: list[str], usage: str, task: Task) -> int:
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from gcp.runs.processes import joined
+    from gcp.runs.processes import process_group
 
-    with joined() as group:
+    with process_group() as group:
         run = arguments.take("resume")
         if run is None or run == "auto":
             return _start(arguments, run == "auto", group, task)

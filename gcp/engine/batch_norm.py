@@ -1,10 +1,10 @@
-"""Batch norm whose statistics are those of the whole batch of all processes.
+"""Synchronised batch norm: its statistics are those of the whole batch, over all processes.
 
     mean = sum_r sum(x_r) / n,    var = sum_r sum((x_r - mean)^2) / n,    n = sum_r n_r
 
-Both sums run over the processes r, with autograd, so that the gradient is that of one process with the whole batch.
-torch's SyncBatchNorm does the same between GPUs and refuses tensors on the CPU; this one is used there. A process
-may have no image at all. `Whitening2d` sums over the processes by itself once it is given them.
+Both sums run over the processes r and are differentiated, so that the gradient is that of one process with the whole
+batch. torch's SyncBatchNorm does the same on GPUs and refuses tensors on the CPU, where this one is used. The part of a
+process may be empty. `Whitening2d` sums over the processes by itself once its attribute `processes` is set.
 """
 
 from collections.abc import Iterator
@@ -22,28 +22,28 @@ from gcp.layers.whitening import Processes, Whitening2d
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """y = sum over processes of x; the gradient of x is the sum over processes of that of y."""
+    """y = sum of x over the processes; the gradient at x is the sum over the processes of the gradients at y."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
-        return _summed(x, group)
+        return _all_reduce(x, group)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _summed(gradients[0], ctx.group), None
+        return _all_reduce(gradients[0], ctx.group), None
 
 
-def _summed(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+def _all_reduce(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     total = x.detach().clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total, group=group)
     return total
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Takes the place of a batch norm, sharing its parameters and buffers; `act` and `drop` follow as in timm's.
+    """Replaces a batch norm, with the same parameters and buffers, and timm's `drop` and `act` after it.
 
-    (B, C, ...) -> the same shape; in half precision the statistics are taken in float32.
+    (B, C, ...) -> the same shape. The statistics of half-precision inputs are computed in float32.
     """
 
     def __init__(self, source: _BatchNorm, group: dist.ProcessGroup):
@@ -59,7 +59,7 @@ class SyncBatchNorm(_BatchNorm):
         """Any number of dimensions from two on."""
 
     def __deepcopy__(self, memo: dict) -> "SyncBatchNorm":
-        # A process group cannot be copied; a copy, such as an average of the weights, speaks to the same processes.
+        # A process group cannot be copied; a copy of the module, such as that of the averaged weights, has the same.
         copy = SyncBatchNorm.__new__(SyncBatchNorm)
         nn.Module.__init__(copy)
         memo[id(self)] = copy
@@ -79,12 +79,12 @@ class SyncBatchNorm(_BatchNorm):
         x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
-        count = _summed(torch.tensor(float(x.numel() // x.shape[1]), dtype=torch.float64), self.group)
-        # Sums in float64: they are short, and a mean then does not depend on how the batch is divided.
+        count = _all_reduce(torch.tensor(float(x.numel() // x.shape[1]), dtype=torch.float64), self.group)
+        # Sums in float64, so that the mean does not depend on how the batch is divided; C numbers cost little.
         mean = SumOverProcesses.apply(x.sum(dims, dtype=torch.float64), self.group) / count
         centred = x - mean.to(x.dtype).view(shape)
         var = SumOverProcesses.apply(centred.square().sum(dims, dtype=torch.float64), self.group) / count
-        self._follow(mean.detach(), var.detach() * count / (count - 1).clamp(min=1))
+        self._update_running_statistics(mean.detach(), var.detach() * count / (count - 1).clamp(min=1))
         scale = (var + self.eps).rsqrt().to(x.dtype)
         if self.weight is not None:
             scale = scale * self.weight
@@ -93,8 +93,8 @@ class SyncBatchNorm(_BatchNorm):
             out = out + self.bias.view(shape)
         return out.to(input.dtype)
 
-    def _follow(self, mean: Tensor, var: Tensor) -> None:
-        """Move the running statistics, as torch does: the variance without bias."""
+    def _update_running_statistics(self, mean: Tensor, var: Tensor) -> None:
+        """As torch does, with the unbiased variance."""
         if self.running_mean is None or self.running_var is None:
             return
         rate = self.momentum
@@ -106,16 +106,17 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` with every batch norm over all processes; names, parameters and buffers stay the same objects."""
+    """`model` with every batch norm synchronised; parameters and buffers stay the same objects under the same names."""
     whitening = [module for module in model.modules() if isinstance(module, Whitening2d)]
     if device.type == "cuda" and not whitening:
-        return _between_gpus(model)
-    # A group of its own: its sums must not mix with those of the gradients, which run in another order.
+        return _synchronise_on_gpu(model)
+    # A group of its own: collective operations of one group must have the same order in all processes, and the order
+    # of those of the gradients is another one.
     group = cast(dist.ProcessGroup, dist.new_group())
     for module in whitening:
         module.processes = Processes(group)
     if device.type == "cuda":
-        return _between_gpus(model)
+        return _synchronise_on_gpu(model)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
@@ -123,28 +124,30 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-def _between_gpus(model: nn.Module) -> nn.Module:
+def _synchronise_on_gpu(model: nn.Module) -> nn.Module:
     from timm.layers import convert_sync_batchnorm
 
     return convert_sync_batchnorm(model)
 
 
-def _shared(module: nn.Module) -> bool:
-    """Whether the statistics of a module are those of all processes."""
+def _is_synchronised(module: nn.Module) -> bool:
+    """Whether the statistics of a module are taken over all processes."""
     if isinstance(module, Whitening2d):
         return module.processes.group is not None
     return isinstance(module, SyncBatchNorm | nn.SyncBatchNorm)
 
 
 def synchronised(model: nn.Module) -> bool:
-    """Whether no batch norm has statistics of one process alone."""
-    return all(_shared(module) for module in model.modules() if isinstance(module, _BatchNorm | Whitening2d))
+    """Whether every batch norm of `model` is synchronised."""
+    return all(_is_synchronised(module) for module in model.modules() if isinstance(module, _BatchNorm | Whitening2d))
 
 
 @contextmanager
-def in_evaluation(model: nn.Module) -> Iterator[None]:
-    """Synchronised batch norms use their running statistics inside, so that no process waits for another."""
-    active = [module for module in model.modules() if _shared(module) and module.training]
+def running_statistics(model: nn.Module) -> Iterator[None]:
+    """Inside, synchronised batch norms normalise with their running statistics, so that one process can run the model
+    alone; all else in `model` keeps its mode.
+    """
+    active = [module for module in model.modules() if _is_synchronised(module) and module.training]
     for module in active:
         module.eval()
     try:

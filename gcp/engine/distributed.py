@@ -1,9 +1,9 @@
 """The processes of one run, started by `torchrun` or by any launcher that sets RANK, WORLD_SIZE and LOCAL_RANK.
 
-    rank 0..world-1      one process per device; rank 0 writes every file and every line
-    sum, broadcast       the only two ways in which processes speak to each other
+    rank 0..world-1      one process per device; rank 0 writes all files and all output
+    sum, broadcast       the collective operations on which all others here are built
 
-A run of one process is a group of one, in which both do nothing: the training loop has no second path.
+A run of one process is a group of one, in which both do nothing, so that the training loop is the same for any number.
 """
 
 import json
@@ -25,16 +25,17 @@ from gcp.errors import OptionError
 
 T = TypeVar("T")
 
-ARRIVAL = timedelta(minutes=10)
-# A process that never arrives is the business of the watchdog, which names it; this limit only has to be longer.
-PATIENCE = timedelta(hours=12)
+RENDEZVOUS_TIMEOUT = timedelta(minutes=10)
+# The watchdog ends a run that hangs and names the late ranks; torch's own limit only has to be longer than its.
+COLLECTIVE_TIMEOUT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
 class Group:
     """This process among those of the run: `rank` of `world`, `local_rank` on its machine.
 
-    Every method but `beat` and `arrive` is a meeting: all processes have to come to it.
+    The methods are collective, that is all processes have to call them, except `heartbeat`, `before_collective` and
+    `wait_for_failure`.
     """
 
     rank: int = 0
@@ -48,19 +49,21 @@ class Group:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def beat(self) -> None:
-        """A sign of life between two meetings."""
+    def heartbeat(self) -> None:
+        """Tell the watchdog that this process is working, in the middle of long work without collective operations."""
         if self.watchdog:
-            self.watchdog.beat()
+            self.watchdog.heartbeat()
 
-    def arrive(self) -> None:
-        """Called where others may be waited for without a word, as in the exchange of gradients."""
+    def before_collective(self) -> None:
+        """Tell the watchdog that a collective operation follows. The methods of this class do so themselves; the
+        exchange of gradients in the backward of `DistributedDataParallel` does not.
+        """
         if self.watchdog:
-            self.watchdog.arrive()
+            self.watchdog.before_collective()
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over the processes, in place; the same bits on each."""
-        if self._meets():
+        if self._collective():
             dist.all_reduce(tensor)
         return tensor
 
@@ -69,39 +72,40 @@ class Group:
         return bool(self.sum(torch.tensor(float(flag))))
 
     def broadcast(self, value: T) -> T:
-        """`value` of rank 0: plain Python, small."""
-        if not self._meets():
+        """The `value` of rank 0, a small object of plain Python."""
+        if not self._collective():
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite `tensors` by those of rank 0."""
-        if self._meets():
+        if self._collective():
             for tensor in tensors:
                 dist.broadcast(tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor, src=0)
 
-    def wait(self) -> None:
-        """Go on when all are here."""
+    def barrier(self) -> None:
+        """Wait until all processes have called this."""
         self.broadcast(None)
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """The block runs in rank 0 and then in the others, which find what it has downloaded."""
         if not self.main:
-            self.wait()
+            self.barrier()
         yield
         if self.main:
-            self.wait()
+            self.barrier()
 
-    def give_way(self) -> None:
-        """Called where another process has failed and will say so: the watchdog ends this one meanwhile."""
+    def wait_for_failure(self) -> None:
+        """Give another process that has failed the time to report why; the watchdog then ends this one."""
         if self.watchdog:
-            self.watchdog.expect_end()
+            self.watchdog.wait_for_failure()
 
-    def _meets(self) -> bool:
-        self.arrive()
+    def _collective(self) -> bool:
+        """Whether a collective operation is needed, of which the watchdog is told."""
+        self.before_collective()
         return self.world > 1
 
 
@@ -109,7 +113,7 @@ ALONE = Group()
 
 
 def from_environment() -> Group:
-    """The group that the launcher announces; a group of one where it announces none.
+    """The group of the launcher's environment variables; a group of one where they are not set.
 
     Raises:
         OptionError: the variables contradict each other.
@@ -133,44 +137,48 @@ def _number(name: str, default: int | None = None) -> int:
 
 
 def connect(group: Group) -> dist.Store | None:
-    """The store through which the processes know of each other, before any device is chosen; None for one.
+    """The key-value store of the processes, which needs no device; None for a single process.
 
     Raises:
-        OptionError: some of them have not come within ten minutes.
+        OptionError: not all processes have connected within ten minutes.
     """
     if group.world == 1:
         return None
-    store, _, _ = next(dist.rendezvous("env://", timeout=ARRIVAL))
-    return dist.PrefixStore(_fresh_name(group, store), store)
+    store, _, _ = next(dist.rendezvous("env://", timeout=RENDEZVOUS_TIMEOUT))
+    return dist.PrefixStore(_unique_prefix(group, store), store)
 
 
-def _fresh_name(group: Group, store: dist.Store) -> str:
-    """A name that all processes of this start know and no earlier one has used.
+def _unique_prefix(group: Group, store: dist.Store) -> str:
+    """A prefix for keys of the store that all processes of this start agree on and no earlier start has used.
 
-    A launcher that restarts a run may keep its store, with everything in it. Each process therefore says a number that
-    is new; rank 0 repeats those that it has heard beside the name, and who finds its own there may believe the name.
+    A launcher that restarts a run may keep its store with all keys of the start before. Each process therefore writes
+    a new random identifier. Rank 0 takes its own as the prefix and publishes it together with the identifiers that it
+    has read; another rank accepts the prefix only where its own identifier stands beside it, and confirms.
     """
-    own, end = uuid.uuid4().hex, time.monotonic() + ARRIVAL.total_seconds()
-    store.set(f"hello/{group.rank}", own)
+    own, end = uuid.uuid4().hex, time.monotonic() + RENDEZVOUS_TIMEOUT.total_seconds()
+    store.set(f"identifier/{group.rank}", own)
     while time.monotonic() < end:
         if group.main:
-            heard = [store.get(key).decode() if store.check([key]) else "" for key in _keys("hello", group)]
-            store.set("welcome", json.dumps([own, *heard]))
-            lost = [key for key in _keys(f"{own}/here", group)[1:] if not store.check([key])]
-            if not lost:
+            read = [store.get(key).decode() if store.check([key]) else "" for key in _keys("identifier", group)]
+            store.set("prefix", json.dumps([own, *read]))
+            missing = [key for key in _keys(f"{own}/confirmed", group)[1:] if not store.check([key])]
+            if not missing:
                 return own
-        elif store.check(["welcome"]):
-            name, *heard = json.loads(store.get("welcome"))
-            if heard[group.rank : group.rank + 1] == [own]:
-                store.set(f"{name}/here/{group.rank}", "")
-                return name
+        elif store.check(["prefix"]):
+            prefix, *read = json.loads(store.get("prefix"))
+            if read[group.rank : group.rank + 1] == [own]:
+                store.set(f"{prefix}/confirmed/{group.rank}", "")
+                return prefix
         time.sleep(0.02)
-    absent = ", ".join(key.rpartition("/")[2] for key in lost) if group.main else "0"
-    raise OptionError(f"rank {absent} of {group.world} has not come within {ARRIVAL}. Are all machines started?")
+    absent = ", ".join(key.rpartition("/")[2] for key in missing) if group.main else "0"
+    raise OptionError(
+        f"rank {absent} of {group.world} has not connected within {RENDEZVOUS_TIMEOUT}. Are all machines started?"
+    )
 
 
-def _keys(name: str, group: Group) -> list[str]:
-    return [f"{name}/{rank}" for rank in range(group.world)]
+def _keys(prefix: str, group: Group) -> list[str]:
+    """One key of the store for each rank."""
+    return [f"{prefix}/{rank}" for rank in range(group.world)]
 
 
 def start(group: Group, device: torch.device) -> None:
@@ -187,20 +195,20 @@ def start(group: Group, device: torch.device) -> None:
         store=dist.PrefixStore("tensors", group.store),
         rank=group.rank,
         world_size=group.world,
-        timeout=PATIENCE,
+        timeout=COLLECTIVE_TIMEOUT,
         **options,
     )
 
 
-def leave() -> None:
-    """End the exchange at the end of a run."""
+def disconnect() -> None:
+    """Destroy the process group at the end of a run, when all processes are there."""
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 
 
 class StepStatus(NamedTuple):
-    """What the processes agree on at every step, in one exchange at the moment when each waits for its device anyway.
+    """What the processes agree on at every step, in one reduction at the moment when each waits for its device anyway.
 
     Attributes:
         sums: loss and right answers of the window, float64 (2,), over all processes.

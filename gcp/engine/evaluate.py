@@ -132,7 +132,7 @@ def _collect(
     bad = torch.zeros((), dtype=torch.int64, device=device)
     feed = ToDevice(device, loader.normalize, channels_last)
     for number, own, batch in in_place(loader):
-        group.beat()
+        group.heartbeat()
         views = batch[0].unbind(1) if batch[0].ndim == 5 else (batch[0],)
         fed = [feed(view, batch[1]) for view in views]
         try:

@@ -69,7 +69,7 @@ def image_bits(
     feed = ToDevice(device, loader.normalize)
     found = torch.zeros(sum(map(loader.size, range(len(loader)))), dtype=torch.float64, device=device)
     for _, own, (images, labels) in in_place(loader):
-        group.beat()
+        group.heartbeat()
         found[own] = bits.of(log_density(feed(images, labels)[0])).double()
     found = group.sum(found).cpu()
     if bad := int((~torch.isfinite(found)).sum()):

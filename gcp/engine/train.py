@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 
 from gcp.engine import rng
-from gcp.engine.batch_norm import in_evaluation
+from gcp.engine.batch_norm import running_statistics
 from gcp.engine.callback import Callback, state_dicts
 from gcp.engine.device import BatchSource, DataTimer, ToDevice
 from gcp.engine.diagnose import locate
@@ -139,7 +139,7 @@ def train_epoch(
     started = time.perf_counter() - progress.seconds
     window = wait.next(stream)
     while window:
-        group.arrive()
+        group.before_collective()  # the exchange of gradients
         for callback in events.callbacks:
             callback.before_step(state, window, events.log)
         set_learning_rates(state.optimizer, factor(progress.step))
@@ -257,12 +257,12 @@ def _non_finite(
     batches = f"batch {first}" if first == last else f"batches {first}-{last}"
     place = f"training stopped at step {progress.step + 1}, epoch {progress.epoch + 1}, {batches}"
     if fault is None:
-        group.give_way()
+        group.wait_for_failure()
         return NonFiniteError(f"{place}: another process met numbers that are not finite")
     plain = torch.amp.GradScaler(feed.device.type, enabled=False)
     images = [feed(part.images, part.labels, part.seed)[0] for part in window]
     rng.seed_step(recipe.seed, progress.step, group.rank)
-    with in_evaluation(model):  # the other processes do not take part
+    with running_statistics(model):  # the other processes do not take part
         where = locate(model, images, lambda: backward(model, window, recipe, feed, plain))
     state.optimizer.zero_grad(set_to_none=True)
     return NonFiniteError(

@@ -110,7 +110,7 @@ class ClassifierRun(TrainingRun[Config]):
         """Scores of the weights that count on a loader."""
         run, model = self.config.run, self.state.evaluated
         if not synchronised(model):  # each process has its own statistics; those of rank 0 are saved
-            self.group.share(model.buffers())
+            self.group.broadcast_tensors(model.buffers())
         scores = evaluate(model, loader, self.device, run.amp, run.channels_last, self.group, crops)
         told = {"head": self.config.head.name}
         for callback in self.callbacks:

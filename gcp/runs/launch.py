@@ -77,7 +77,7 @@ def start_or_resume(config: Common, group: Group = ALONE, task: Task = CLASSIFIE
 
 def _begin(config: Common, group: Group) -> None:
     if group.watchdog:
-        group.watchdog.patience = 60 * config.run.hang_minutes
+        group.watchdog.timeout = 60 * config.run.hang_minutes
     distributed.start(group, build.build_device(config, group))
 
 

@@ -1,7 +1,7 @@
 """One command in several processes, and the signals that ask it to stop.
 
-Rank 0 speaks for all. When a process fails, the first to say so is heard, with its rank, and all the others end within
-seconds and in silence; what they would add is that they lost a partner.
+Only rank 0 prints. When a process fails, the first to fail prints its error with its rank, and all others end within
+seconds without a message, because theirs would only be that the connection to it was lost.
 """
 
 import logging
@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from torch.distributed import DistBackendError, DistError
 
-from gcp.engine.distributed import Group, connect, from_environment, leave
+from gcp.engine.distributed import Group, connect, disconnect, from_environment
 from gcp.engine.watchdog import FAILED, Watchdog
 from gcp.errors import GCPError, user_message
 
@@ -73,12 +73,12 @@ class StopSignal:
             os.write(STDERR, b"\nstopping after this step\n")
 
 
-PARTNER = 3.0  # seconds that a process leaves to another one whose failure may be the cause of its own
+GRACE = 3.0  # seconds that a process leaves to another one whose failure may be the cause of its own
 
 
 @contextmanager
-def joined() -> Iterator[Group]:
-    """The processes of this command, and their common end."""
+def process_group() -> Iterator[Group]:
+    """The processes of this command: connected at the start, and all ended when one of them fails."""
     group = from_environment()
     store = connect(group)
     if store is None:
@@ -87,18 +87,18 @@ def joined() -> Iterator[Group]:
     watchdog = Watchdog(store, group.rank, group.world)
     watchdog.start()
     if not group.main:
-        _be_silent()
+        _discard_output()
     try:
         yield replace(group, store=store, watchdog=watchdog)
         watchdog.stop()  # before the first of them ends, and perhaps the store with it
-        leave()
+        disconnect()
     except BaseException as error:
         _fail(watchdog, group, error)
 
 
-def _first(watchdog: Watchdog) -> bool:
+def _fails_first(watchdog: Watchdog) -> bool:
     try:
-        return watchdog.claim()
+        return watchdog.report_failure()
     except (RuntimeError, DistError):  # the store has ended with the process that held it
         return False
 
@@ -111,39 +111,39 @@ def log_to(path: Path) -> None:
     logging.disable(logging.NOTSET)
 
 
-def _be_silent() -> None:
+def _discard_output() -> None:
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
 
 
 def _fail(watchdog: Watchdog, group: Group, error: BaseException) -> NoReturn:
-    """End this process, with what there is to say of `error` where it is the first of the run to fail.
+    """End this process, and print `error` where it is the first of the run to fail.
 
-    At once: to take the interpreter apart, with an exchange that has lost its partners, may abort it, and then the exit
-    code would no longer tell a user's fault from a defect.
+    By `os._exit`: the ordinary end of the interpreter may abort when a connection of the process group is lost, and
+    then the exit code would no longer tell a user's fault from a defect.
     """
     if not isinstance(error, GCPError | KeyboardInterrupt):
-        # Perhaps the exchange failed because a partner did, who needs a moment to say why.
-        watchdog.expect_end(PARTNER)
-    watchdog.dismiss()
-    if not _first(watchdog):
-        time.sleep(PARTNER)
+        # Perhaps a collective operation failed because another process did, which needs a moment to report it.
+        watchdog.wait_for_failure(GRACE)
+    watchdog.cancel()
+    if not _fails_first(watchdog):
+        time.sleep(GRACE)
         os._exit(FAILED)
     sys.stdout.flush()
-    code = _tell(f"rank {group.rank} of {group.world}", error)
+    code = _print_error(f"rank {group.rank} of {group.world}", error)
     sys.stderr.flush()
     os._exit(code)
 
 
-def _tell(who: str, error: BaseException) -> int:
-    """Write the message or the traceback of an error to stderr. Returns the exit code."""
+def _print_error(who: str, error: BaseException) -> int:
+    """Print the message or the traceback of an error on stderr. Returns the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return 130
     text = str(error).partition("\n")[0]
     message = user_message(error)
     if "closed by peer" in text or "reset by peer" in text or isinstance(error, DistBackendError):
-        message = f"another process has ended without a word, killed perhaps ({text})"
+        message = f"another process has ended without a message, perhaps killed ({text})"
     if message is not None:
         print(f"error: {who}: {message}", file=sys.stderr)
         return 2

@@ -225,12 +225,12 @@ class TrainingRun(Generic[C]):
         if not len(self.splits.val):  # nothing was held out to choose by
             self._save_best({})
             self.writer.wait()
-        self.group.wait()  # until rank 0 has written best.pt, which all read
+        self.group.barrier()  # until rank 0 has written best.pt, which all read
         spent = cost(self.state.progress.history, self.state.model, self.device)
         result = self.score_test() | {"cost": spent}
         if self.group.main:
             write_json(self.folder.result, result)
-        self.group.wait()  # the next stage begins with what is written now
+        self.group.barrier()  # the next stage begins with what is written now
         weights = self.folder.best if self.folder.best.is_file() else self.folder.last
         print(f"{self.format_result(result)}\ncurves     {self.folder.curves}\nweights    {weights}")
 

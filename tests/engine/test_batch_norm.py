@@ -9,7 +9,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gcp.engine.batch_norm import SyncBatchNorm, in_evaluation, synchronise, synchronised
+from gcp.engine.batch_norm import SyncBatchNorm, running_statistics, synchronise, synchronised
 from gcp.layers import Whitening2d, replace_batch_norm
 
 CPU = torch.device("cpu")
@@ -112,7 +112,7 @@ def test_whitening_is_synchronised_and_copied(together):
         alone = synchronised(nn.Sequential(Whitening2d(4)))
         model = synchronise(model, CPU)
         copy = deepcopy(model)
-        with in_evaluation(model):
+        with running_statistics(model):
             inside = [module.training for module in model if isinstance(module, Whitening2d)]
         shared = [module.processes.group is copy[i].processes.group for i, module in enumerate(model) if i in (1, 4)]
         return alone, synchronised(model), inside, shared, model[1].training

@@ -1,4 +1,4 @@
-"""The group of processes: what the launcher announces, and the two ways of speaking."""
+"""The group of processes: what the launcher sets, and its collective operations."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def test_one_process_needs_nothing(monkeypatch):
     assert group.sum(tensor) is tensor and group.broadcast("x") == "x"
 
 
-def test_the_launcher_is_believed(monkeypatch):
+def test_variables_of_the_launcher(monkeypatch):
     for name, value in {"WORLD_SIZE": "8", "RANK": "5", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     assert from_environment() == Group(5, 8, 1) and not from_environment().main
@@ -38,10 +38,10 @@ def test_contradictions_are_named(values, message, monkeypatch):
         from_environment()
 
 
-def test_sum_broadcast_and_share(together):
+def test_sum_and_broadcast(together):
     def body(group):
         mine = torch.full((2,), float(group.rank), dtype=torch.float64)
-        group.share([mine])
+        group.broadcast_tensors([mine])
         total = group.sum(torch.tensor([group.rank + 1.0]))
         return mine.tolist(), total.tolist(), group.broadcast({"name": f"run of {group.rank}"})
 

@@ -57,7 +57,7 @@ def test_processes_score_a_part_each(monkeypatch):
 class Summing:
     """In the place of a group: keeps what it is asked to sum."""
 
-    def beat(self):
+    def heartbeat(self):
         pass
 
     def sum(self, tensor):

@@ -12,8 +12,8 @@ from gcp.engine.watchdog import Watchdog, hang_message
 def guard(tmp_path):
     store, guards, left = dist.FileStore(str(tmp_path / "store"), 3), [], {}
 
-    def make(rank, patience=60.0):
-        dog = Watchdog(store, rank, 3, patience, lambda code: left.setdefault(rank, code), interval=0.02)
+    def make(rank, timeout=60.0):
+        dog = Watchdog(store, rank, 3, timeout, lambda code: left.setdefault(rank, code), interval=0.02)
         guards.append(dog)
         return dog
 
@@ -34,17 +34,17 @@ def test_one_failure_ends_the_others_and_is_told_once(guard):
     dogs = [guard(rank) for rank in range(3)]
     for dog in dogs[:2]:
         dog.start()
-    assert dogs[2].claim() and not dogs[0].claim()
+    assert dogs[2].report_failure() and not dogs[0].report_failure()
     assert until(lambda: len(guard.left) == 2)
     assert guard.left == {0: 1, 1: 1}
 
 
 def test_a_hang_is_told_once_and_names_who_is_late(guard, capfd):
-    dogs = [guard(rank, patience=0.3) for rank in range(3)]
+    dogs = [guard(rank, timeout=0.3) for rank in range(3)]
     for dog in dogs:
-        dog.arrive()
+        dog.before_collective()
     for dog in (dogs[0], dogs[2]):
-        dog.arrive()
+        dog.before_collective()
     for dog in dogs:
         dog.start()
     assert until(lambda: len(guard.left) == 3)
@@ -53,22 +53,22 @@ def test_a_hang_is_told_once_and_names_who_is_late(guard, capfd):
 
 
 def test_no_hang_while_somebody_works_nor_before_the_first_step(guard):
-    working, waiting = guard(0, patience=0.3), guard(1, patience=0.3)
+    working, waiting = guard(0, timeout=0.3), guard(1, timeout=0.3)
     guard(2)
     for dog in (working, waiting):
         dog.start()
     time.sleep(0.6)
     assert not guard.left
-    working.arrive()
+    working.before_collective()
     for _ in range(10):
-        working.beat()
+        working.heartbeat()
         time.sleep(0.06)
     assert not guard.left
 
 
 def test_the_end_of_the_store_is_the_end_of_the_run(guard):
     dog = guard(0)
-    dog._look = lambda: (_ for _ in ()).throw(dist.DistNetworkError("connection reset"))
+    dog._check = lambda: (_ for _ in ()).throw(dist.DistNetworkError("connection reset"))
     dog.start()
     assert until(lambda: guard.left == {0: 1})
 

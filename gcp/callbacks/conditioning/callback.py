@@ -78,7 +78,7 @@ class ConditionedStep:
             return
         if self.nog:
             gradient.copy_(polar_factor(gradient.flatten(1)).view_as(gradient))
-            self.group.share([gradient])
+            self.group.broadcast_tensors([gradient])
         if self.olr:
             self._before = weight.detach().clone()
         if self.olr == "paper":
@@ -99,7 +99,7 @@ class ConditionedStep:
             weight.copy_(torch.lerp(before, weight, share))
             if self.olr == "exact" and share > 0 and unorthogonality(weight) > unorthogonality(before):
                 weight.copy_(before)  # the gain was less than rounding
-        self.group.share([weight])
+        self.group.broadcast_tensors([weight])
 
 
 def _rate_of(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> float:

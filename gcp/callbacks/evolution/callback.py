@@ -67,7 +67,7 @@ def build_evolution(config: Config, run: RunContext) -> Evolution:
                 f"{evolve.min_width} the model still costs {amount(least)} {budget.unit}. Set a larger budget, a "
                 "smaller evolve.min_width or a wider evolve.where."
             )
-        policy = BudgetPolicy(evolve.where, bounds, bound, budget.unit, run.group.beat)
+        policy = BudgetPolicy(evolve.where, bounds, bound, budget.unit, run.group.heartbeat)
     return Evolution(policy, calendar, lambda: list(images), evolve.patience, config.run.seed, memory_format(config))
 
 

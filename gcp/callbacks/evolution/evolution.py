@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gcp.engine import rng
-from gcp.engine.batch_norm import in_evaluation
+from gcp.engine.batch_norm import running_statistics
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.state import TrainingState
 from gcp.evolve import grow, shrink
@@ -72,9 +72,9 @@ class Evolution:
         if not self.calendar.due(progress.step):
             return []
         images = self.images()
-        group.beat()
+        group.heartbeat()
         rng.seed_step(self.seed, progress.step)
-        with in_evaluation(state.model):
+        with running_statistics(state.model):
             decisions = self.policy(state.model, images, self.calendar.left(progress.step)) if group.main else None
             decisions = group.broadcast(decisions) or []
             due = [decision for decision in decisions if not self._turns_back(progress.step, decision)]
@@ -82,7 +82,7 @@ class Evolution:
         if records:
             for model in _models(state):
                 model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-            _share(group, _tensors(state))
+            _broadcast(group, _tensors(state))
             state.version += 1
             self.edits.extend(records)
         return records
@@ -102,7 +102,7 @@ class Evolution:
         report = change(
             state.model, name, after, images=images, optimizer=state.optimizer, ema=ema, example=images[0]
         )  # fmt: skip
-        group.beat()
+        group.heartbeat()
         return {
             "step": state.progress.step,
             "epoch": state.progress.epoch + 1,
@@ -131,10 +131,10 @@ def _tensors(state: TrainingState) -> Iterator[Tensor]:
             yield from (value for value in values if isinstance(value, Tensor))
 
 
-def _share(group: Group, tensors: Iterable[Tensor]) -> None:
+def _broadcast(group: Group, tensors: Iterable[Tensor]) -> None:
     for tensor in tensors if group.world > 1 else ():
         whole = tensor.contiguous()  # an exchange takes no other order
-        group.share([whole])
+        group.broadcast_tensors([whole])
         tensor.copy_(whole)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from gcp.callbacks.monitor.capture import Capture
 from gcp.callbacks.monitor.observation import Numbers, observe
 from gcp.callbacks.monitor.remarks import remarks
-from gcp.engine.batch_norm import in_evaluation
+from gcp.engine.batch_norm import running_statistics
 from gcp.engine.device import ToDevice, autocast
 from gcp.engine.state import TrainingState
 from gcp.engine.step import Recipe, Window, count
@@ -96,7 +96,7 @@ class HeadMonitor:
         model, part = self.state.model, window[0]
         images, labels = self.to_device(part.images, part.labels, part.seed)
         try:
-            with _unchanged(model), in_evaluation(model):
+            with _unchanged(model), running_statistics(model):
                 with torch.no_grad(), autocast(self.to_device.device, self.recipe.amp):
                     maps = model.features(images)  # type: ignore[operator]
                 maps.requires_grad_()
