@@ -33,7 +33,7 @@ from gcp.data.transforms.base import IMAGENET
 from gcp.engine.device import ToDevice, autocast, create_scaler
 from gcp.engine.optimizer import create_optimizer
 from gcp.engine.state import TrainingState
-from gcp.engine.step import Recipe, backward, gradient_norm, update, windows
+from gcp.engine.step import StepOptions, backward, gradient_norm, update, windows
 from gcp.engine.train import Events, fit
 from gcp.errors import UnknownNameError
 from gcp.measure import spread, take_turns, timed
@@ -62,9 +62,9 @@ class Workload:
         images = create_dataset("digits", image_size=self.image_size).images("train")
         return Loader(images, self.batch_size, train=True, seed=self.seed)
 
-    def recipe(self) -> Recipe:
+    def step_options(self) -> StepOptions:
         """How a step is made."""
-        return Recipe(amp=self.amp, channels_last=self.channels_last, seed=self.seed)
+        return StepOptions(amp=self.amp, channels_last=self.channels_last, seed=self.seed)
 
     def state(self) -> TrainingState:
         """A model at its beginning, with SGD. Errors as of `gcp.create_model`."""
@@ -91,10 +91,10 @@ def compare_loops(
     """
     device, loader = torch.device(workload.device), workload.loader()
     ours, theirs = workload.state(), workload.state()
-    feed = ToDevice(device, loader.normalize, workload.channels_last)
-    batches = [feed(*batch) for batch in loader.epoch(0)]
+    to_device = ToDevice(device, loader.normalize, workload.channels_last)
+    batches = [to_device(*batch) for batch in loader.epoch(0)]
     laps = {
-        "fit": _fit(ours, loader, workload.recipe(), device),
+        "fit": _fit(ours, loader, workload.step_options(), device),
         "bare": _bare(theirs, batches, device, workload.amp),
     }
     times = take_turns(laps, warmup, repeats, watch)
@@ -109,12 +109,14 @@ def compare_loops(
     }
 
 
-def _fit(state: TrainingState, loader: Loader, recipe: Recipe, device: torch.device) -> Callable[[], dict[str, float]]:
+def _fit(
+    state: TrainingState, loader: Loader, step_options: StepOptions, device: torch.device
+) -> Callable[[], dict[str, float]]:
     """A call that trains one more epoch."""
 
     def lap() -> dict[str, float]:
         epochs = state.progress.epoch + 1
-        return {"wall": timed(lambda: fit(state, loader, recipe, _one, epochs, device, Events()), device)[1]}
+        return {"wall": timed(lambda: fit(state, loader, step_options, _one, epochs, device, Events()), device)[1]}
 
     return lap
 
@@ -279,13 +281,13 @@ def measure_monitor(
         Plain values: `map` (samples), `channels` and `images` that are observed, `every`; milliseconds of a `step` and
         of an `observation` (observed step less plain step of the same round), and `share`, percent.
     """
-    loader, state, recipe = workload.loader(), workload.state(), workload.recipe()
+    loader, state, step_options = workload.loader(), workload.state(), workload.step_options()
     device = torch.device(workload.device)
-    feed, window = recipe.feed(loader, 10, device), next(windows(loader, recipe, 0))
-    monitor, row = HeadMonitor(state, recipe, 1, feed), {}
+    to_device, window = step_options.to_device(loader, 10, device), next(windows(loader, step_options, 0))
+    monitor, row = HeadMonitor(state, step_options, 1, to_device), {}
 
     def step() -> None:
-        backward(state.model, window, recipe, feed, state.scaler)
+        backward(state.model, window, step_options, to_device, state.scaler)
         update(state, gradient_norm(state), None)
 
     def observed() -> None:

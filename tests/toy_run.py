@@ -18,7 +18,7 @@ from gcp.engine.device import create_scaler
 from gcp.engine.distributed import Group
 from gcp.engine.optimizer import create_optimizer
 from gcp.engine.state import EMA, TrainingState
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 from gcp.engine.train import Events, fit
 from gcp.heads import create_head
 from gcp.models import Classifier
@@ -67,7 +67,7 @@ class Toy:
     epochs = 3
     steps = 4
     Watch = Watch
-    recipe = Recipe(accumulate=2, label_smoothing=0.1, mixup=0.4, cutmix=0.5, clip=1.0, seed=3)
+    step_options = StepOptions(accumulate=2, label_smoothing=0.1, mixup=0.4, cutmix=0.5, clip=1.0, seed=3)
 
     def dataset(self, count=20, dtype=torch.float32):
         generator = torch.Generator().manual_seed(count)
@@ -96,11 +96,11 @@ class Toy:
     def factor(self, step):
         return 1 / (1 + step)
 
-    def train(self, state, events=None, loader=None, recipe=None, epochs=None):
+    def train(self, state, events=None, loader=None, step_options=None, epochs=None):
         return fit(
             state,
             loader or self.loader(),
-            recipe or self.recipe,
+            step_options or self.step_options,
             self.factor,
             epochs or self.epochs,
             CPU,

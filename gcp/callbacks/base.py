@@ -13,7 +13,7 @@ from gcp.engine.callback import Callback
 from gcp.engine.device import ToDevice
 from gcp.engine.distributed import Group
 from gcp.engine.state import TrainingState
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RunContext:
         folder: of the run; need not be there yet.
         splits: the data set.
         state: model and optimizer as they are built, before a checkpoint is loaded.
-        recipe: how a step is made.
+        step_options: how a step is made.
         to_device: brings batches to the device.
         steps: turns a duration into optimizer steps.
         total: optimizer steps of the run.
@@ -35,7 +35,7 @@ class RunContext:
     folder: Path
     splits: Splits
     state: TrainingState
-    recipe: Recipe
+    step_options: StepOptions
     to_device: ToDevice
     steps: Callable[[Duration], int]
     total: int

@@ -197,8 +197,8 @@ def _captured(options: dict[str, Any], overrides: list[str]) -> tuple[str, Any]:
     config = scored_model.config
     images = scored_model.prepared(getattr(scored_model.splits(), options["split"]))
     loader = scored_model.loader(images, ALONE)
-    feed = ToDevice(scored_model.device, loader.normalize, config.run.channels_last)
-    maps = capture(scored_model.model, islice(loader.epoch(0), options["batches"]), feed, config.run.amp)
+    to_device = ToDevice(scored_model.device, loader.normalize, config.run.channels_last)
+    maps = capture(scored_model.model, islice(loader.epoch(0), options["batches"]), to_device, config.run.amp)
     return f"{_name(scored_model.given)} ({config.data.name}, {options['split']})", maps
 
 

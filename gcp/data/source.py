@@ -55,7 +55,7 @@ class Request:
         """The options of `gcp.data.split_names.splits_by_name`."""
         return {key: getattr(self, key) for key in ("val_fraction", "split_seed", "per_class")}
 
-    def recipe(self, default: str = "random_resized_crop") -> Transform:
+    def create_transform(self, default: str = "random_resized_crop") -> Transform:
         """The transform; `default`: the name of the set's own."""
         return create_transform(self.transform, default, self.image_size, self.in_chans)
 
@@ -148,9 +148,10 @@ def on_disk(
         place = existing_folder(request.folder)
         found = listing(place)
         check_listing(str(place), found, source, request.partial)
-        recipe = request.recipe(source.default)
+        transform = request.create_transform(source.default)
         sets: dict[str, ImageSet] = {
-            name: FileSet(files.paths, files.labels, recipe, request.in_chans) for name, files in found.splits.items()
+            split: FileSet(files.paths, files.labels, transform, request.in_chans)
+            for split, files in found.splits.items()
         }
         train, test = sets["train"], sets["test"]
         if "val" in sets:

@@ -76,9 +76,9 @@ def from_torch(
     """
     check_fraction(val_fraction)
     check_fraction(test_fraction, "test_fraction")
-    recipe = _transform(transform, image_size, in_chans)
+    prepare = _transform(transform, image_size, in_chans)
     given = {name: each for name, each in (("train", train), ("val", val), ("test", test)) if each is not None}
-    found = {name: TorchSet(dataset, name, recipe, in_chans) for name, dataset in given.items()}
+    found = {name: TorchSet(dataset, name, prepare, in_chans) for name, dataset in given.items()}
     largest = max(int(images.labels.max(initial=-1)) for images in found.values())
     names = tuple(map(str, _class_names(train) or range(largest + 1) if classes is None else classes))
     if len(set(names)) < len(names):

@@ -130,11 +130,11 @@ def _collect(
     probabilities = torch.zeros(count, kept, dtype=torch.float64, device=device)
     losses = torch.zeros(count, dtype=torch.float64, device=device)
     bad = torch.zeros((), dtype=torch.int64, device=device)
-    feed = ToDevice(device, loader.normalize, channels_last)
+    to_device = ToDevice(device, loader.normalize, channels_last)
     for number, own, batch in in_place(loader):
         group.heartbeat()
         views = batch[0].unbind(1) if batch[0].ndim == 5 else (batch[0],)
-        fed = [feed(view, batch[1]) for view in views]
+        fed = [to_device(view, batch[1]) for view in views]
         try:
             with autocast(device, amp):
                 logits = average_logits(model, [images for images, _ in fed], crops)

@@ -66,11 +66,11 @@ def image_bits(
     Raises:
         NonFiniteError: a density that is not finite.
     """
-    feed = ToDevice(device, loader.normalize)
+    to_device = ToDevice(device, loader.normalize)
     found = torch.zeros(sum(map(loader.size, range(len(loader)))), dtype=torch.float64, device=device)
     for _, own, (images, labels) in in_place(loader):
         group.heartbeat()
-        found[own] = bits.of(log_density(feed(images, labels)[0])).double()
+        found[own] = bits.of(log_density(to_device(images, labels)[0])).double()
     found = group.sum(found).cpu()
     if bad := int((~torch.isfinite(found)).sum()):
         raise NonFiniteError(f"evaluation: {bad} of {len(found)} images have a density that is not finite")

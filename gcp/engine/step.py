@@ -42,7 +42,7 @@ Window = list[Part]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StepOptions:
     """How a step is made.
 
     Attributes:
@@ -72,7 +72,7 @@ class Recipe:
         """The objective; by default cross-entropy, with label smoothing."""
         return self.objective or CrossEntropy(self.label_smoothing)
 
-    def feed(self, loader: BatchSource, num_classes: int, device: torch.device) -> ToDevice:
+    def to_device(self, loader: BatchSource, num_classes: int, device: torch.device) -> ToDevice:
         """How the batches of `loader` come to the device."""
         leading = loader.rank_slice.leading
         return ToDevice(device, loader.normalize, self.channels_last, self.mixup, self.cutmix, num_classes, leading)
@@ -83,12 +83,12 @@ def mix_seed(seed: int, epoch: int, batch: int) -> int:
     return (seed * 1_000_003 + epoch) * 1_000_003 + batch
 
 
-def windows(loader: BatchSource, recipe: Recipe, epoch: int, start: int = 0) -> Iterator[Window]:
+def windows(loader: BatchSource, options: StepOptions, epoch: int, start: int = 0) -> Iterator[Window]:
     """The windows of an epoch of `loader`, from batch `start` on."""
     window: Window = []
     for place, (images, labels) in enumerate(loader.epoch(epoch, start), start):
-        window.append(Part(images, labels, mix_seed(recipe.seed, epoch, place), loader.size(place)))
-        if len(window) == recipe.accumulate:
+        window.append(Part(images, labels, mix_seed(options.seed, epoch, place), loader.size(place)))
+        if len(window) == options.accumulate:
             yield window
             window = []
     if window:
@@ -103,8 +103,8 @@ def count(window: Window) -> int:
 def backward(
     forward: Callable[[Tensor], Tensor],
     window: Window,
-    recipe: Recipe,
-    feed: ToDevice,
+    options: StepOptions,
+    to_device: ToDevice,
     scaler: torch.amp.GradScaler,
     world: int = 1,
 ) -> Tensor:
@@ -117,13 +117,13 @@ def backward(
         float64 tensor (2,) on the device: sum of the losses, and of what the objective counts beside (right answers),
         of the slices of this process.
     """
-    samples, objective = count(window), recipe.minimised
-    sums = torch.zeros(2, dtype=torch.float64, device=feed.device)
+    samples, objective = count(window), options.minimised
+    sums = torch.zeros(2, dtype=torch.float64, device=to_device.device)
     for number, part in enumerate(window, 1):
         # One at a time: as floats a window takes four times its bytes.
-        images, labels = feed(part.images, part.labels, part.seed)
+        images, labels = to_device(part.images, part.labels, part.seed)
         with _exchange(forward, number == len(window)):
-            with autocast(feed.device, recipe.amp):
+            with autocast(to_device.device, options.amp):
                 outputs = forward(images)
             outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
             loss, counted = objective(outputs, labels)

@@ -26,7 +26,7 @@ from gcp.engine.log import NullLog, RunLog
 from gcp.engine.metrics import Objective
 from gcp.engine.optimizer import learning_rates, set_learning_rates
 from gcp.engine.state import Progress, TrainingState
-from gcp.engine.step import Forward, Recipe, Window, backward, count, gradient_norm, is_finite, update, windows
+from gcp.engine.step import Forward, StepOptions, Window, backward, count, gradient_norm, is_finite, update, windows
 from gcp.errors import NonFiniteError
 from gcp.kernels import check_failures
 
@@ -81,7 +81,7 @@ def steps_per_epoch(loader: BatchSource, accumulate: int = 1) -> int:
 def fit(
     state: TrainingState,
     loader: BatchSource,
-    recipe: Recipe,
+    options: StepOptions,
     factor: Callable[[int], float],
     epochs: int,
     device: torch.device,
@@ -94,7 +94,7 @@ def fit(
     Args:
         state: model on `device`, optimizer and progress; changed in place.
         loader: training batches.
-        recipe: how a step is made.
+        options: how a step is made.
         factor: learning-rate factor of an optimizer step.
         epochs: length of the whole run.
         device: where to compute.
@@ -112,9 +112,9 @@ def fit(
     forward = Forward(state, device, compile, group)
     for callback in events.callbacks:
         callback.start(state)
-    total = epochs * steps_per_epoch(loader, recipe.accumulate)
+    total = epochs * steps_per_epoch(loader, options.accumulate)
     while state.progress.epoch < epochs:
-        if not train_epoch(state, loader, forward, recipe, factor, total, device, events, group):
+        if not train_epoch(state, loader, forward, options, factor, total, device, events, group):
             return False
     return True
 
@@ -123,7 +123,7 @@ def train_epoch(
     state: TrainingState,
     loader: BatchSource,
     forward: Forward,
-    recipe: Recipe,
+    options: StepOptions,
     factor: Callable[[int], float],
     total: int,
     device: torch.device,
@@ -134,29 +134,29 @@ def train_epoch(
     progress = state.progress
     state.model.train()
     sums = torch.tensor([progress.loss_sum, progress.correct], dtype=torch.float64, device=device)
-    stream = windows(loader, recipe, progress.epoch, progress.batch)
-    feed, wait = recipe.feed(loader, state.num_classes, device), DataTimer(device)
+    stream = windows(loader, options, progress.epoch, progress.batch)
+    to_device, timer = options.to_device(loader, state.num_classes, device), DataTimer(device)
     started = time.perf_counter() - progress.seconds
-    window = wait.next(stream)
+    window = timer.next(stream)
     while window:
         group.before_collective()  # the exchange of gradients
         for callback in events.callbacks:
             callback.before_step(state, window, events.log)
         set_learning_rates(state.optimizer, factor(progress.step))
-        rng.seed_step(recipe.seed, progress.step, group.rank)
-        new = _gradients(state, forward(), window, recipe, feed, group)
-        following = wait.next(stream)
+        rng.seed_step(options.seed, progress.step, group.rank)
+        new = _gradients(state, forward(), window, options, to_device, group)
+        following = timer.next(stream)
         norm = gradient_norm(state)
         fault = _fault(state, window, new[0], norm)
         status = reduce_step(group, new, fault is not None, events.stop(), events.overdue())
         if status.broken:
-            raise _non_finite(state, window, recipe, feed, group, fault)
-        update(state, norm, recipe.clip)
+            raise _non_finite(state, window, options, to_device, group, fault)
+        update(state, norm, options.clip)
         sums += status.sums
         progress.step += 1
         progress.batch += len(window)
         progress.count += count(window)
-        progress.waited += wait.take()
+        progress.waited += timer.take()
         progress.seconds = time.perf_counter() - started
         events.log.step(progress, learning_rates(state.optimizer), sums)
         for callback in events.callbacks:
@@ -165,7 +165,7 @@ def train_epoch(
         stop, save = (events.stop(), events.overdue()) if group.world == 1 else (status.stop, status.save)
         stopped = progress.step < total and stop
         save = save or stopped or events.due(progress.step)
-        _between_steps(state, sums, recipe, events, following is None, progress.step >= total, save)
+        _between_steps(state, sums, options, events, following is None, progress.step >= total, save)
         if stopped:
             return False
         started = time.perf_counter() - progress.seconds
@@ -176,7 +176,7 @@ def train_epoch(
 def _between_steps(
     state: TrainingState,
     sums: torch.Tensor,
-    recipe: Recipe,
+    options: StepOptions,
     events: Events,
     epoch_ends: bool,
     run_ends: bool,
@@ -195,7 +195,7 @@ def _between_steps(
         _check_decompositions(progress)
         progress.loss_sum, progress.correct = sums.tolist()
     if epoch_ends:
-        row = epoch_row(progress, learning_rates(state.optimizer), recipe.minimised)
+        row = epoch_row(progress, learning_rates(state.optimizer), options.minimised)
         for callback in events.callbacks:
             callback.end_epoch(state)
             row |= callback.columns(state)
@@ -230,12 +230,12 @@ def epoch_row(progress: Progress, rates: dict[str, float], objective: Objective)
 
 
 def _gradients(
-    state: TrainingState, forward: Callable, window: Window, recipe: Recipe, feed: ToDevice, group: Group
+    state: TrainingState, forward: Callable, window: Window, options: StepOptions, to_device: ToDevice, group: Group
 ) -> torch.Tensor:
     try:
-        return backward(forward, window, recipe, feed, state.scaler, group.world)
+        return backward(forward, window, options, to_device, state.scaler, group.world)
     except (NonFiniteError, torch.linalg.LinAlgError) as error:
-        raise _non_finite(state, window, recipe, feed, group, str(error)) from error
+        raise _non_finite(state, window, options, to_device, group, str(error)) from error
 
 
 def _fault(state: TrainingState, window: Window, loss: torch.Tensor, norm: torch.Tensor) -> str | None:
@@ -249,7 +249,7 @@ def _fault(state: TrainingState, window: Window, loss: torch.Tensor, norm: torch
 
 
 def _non_finite(
-    state: TrainingState, window: Window, recipe: Recipe, feed: ToDevice, group: Group, fault: str | None
+    state: TrainingState, window: Window, options: StepOptions, to_device: ToDevice, group: Group, fault: str | None
 ) -> NonFiniteError:
     """The error that names step, epoch, batch and layer. `state.progress` still counts the steps before."""
     progress, model = state.progress, state.model
@@ -259,13 +259,13 @@ def _non_finite(
     if fault is None:
         group.wait_for_failure()
         return NonFiniteError(f"{place}: another process met numbers that are not finite")
-    plain = torch.amp.GradScaler(feed.device.type, enabled=False)
-    images = [feed(part.images, part.labels, part.seed)[0] for part in window]
-    rng.seed_step(recipe.seed, progress.step, group.rank)
+    plain = torch.amp.GradScaler(to_device.device.type, enabled=False)
+    images = [to_device(part.images, part.labels, part.seed)[0] for part in window]
+    rng.seed_step(options.seed, progress.step, group.rank)
     with running_statistics(model):  # the other processes do not take part
-        where = locate(model, images, lambda: backward(model, window, recipe, feed, plain))
+        where = locate(model, images, lambda: backward(model, window, options, to_device, plain))
     state.optimizer.zero_grad(set_to_none=True)
     return NonFiniteError(
         f"{place}: {fault}. First non-finite: {where}. The weights are those before this step; lower optim.lr, "
-        f"{recipe.minimised.remedy}."
+        f"{options.minimised.remedy}."
     )

@@ -139,11 +139,11 @@ def draw(scored_model: ScoredModel, paths: list[str], folder: str | None, group:
         return
     images = file_set(scored_model, paths)
     names = class_names(scored_model)
-    feed = ToDevice(scored_model.device, images.normalize)
+    to_device = ToDevice(scored_model.device, images.normalize)
     pictures, maps, titles = [], [], []
     for start in range(0, len(paths), BATCH):
         pixels, labels = images.read(range(start, min(start + BATCH, len(paths))))
-        fed = feed(pixels, labels)[0]
+        fed = to_device(pixels, labels)[0]
         with torch.no_grad():
             best = scored_model.model(fed).float().softmax(1).max(1)
         maps += list(attention(scored_model.model, fed, best.indices.tolist()))

@@ -21,7 +21,7 @@ from gcp.engine.distributed import ALONE, Group
 from gcp.engine.evaluate import with_crops
 from gcp.engine.optimizer import create_optimizer, learning_rate_factor
 from gcp.engine.state import EMA, TrainingState
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 from gcp.engine.train import steps_per_epoch
 from gcp.errors import CheckpointError, OptionError, nearest
 from gcp.kernels.cpu import set_threads
@@ -227,10 +227,10 @@ def training_state(config: Common, model: nn.Module, groups: list[dict], device:
     return TrainingState(model, optimizer, create_scaler(device, config.run.amp), ema)
 
 
-def build_recipe(config: Config) -> Recipe:
+def build_step_options(config: Config) -> StepOptions:
     """How an optimizer step is made."""
     train = config.train
-    return Recipe(
+    return StepOptions(
         accumulate=train.accumulate,
         label_smoothing=train.label_smoothing,
         mixup=train.mixup,

@@ -14,7 +14,7 @@ from gcp.engine.distributed import ALONE, Group
 from gcp.engine.evaluate import evaluate
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import TrainingState, load_weights
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 from gcp.errors import counted
 from gcp.models import Classifier
 from gcp.runs import build
@@ -70,13 +70,13 @@ class ClassifierRun(TrainingRun[Config]):
         return build.build_state(self.config, self.model, self.device)
 
     def _context(self) -> RunContext:
-        recipe = self.recipe()
+        step_options = self.step_options()
         return RunContext(
             folder=self.folder.path,
             splits=self.splits,
             state=self.state,
-            recipe=recipe,
-            to_device=recipe.feed(self.loader, self.model.num_classes, self.device),
+            step_options=step_options,
+            to_device=step_options.to_device(self.loader, self.model.num_classes, self.device),
             steps=self.timing.steps,
             total=self.timing.total,
             device=self.device,
@@ -94,8 +94,8 @@ class ClassifierRun(TrainingRun[Config]):
         told = [line for callback in self.callbacks for line in callback.describe()]
         return introduction(self.config, self.folder.path, self.splits, self.state, self.timing, told, self.group)
 
-    def recipe(self) -> Recipe:
-        return build.build_recipe(self.config)
+    def step_options(self) -> StepOptions:
+        return build.build_step_options(self.config)
 
     def format_result(self, result: dict) -> str:
         return format_result(result, self.stage)

@@ -25,7 +25,7 @@ from gcp.engine.device import autocast, create_scaler
 from gcp.engine.log import NullLog, RunLog
 from gcp.engine.optimizer import create_optimizer, learning_rate_factor
 from gcp.engine.state import EMA, TrainingState
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 from gcp.errors import DataError, NonFiniteError, OptionError
 from gcp.models.parts import parameter_groups, part_groups
 
@@ -206,7 +206,7 @@ def fit(
         milestones=[round(epoch * per_epoch) for epoch in milestones],
         every=per_epoch,
     )
-    recipe = Recipe(accumulate, label_smoothing, mixup, cutmix, clip, amp, seed=seed)
+    step_options = StepOptions(accumulate, label_smoothing, mixup, cutmix, clip, amp, seed=seed)
     log: RunLog | NullLog = NullLog()
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def fit(
     events = train.Events(validate=validate, evaluate_every=per_epoch, callbacks=callbacks, log=log)
     try:
         with preserved():
-            train.fit(state, source, recipe, factor, epochs, place, events, compile)  # type: ignore[arg-type]
+            train.fit(state, source, step_options, factor, epochs, place, events, compile)  # type: ignore[arg-type]
     finally:
         log.close()
         for callback in callbacks:

@@ -18,7 +18,7 @@ from gcp.engine.environment import describe_environment
 from gcp.engine.folder import RunFolder, write_json, write_text
 from gcp.engine.log import NullLog, RunLog
 from gcp.engine.state import TrainingState
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 from gcp.engine.train import Events, fit
 from gcp.errors import CheckpointError, ConfigError, DataError
 from gcp.runs import build
@@ -96,7 +96,7 @@ class TrainingRun(Generic[C]):
         """What the run says of itself before its first step."""
         raise NotImplementedError
 
-    def recipe(self) -> Recipe:
+    def step_options(self) -> StepOptions:
         """How a step is made."""
         raise NotImplementedError
 
@@ -198,7 +198,7 @@ class TrainingRun(Generic[C]):
                 complete = fit(
                     self.state,
                     self.loader,
-                    self.recipe(),
+                    self.step_options(),
                     self.timing.factor,
                     self.config.train.epochs,
                     self.device,
@@ -244,7 +244,7 @@ class TrainingRun(Generic[C]):
             self.state.progress,
             advice=self.loader.advice,
             further=tuple(column for callback in self.callbacks for column in callback.table),
-            objective=self.recipe().minimised,
+            objective=self.step_options().minimised,
         )
 
     def _events(self, log: RunLog | NullLog, stop: StopSignal) -> Events:

@@ -77,13 +77,13 @@ def test_captured_features_are_those_that_the_head_pools(uninterrupted):
     scored_model = open_model(str(uninterrupted), ["evaluate.batch_size=5"], ALONE)
     loader = scored_model.loader(scored_model.splits().test, ALONE)
     batch = next(iter(loader.epoch(0)))
-    feed = ToDevice(torch.device("cpu"), loader.normalize)
+    to_device = ToDevice(torch.device("cpu"), loader.normalize)
     model = scored_model.model.train()
-    maps = capture(model, [batch], feed)
+    maps = capture(model, [batch], to_device)
     assert not model.training
     with torch.no_grad():
         logits = model.logits(model.head.pool(maps))
-        assert torch.allclose(logits, model(feed(*batch)[0]), atol=1e-6)
+        assert torch.allclose(logits, model(to_device(*batch)[0]), atol=1e-6)
 
 
 @pytest.mark.parametrize("ending", ["npy", "pt"])

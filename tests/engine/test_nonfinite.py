@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gcp.engine import train
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 from gcp.engine.train import Events
 from gcp.errors import NonFiniteError
 
@@ -57,7 +57,7 @@ def stops(toy, where, compare, model, expected, **options):
     return state
 
 
-PLAIN = Recipe(accumulate=1)
+PLAIN = StepOptions(accumulate=1)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ PLAIN = Recipe(accumulate=1)
 def test_the_layer_is_named_with_step_epoch_and_batch(toy, where, compare, fault, first):
     model = toy.model(At(10, fault))
     expected = rf"stopped at step 10, epoch 2, batch 3: .*First non-finite: {first}\. The weights are those before"
-    stops(toy, where, compare, model, expected, recipe=PLAIN)
+    stops(toy, where, compare, model, expected, step_options=PLAIN)
 
 
 def test_a_window_of_several_batches_is_named_whole(toy, where, compare):
@@ -98,7 +98,7 @@ def test_a_loss_that_overflows_after_finite_logits(toy, where, compare):
     fault = At(3, lambda logits: logits * 0 + torch.tensor([3e38, -3e38, 3e38]))  # infinite for the second class
     model.classifier = nn.Sequential(model.classifier, fault)
     expected = r"stopped at step 3, epoch 3, batch 1: loss inf, gradient norm .*First non-finite: the loss itself"
-    stops(toy, where, compare, model, expected, recipe=PLAIN, loader=toy.loader(batch=20))
+    stops(toy, where, compare, model, expected, step_options=PLAIN, loader=toy.loader(batch=20))
 
 
 def test_an_image_that_is_not_finite(toy, where, compare):
@@ -111,7 +111,7 @@ def test_an_image_that_is_not_finite(toy, where, compare):
         compare,
         toy.model(),
         r"stopped at step 3, epoch 1, batch 3: .*First non-finite: the input images \(samples 1 of the batch\)",
-        recipe=PLAIN,
+        step_options=PLAIN,
         loader=loader,
     )
 
@@ -127,7 +127,7 @@ def test_a_flag_raised_by_a_head_stops_the_run(toy, where, compare):
             head.nonfinite.fill_(True)
 
     model.head.register_forward_hook(flag)
-    stops(toy, where, compare, model, r"stopped at step 5, epoch 1, batch 5: ", recipe=PLAIN)
+    stops(toy, where, compare, model, r"stopped at step 5, epoch 1, batch 5: ", step_options=PLAIN)
 
 
 def test_weights_that_are_not_finite_are_named(toy):
@@ -142,14 +142,14 @@ def test_weights_that_are_not_finite_are_named(toy):
 def test_the_message_says_what_to_do(toy):
     model = toy.model(At(1, lambda x: x / 0))
     with pytest.raises(NonFiniteError, match=r"lower optim\.lr, set optim\.clip, or set head\.precision=float64\.$"):
-        toy.train(toy.state(model), recipe=replace(PLAIN, clip=1.0))
+        toy.train(toy.state(model), step_options=replace(PLAIN, clip=1.0))
 
 
 def test_no_checkpoint_is_written_of_a_step_that_failed(toy):
     saved = []
     state = toy.state(toy.model(At(3, lambda x: x / 0)))
     with pytest.raises(NonFiniteError):
-        toy.train(state, Events(save=lambda: saved.append(state.progress.step), save_every=1), recipe=PLAIN)
+        toy.train(state, Events(save=lambda: saved.append(state.progress.step), save_every=1), step_options=PLAIN)
     assert saved == [1, 2]
 
 
@@ -183,7 +183,7 @@ def test_an_overflow_of_the_gradient_leaves_the_step_out_and_halves_the_scale(to
         if progress.step == 2:
             state.model.features[2].call = 100  # fine again
 
-    toy.train(state, Events(callbacks=[toy.Watch(after=look)]), recipe=PLAIN, epochs=1)
+    toy.train(state, Events(callbacks=[toy.Watch(after=look)]), step_options=PLAIN, epochs=1)
     assert [scale for scale, _ in seen.values()] == [1024.0] + [512.0] * 6
     weights = [weight for _, weight in seen.values()]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
@@ -192,7 +192,7 @@ def test_an_overflow_of_the_gradient_leaves_the_step_out_and_halves_the_scale(to
 def test_a_gradient_that_overflows_at_every_scale_stops_the_run(toy):
     state = scaled(toy, 2.0**-12, At(1, InfiniteGradient.apply))
     with pytest.raises(NonFiniteError, match=r"stopped at step 3, .*the gradient at the output of layer features\.1"):
-        toy.train(state, recipe=PLAIN)
+        toy.train(state, step_options=PLAIN)
     assert state.scaler.get_scale() == train.SMALLEST_SCALE
 
 

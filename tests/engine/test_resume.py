@@ -82,7 +82,7 @@ def test_the_toy_run_uses_everything_that_has_to_be_repeated(toy, where, compare
 
     def end(**change):
         state = toy.state(seed=0)
-        toy.train(state, recipe=replace(toy.recipe, **change))
+        toy.train(state, step_options=replace(toy.step_options, **change))
         return where(state)
 
     plain = end()

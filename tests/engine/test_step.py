@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from gcp.data import mix
-from gcp.engine.step import Recipe, backward, count, gradient_norm, is_finite, mix_seed, update, windows
+from gcp.engine.step import StepOptions, backward, count, gradient_norm, is_finite, mix_seed, update, windows
 
 CPU = torch.device("cpu")
 
@@ -21,11 +21,11 @@ def stack(batches):
 
 def first(toy):
     """A window of the first batch."""
-    return next(windows(toy.loader(), Recipe(), 0))
+    return next(windows(toy.loader(), StepOptions(), 0))
 
 
-def feed(toy, recipe=None):
-    return (recipe or Recipe()).feed(toy.loader(), 3, CPU)
+def to_device(toy, step_options=None):
+    return (step_options or StepOptions()).to_device(toy.loader(), 3, CPU)
 
 
 def gradients(model):
@@ -38,7 +38,7 @@ def gradients(model):
 @pytest.mark.parametrize(("accumulate", "sizes"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (7, [7]), (9, [7])])
 def test_windows_hold_every_batch_once_in_order(toy, accumulate, sizes):
     batches = list(toy.loader().epoch(0))
-    got = list(windows(toy.loader(), Recipe(accumulate=accumulate), 0))
+    got = list(windows(toy.loader(), StepOptions(accumulate=accumulate), 0))
     assert [len(window) for window in got] == sizes
     flat = [batch for window in got for batch in window]
     assert all(
@@ -59,7 +59,7 @@ def test_a_window_is_read_when_it_is_asked_for():
         def size(self, batch):
             return 1
 
-    stream = windows(Slow(), Recipe(accumulate=2), 0)
+    stream = windows(Slow(), StepOptions(accumulate=2), 0)
     assert read == []
     next(stream)
     assert read == [0, 1]
@@ -67,15 +67,18 @@ def test_a_window_is_read_when_it_is_asked_for():
 
 @pytest.mark.parametrize("start", [0, 2, 5])
 def test_mixing_depends_on_the_place_in_the_epoch_and_not_on_where_one_starts(toy, start):
-    recipe = replace(toy.recipe, accumulate=1)
-    whole = [w[0] for w in windows(toy.loader(), recipe, 4)]
-    later = [w[0] for w in windows(toy.loader(), recipe, 4, start)]
+    step_options = replace(toy.step_options, accumulate=1)
+    whole = [w[0] for w in windows(toy.loader(), step_options, 4)]
+    later = [w[0] for w in windows(toy.loader(), step_options, 4, start)]
     for batch, same in zip(whole[start:], later, strict=True):
-        (images, labels), (others, other_labels) = feed(toy, recipe)(*batch[:3]), feed(toy, recipe)(*same[:3])
+        (images, labels), (others, other_labels) = (
+            to_device(toy, step_options)(*batch[:3]),
+            to_device(toy, step_options)(*same[:3]),
+        )
         assert torch.equal(images, others) and torch.equal(labels, other_labels)
     images, labels = list(toy.loader().epoch(4))[start]
-    expected = mix(images, labels, 3, recipe.mixup, recipe.cutmix, mix_seed(recipe.seed, 4, start))
-    got = feed(toy, recipe)(*whole[start][:3])
+    expected = mix(images, labels, 3, step_options.mixup, step_options.cutmix, mix_seed(step_options.seed, 4, start))
+    got = to_device(toy, step_options)(*whole[start][:3])
     assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
 
 
@@ -85,7 +88,7 @@ def test_no_two_places_of_a_run_share_a_mixing_seed():
 
 
 def test_labels_stay_numbers_without_mixing(toy):
-    _, labels = feed(toy)(*first(toy)[0][:3])
+    _, labels = to_device(toy)(*first(toy)[0][:3])
     assert labels.dtype == torch.int64 and labels.ndim == 1
 
 
@@ -97,14 +100,14 @@ def test_labels_stay_numbers_without_mixing(toy):
 def test_a_window_equals_one_big_batch(toy, smoothing, mixed):
     """Batches of unequal size: the mean is over samples, not over batches."""
     model = plain_model(toy)
-    recipe = Recipe(accumulate=7, label_smoothing=smoothing, **({"mixup": 0.4} if mixed else {}))
-    window = next(windows(toy.loader(dtype=torch.float64), recipe, 0))
+    step_options = StepOptions(accumulate=7, label_smoothing=smoothing, **({"mixup": 0.4} if mixed else {}))
+    window = next(windows(toy.loader(dtype=torch.float64), step_options, 0))
     assert [len(part.labels) for part in window] == [3] * 6 + [2] and count(window) == 20
     state = toy.state(model)
-    sums = backward(model, window, recipe, feed(toy, recipe), state.scaler)
+    sums = backward(model, window, step_options, to_device(toy, step_options), state.scaler)
     got = gradients(model)
     model.zero_grad()
-    images, labels = stack([feed(toy, recipe)(*batch[:3]) for batch in window])
+    images, labels = stack([to_device(toy, step_options)(*batch[:3]) for batch in window])
     logits = model(images)
     loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
     loss.backward()
@@ -119,8 +122,8 @@ def test_a_window_equals_one_big_batch(toy, smoothing, mixed):
 def test_half_precision_logits_make_a_single_precision_loss(toy):
     model = toy.model(dropout=0)
     state = toy.state(model)
-    sums = backward(model, first(toy), Recipe(amp="bf16"), feed(toy), state.scaler)
-    exact = backward(model, first(toy), Recipe(), feed(toy), state.scaler)
+    sums = backward(model, first(toy), StepOptions(amp="bf16"), to_device(toy), state.scaler)
+    exact = backward(model, first(toy), StepOptions(), to_device(toy), state.scaler)
     assert sums.dtype == torch.float64 and sums[0].item() == pytest.approx(exact[0].item(), rel=0.05)
     assert sums[0] != exact[0]
     assert all(p.grad.dtype == torch.float32 for p in model.parameters())
@@ -131,7 +134,7 @@ def test_half_precision_logits_make_a_single_precision_loss(toy):
 
 def test_the_norm_is_that_of_all_gradients_together(toy):
     state = toy.state()
-    backward(state.model, first(toy), Recipe(), feed(toy), state.scaler)
+    backward(state.model, first(toy), StepOptions(), to_device(toy), state.scaler)
     flat = torch.cat([g.flatten() for g in gradients(state.model)])
     assert gradient_norm(state).item() == pytest.approx(flat.norm().item(), rel=1e-6)
 
@@ -142,7 +145,7 @@ def test_clipping_scales_the_whole_gradient(toy, clip):
     for group in state.optimizer.param_groups:
         group["weight_decay"] = 0.0
     before = [p.detach().clone() for p in state.model.parameters()]
-    backward(state.model, first(toy), Recipe(), feed(toy), state.scaler)
+    backward(state.model, first(toy), StepOptions(), to_device(toy), state.scaler)
     raw = gradients(state.model)
     norm = gradient_norm(state)
     update(state, norm, clip)
@@ -157,7 +160,7 @@ def test_the_average_follows_with_the_decay_of_its_step(toy):
     for step, decay in ((0, 1 / 10), (2, 3 / 12), (10_000, 0.99)):
         old = state.ema.module.classifier.weight.clone()
         state.progress.step = step
-        backward(state.model, first(toy), Recipe(), feed(toy), state.scaler)
+        backward(state.model, first(toy), StepOptions(), to_device(toy), state.scaler)
         update(state, gradient_norm(state), None)
         expected = decay * old + (1 - decay) * state.model.classifier.weight.detach()
         assert torch.allclose(state.ema.module.classifier.weight, expected, rtol=1e-5, atol=1e-7)

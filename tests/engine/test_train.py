@@ -4,7 +4,7 @@ from torch import nn
 
 from gcp.engine import rng, train
 from gcp.engine.log import NullLog
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 from gcp.engine.train import Events, steps_per_epoch
 
 CPU = torch.device("cpu")
@@ -121,16 +121,16 @@ def test_every_step_has_the_rate_of_its_schedule(toy):
 def test_rows_of_the_table(toy):
     """The scores of an epoch against sums taken batch by batch."""
     state = toy.state(lr=0.0)  # the weights stay as they are
-    recipe = Recipe(accumulate=2)
+    step_options = StepOptions(accumulate=2)
     scores = {"top1": 40.0, "loss": 2.0}
-    toy.train(state, Events(validate=lambda: scores, evaluate_every=4), recipe=recipe, epochs=1)
+    toy.train(state, Events(validate=lambda: scores, evaluate_every=4), step_options=step_options, epochs=1)
     (row,) = state.progress.history
     model = toy.state(lr=0.0).model  # the same weights
     model.train()
     loss = right = 0
     for batch, (images, labels) in enumerate(toy.loader().epoch(0)):
         if batch % 2 == 0:
-            rng.seed_step(recipe.seed, batch // 2)
+            rng.seed_step(step_options.seed, batch // 2)
         logits = model(images)
         loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
         right += (logits.argmax(1) == labels).sum().item()
@@ -158,7 +158,7 @@ def test_an_epoch_without_evaluation_has_no_validation_scores(toy):
 def test_steps_of_an_epoch(toy, accumulate, steps):
     assert steps_per_epoch(toy.loader(), accumulate) == steps
     state = toy.state()
-    toy.train(state, recipe=Recipe(accumulate=accumulate), epochs=2)
+    toy.train(state, step_options=StepOptions(accumulate=accumulate), epochs=2)
     assert state.progress.step == 2 * steps
 
 
@@ -173,7 +173,7 @@ def test_accumulation_equals_a_big_batch(toy, optimizer):
         torch.manual_seed(0)
         state = toy.state(toy.model(norm=False, dropout=0).double(), optimizer=optimizer)
         loader = toy.loader(22, batch, dtype=torch.float64)
-        toy.train(state, loader=loader, recipe=Recipe(accumulate=accumulate, label_smoothing=0.1, clip=0.5))
+        toy.train(state, loader=loader, step_options=StepOptions(accumulate=accumulate, label_smoothing=0.1, clip=0.5))
         assert state.progress.step == 9
         ends.append(state)
     for name in ("model", "ema"):
@@ -200,6 +200,6 @@ def test_frozen_parts_stay(toy):
 def test_it_learns(toy):
     torch.manual_seed(0)
     state = toy.state(toy.model(norm=False, dropout=0), ema=None, lr=0.1)
-    train.fit(state, toy.loader(), Recipe(), lambda step: 1.0, 15, CPU, Events())
+    train.fit(state, toy.loader(), StepOptions(), lambda step: 1.0, 15, CPU, Events())
     losses = [row["train_loss"] for row in state.progress.history]
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])

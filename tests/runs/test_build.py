@@ -92,11 +92,11 @@ def test_checkpoints_by_the_clock():
     assert (timing.save_every, timing.save_seconds) == (0, 120)
 
 
-def test_recipe():
+def test_step_options():
     words = ["train.label_smoothing=0.1", "train.mixup=0.2", "optim.clip=3.0", "run.seed=5", "run.amp=bf16"]
-    recipe = build.build_recipe(config(*words))
-    assert (recipe.accumulate, recipe.label_smoothing, recipe.mixup, recipe.cutmix) == (2, 0.1, 0.2, 0)
-    assert (recipe.clip, recipe.amp, recipe.channels_last, recipe.seed) == (3, "bf16", False, 5)
+    built = build.build_step_options(config(*words))
+    assert (built.accumulate, built.label_smoothing, built.mixup, built.cutmix) == (2, 0.1, 0.2, 0)
+    assert (built.clip, built.amp, built.channels_last, built.seed) == (3, "bf16", False, 5)
 
 
 def test_heads_are_compared_from_the_same_start():

@@ -30,7 +30,7 @@ class ObserveSpectrum(RunCallback):
         if not run.group.main:
             return
         every, compiled = run.steps(self.config.monitor.every), self.config.run.compile
-        self.monitor = HeadMonitor(state, run.recipe, every, run.to_device, run.group.world, compiled)
+        self.monitor = HeadMonitor(state, run.step_options, every, run.to_device, run.group.world, compiled)
         self.rows = SpectrumTable(run.folder / TABLE, state.progress.step)
 
     def before_step(self, state: TrainingState, window: Window, log: RunLog | NullLog) -> None:

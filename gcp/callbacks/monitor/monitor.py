@@ -20,7 +20,7 @@ from gcp.callbacks.monitor.remarks import remarks
 from gcp.engine.batch_norm import running_statistics
 from gcp.engine.device import ToDevice, autocast
 from gcp.engine.state import TrainingState
-from gcp.engine.step import Recipe, Window, count
+from gcp.engine.step import StepOptions, Window, count
 from gcp.errors import NonFiniteError
 
 IMAGES = 16  # of a batch that are observed; their eigenvalues cost the most
@@ -31,7 +31,7 @@ class HeadMonitor:
 
     Args:
         state: of the run.
-        recipe: how its steps are made.
+        step_options: how its steps are made.
         every: steps between two observations.
         to_device: brings batches to the device.
         world: processes of the run.
@@ -42,15 +42,15 @@ class HeadMonitor:
     def __init__(
         self,
         state: TrainingState,
-        recipe: Recipe,
+        step_options: StepOptions,
         every: int,
         to_device: ToDevice,
         world: int = 1,
         compiled: bool = False,
         images: int = IMAGES,
     ):
-        self.state, self.recipe, self.every, self.to_device, self.world = state, recipe, every, to_device, world
-        self.compiled, self.images = compiled, images
+        self.state, self.step_options, self.every, self.to_device = state, step_options, every, to_device
+        self.world, self.compiled, self.images = world, compiled, images
         self._seen: Capture | None = None
         self._scale = 1.0
         self._said: set[str] = set()
@@ -97,12 +97,12 @@ class HeadMonitor:
         images, labels = self.to_device(part.images, part.labels, part.seed)
         try:
             with _unchanged(model), running_statistics(model):
-                with torch.no_grad(), autocast(self.to_device.device, self.recipe.amp):
+                with torch.no_grad(), autocast(self.to_device.device, self.step_options.amp):
                     maps = model.features(images)  # type: ignore[operator]
                 maps.requires_grad_()
-                with autocast(self.to_device.device, self.recipe.amp):
+                with autocast(self.to_device.device, self.step_options.amp):
                     outputs = model.logits(model.head(maps))  # type: ignore[operator]
-                loss, _ = self.recipe.minimised(outputs.float(), labels)
+                loss, _ = self.step_options.minimised(outputs.float(), labels)
                 torch.autograd.grad(loss * self._scale, maps)
         except (NonFiniteError, torch.linalg.LinAlgError):  # the step itself says which, and where
             self.close()

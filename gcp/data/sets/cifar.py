@@ -20,8 +20,8 @@ from gcp.errors import DataError
 def create(variant: str, request: Request) -> Splits:
     """CIFAR10 or CIFAR100, the name of torchvision's class, in memory; arguments as in `create_dataset`."""
     place = _find(variant, existing_folder(request.folder))
-    recipe = request.recipe("pad_crop")
-    (pool, classes), (test, _) = (_read(variant, place, train, recipe) for train in (True, False))
+    transform = request.create_transform("pad_crop")
+    (pool, classes), (test, _) = (_read(variant, place, train, transform) for train in (True, False))
     train, val, held_out = hold_out(pool, request.val_fraction, request.split_seed, classes)
     train, kept = reduce_train(train, request.per_class, request.split_seed, classes)
     rule = f"{variant} by torchvision. Test: the test batch ({len(test)}); validation: {held_out}; training: {kept}."
@@ -42,7 +42,7 @@ def _find(variant: str, root: Path) -> Path:
     )
 
 
-def _read(variant: str, place: Path, train: bool, recipe: Transform) -> tuple[TensorSet, tuple[str, ...]]:
+def _read(variant: str, place: Path, train: bool, transform: Transform) -> tuple[TensorSet, tuple[str, ...]]:
     try:
         found = _class(variant)(str(place), train=train)
     except RuntimeError as error:
@@ -52,7 +52,7 @@ def _read(variant: str, place: Path, train: bool, recipe: Transform) -> tuple[Te
             f"{_download(variant, place)}"
         ) from error
     images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-    return TensorSet(images, found.targets, recipe), tuple(found.classes)
+    return TensorSet(images, found.targets, transform), tuple(found.classes)
 
 
 def _class(variant: str) -> Any:

@@ -86,10 +86,10 @@ def create(request: Request) -> Splits:
         ) from error
 
     bunch = load_digits()
-    recipe: Transform = DigitTransform(request.image_size, request.in_chans)
+    transform: Transform = DigitTransform(request.image_size, request.in_chans)
     if request.transform == "none":
-        recipe = Unaugmented(recipe)
-    every = TensorSet(torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1), bunch.target, recipe)
+        transform = Unaugmented(transform)
+    every = TensorSet(torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1), bunch.target, transform)
     classes = tuple(str(name) for name in bunch.target_names)
 
     is_test = np.arange(len(every)) % 5 == 0

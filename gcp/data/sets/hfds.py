@@ -36,9 +36,9 @@ def create(request: Request) -> Splits:
     labels = {split: _labels(reader) for split, reader in readers.items()}
     numbers = range(1 + max(int(each.max(initial=-1)) for each in labels.values()))
     classes = _classes(request.name, readers) or tuple(map(str, numbers))
-    recipe = request.recipe()
+    transform = request.create_transform()
     found = {
-        split: IndexedSet(HubImages(reader, f"{split} of {request.name}", request.in_chans), labels[split], recipe)
+        split: IndexedSet(HubImages(reader, f"{split} of {request.name}", request.in_chans), labels[split], transform)
         for split, reader in readers.items()
     }
     return splits_by_name(request.name, found, classes, **request.splitting)

@@ -36,14 +36,14 @@ def create(request: Request) -> Splits:
             f"{request.name!r} has no classes in {reader.target_key!r}. Choose the labels: "
             f"data.name='{request.name}#LABELS'."
         )
-    recipe = request.recipe()
+    transform = request.create_transform()
     found = {
         split: StreamSet(
             [Shard(f"{split}[{n}shard:{n + 1}shard]", count) for n, count in enumerate(info.shard_lengths)],
             Records(request.name, folder, request.in_chans),
             partial(_pixels, in_chans=request.in_chans),
             len(classes),
-            recipe,
+            transform,
             BUFFER,
             most_workers=1,
         )

@@ -33,10 +33,10 @@ def create(request: Request) -> Splits:
         raise UnknownNameError("torchvision data set", short, NAMES)
     folder = str(request.folder)
     sets = {split: _open(request.name, folder, split) for split in NAMES[short]}
-    recipe = request.recipe()
+    transform = request.create_transform()
     found = {
         split: IndexedSet(
-            TorchvisionImages(images, f"{split} of {request.name}", request.in_chans), _labels(images), recipe
+            TorchvisionImages(images, f"{split} of {request.name}", request.in_chans), _labels(images), transform
         )
         for split, images in sets.items()
     }

@@ -44,10 +44,10 @@ def create(request: Request) -> Splits:
     require("webdataset", request.name)
     place = str(request.root) if ADDRESS.match(str(request.root)) else str(request.folder.absolute())
     classes, splits = read_info(place)
-    recipe = request.recipe()
+    transform = request.create_transform()
     read = TarReader(place, request.name.partition("#")[2])
     decode = partial(_pixels, in_chans=request.in_chans)
-    found = {split: StreamSet(shards, read, decode, len(classes), recipe) for split, shards in splits.items()}
+    found = {split: StreamSet(shards, read, decode, len(classes), transform) for split, shards in splits.items()}
     return splits_by_name(f"{place}/{INFO}", found, classes, **request.splitting)
 
 

@@ -30,9 +30,9 @@ def baseline(config: FlowConfig, splits: Splits, device: torch.device, bits: Bit
 
     def images() -> Iterator[Tensor]:
         loader = build.score_loader(config, splits.train, device)
-        feed = ToDevice(device, loader.normalize)
+        to_device = ToDevice(device, loader.normalize)
         for batch in loader.epoch(0):
-            yield feed(*batch)[0]
+            yield to_device(*batch)[0]
 
     model = Gaussian(images())
     scores = {

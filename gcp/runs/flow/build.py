@@ -14,7 +14,7 @@ from gcp.engine.device import ToDevice
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.likelihood import Bits
 from gcp.engine.state import TrainingState
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 from gcp.errors import counted
 from gcp.flow import Glow, create_flow
 from gcp.models.parts import part_groups
@@ -64,10 +64,10 @@ def build_bits(config: FlowConfig, model: Glow) -> Bits:
     return Bits(model.dimensions, DATASETS[config.data.name].obj.levels)
 
 
-def build_recipe(config: FlowConfig, bits: Bits) -> Recipe:
+def build_step_options(config: FlowConfig, bits: Bits) -> StepOptions:
     """How an optimizer step is made."""
     train, optim = config.train, config.optim
-    return Recipe(accumulate=train.accumulate, clip=optim.clip, seed=config.run.seed, objective=bits)
+    return StepOptions(accumulate=train.accumulate, clip=optim.clip, seed=config.run.seed, objective=bits)
 
 
 def architecture(config: FlowConfig, model: Glow) -> str:

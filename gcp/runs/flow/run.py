@@ -15,7 +15,7 @@ from gcp.engine.folder import RunFolder
 from gcp.engine.likelihood import evaluate_bits
 from gcp.engine.log import NullLog, RunLog
 from gcp.engine.state import TrainingState
-from gcp.engine.step import Recipe
+from gcp.engine.step import StepOptions
 from gcp.errors import counted
 from gcp.flow import Glow
 from gcp.runs import build
@@ -49,8 +49,8 @@ class GlowRun(TrainingRun[FlowConfig]):
     def introduction(self) -> str:
         return introduction(self.config, self.folder.path, self.splits, self.state, self.timing, self.bits, self.group)
 
-    def recipe(self) -> Recipe:
-        return flows.build_recipe(self.config, self.bits)
+    def step_options(self) -> StepOptions:
+        return flows.build_step_options(self.config, self.bits)
 
     def validate(self, loader: BatchLoader) -> dict:
         with self._evaluated() as flow:

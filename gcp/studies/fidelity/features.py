@@ -35,14 +35,14 @@ def relu_features(batch: int, channels: int, size: int, dtype: torch.dtype, seed
 
 @torch.no_grad()
 def capture(
-    model: Classifier | TimmReference, batches: Iterable[tuple[Tensor, Tensor]], feed: ToDevice, amp: str = "none"
+    model: Classifier | TimmReference, batches: Iterable[tuple[Tensor, Tensor]], to_device: ToDevice, amp: str = "none"
 ) -> Tensor:
     """Maps (N, d, H, W) in float32 (float64 of a model in float64) on the CPU, the model in evaluation mode.
 
     Args:
         model: of ours, or of timm, whose last map is taken as it is.
         batches: images and labels as a loader gives them.
-        feed: brings them to the model.
+        to_device: brings them to the model.
         amp: autocast of the forward, as in training.
 
     Raises:
@@ -53,8 +53,8 @@ def capture(
     model.eval()
     maps = []
     for images, labels in batches:
-        fed = feed(images, labels)[0]
-        with autocast(feed.device, amp):
+        fed = to_device(images, labels)[0]
+        with autocast(to_device.device, amp):
             x = _map(model, fed)
         maps.append(x.to("cpu", torch.promote_types(x.dtype, torch.float32)))
     if not maps:

@@ -109,10 +109,10 @@ class Conditioned:
     def weight(self):
         return trained_weight(self.state.model.head.reduction)
 
-    def train(self, loader=None, recipe=None, after=None, **events):
-        loader, recipe = loader or self.toy.loader(), recipe or self.toy.recipe
+    def train(self, loader=None, step_options=None, after=None, **events):
+        loader, step_options = loader or self.toy.loader(), step_options or self.toy.step_options
         events = Events(callbacks=[self.toy.Watch(after=after)], **events)
-        return fit(self.state, loader, recipe, self.toy.factor, self.toy.epochs, CPU, events, group=self.group)
+        return fit(self.state, loader, step_options, self.toy.factor, self.toy.epochs, CPU, events, group=self.group)
 
 
 def test_the_norm_that_is_clipped_is_that_of_the_raw_gradient(toy):
@@ -160,12 +160,12 @@ def test_a_run_is_conditioned_at_every_step(toy):
 
 @pytest.mark.parametrize("olr", [None, "paper", "exact"])
 def test_the_weights_are_those_of_one_process(toy, together, olr):
-    recipe = replace(toy.recipe, mixup=0.0, cutmix=0.0)
+    step_options = replace(toy.step_options, mixup=0.0, cutmix=0.0)
 
     def train(group):
         run = Conditioned(toy, olr=olr, dropout=0, dtype=torch.float64, group=group)
         rank_slice = RankSlice(group.rank, group.world)
-        run.train(Loader(toy.dataset(dtype=torch.float64), 6, train=True, seed=1, rank_slice=rank_slice), recipe)
+        run.train(Loader(toy.dataset(dtype=torch.float64), 6, train=True, seed=1, rank_slice=rank_slice), step_options)
         return [t.double().numpy() for m in (run.state.model, run.state.ema.module) for t in m.state_dict().values()]
 
     alone = train(ALONE)

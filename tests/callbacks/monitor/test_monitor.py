@@ -15,13 +15,13 @@ from gcp.callbacks.monitor.observation import rule_shares
 from gcp.callbacks.monitor.remarks import remarks
 from gcp.callbacks.monitor.table import COLUMNS, SpectrumTable, read_rows
 from gcp.engine.callback import Callback
-from gcp.engine.step import Recipe, windows
+from gcp.engine.step import StepOptions, windows
 from gcp.engine.train import Events
 from gcp.heads import create_head
 from gcp.models import Classifier
 
 CPU = torch.device("cpu")
-PLAIN = Recipe(accumulate=2, seed=3)
+PLAIN = StepOptions(accumulate=2, seed=3)
 
 
 def model(head="newton_schulz", dim=3, dropout=0.0, **options):
@@ -31,18 +31,18 @@ def model(head="newton_schulz", dim=3, dropout=0.0, **options):
     return Classifier(features, pooling, nn.Linear(pooling.out_features, 3), 3, dropout)
 
 
-def watched(toy, state, recipe=PLAIN, every=2, run=None, **options):
+def watched(toy, state, step_options=PLAIN, every=2, run=None, **options):
     """Train under observation; the rows."""
-    watch = Watching(toy, state, recipe, every, **options)
-    (run or toy.train)(state, Events(callbacks=[watch]), recipe=recipe)
+    watch = Watching(toy, state, step_options, every, **options)
+    (run or toy.train)(state, Events(callbacks=[watch]), step_options=step_options)
     return watch.rows
 
 
 class Watching(Callback):
     """A monitor at work, and its rows."""
 
-    def __init__(self, toy, state, recipe, every, **options):
-        self.monitor, self.rows = monitor_of(toy, state, recipe, every, **options), []
+    def __init__(self, toy, state, step_options, every, **options):
+        self.monitor, self.rows = monitor_of(toy, state, step_options, every, **options), []
 
     def before_step(self, state, window, log):
         self.monitor.begin(window)
@@ -52,8 +52,8 @@ class Watching(Callback):
             self.rows.append(row)
 
 
-def monitor_of(toy, state, recipe=PLAIN, every=1, **options):
-    return HeadMonitor(state, recipe, every, recipe.feed(toy.loader(), 3, CPU), **options)
+def monitor_of(toy, state, step_options=PLAIN, every=1, **options):
+    return HeadMonitor(state, step_options, every, step_options.to_device(toy.loader(), 3, CPU), **options)
 
 
 def newton_schulz(P, steps=5):
@@ -81,7 +81,7 @@ def test_the_first_row_is_what_a_pass_by_hand_gives(toy):
     twin = deepcopy(state.model).train()
     row = watched(toy, state)[0]
     window = next(windows(toy.loader(), PLAIN, 0))
-    images, labels = PLAIN.feed(toy.loader(), 3, CPU)(window[0].images, window[0].labels)
+    images, labels = PLAIN.to_device(toy.loader(), 3, CPU)(window[0].images, window[0].labels)
     reduction = twin.head.reduction
     maps = twin.features(images)
     before = reduction[0](maps)
@@ -132,7 +132,7 @@ def test_the_training_does_not_change_by_a_bit(toy, where, compare, head, dim):
         if compiled is None:
             toy.train(state)
         else:
-            assert len(watched(toy, state, toy.recipe, every=1, compiled=compiled)) == 12
+            assert len(watched(toy, state, toy.step_options, every=1, compiled=compiled)) == 12
         hooks = [h for m in state.model.modules() for h in (*m._forward_hooks, *m._forward_pre_hooks)]
         assert not hooks
         ends.append(where(state))
@@ -141,8 +141,8 @@ def test_the_training_does_not_change_by_a_bit(toy, where, compare, head, dim):
 
 def test_a_rehearsal_sees_what_the_step_sees(toy):
     """Dropout apart, which draws anew."""
-    recipe = replace(toy.recipe, clip=None)
-    seen, rehearsed = (watched(toy, toy.state(model()), recipe, every=3, compiled=c) for c in (False, True))
+    step_options = replace(toy.step_options, clip=None)
+    seen, rehearsed = (watched(toy, toy.state(model()), step_options, every=3, compiled=c) for c in (False, True))
     assert len(seen) == len(rehearsed) == 5
     for first, second in zip(seen, rehearsed, strict=True):
         assert first == {key: pytest.approx(value, rel=1e-4) for key, value in second.items()}
@@ -152,10 +152,10 @@ def test_a_compiled_model_is_observed(toy, monkeypatch, where, compare):
     """It runs no hooks that come after its compilation."""
     monkeypatch.setattr("torch.compile", partial(torch.compile, backend="eager"))
 
-    def fit(state, events, recipe):
+    def fit(state, events, step_options):
         from gcp.engine.train import fit
 
-        return fit(state, toy.loader(), recipe, toy.factor, 1, CPU, events, compile=True)
+        return fit(state, toy.loader(), step_options, toy.factor, 1, CPU, events, compile=True)
 
     state, blind, alone = (toy.state(model("average")) for _ in range(3))
     assert [row["step"] for row in watched(toy, state, run=fit, compiled=True)] == [1, 2, 4]
@@ -232,16 +232,16 @@ def test_several_processes(toy, together, compiled):
     from gcp.engine.batch_norm import synchronise
     from gcp.engine.train import fit
 
-    recipe = replace(toy.recipe, mixup=0.0, cutmix=0.0, clip=None)
+    step_options = replace(toy.step_options, mixup=0.0, cutmix=0.0, clip=None)
 
     def body(observed, group):
         state = toy.state(model(), ema=None)
         synchronise(state.model, CPU)
         loader = toy.loader()
         loader = type(loader)(toy.dataset(), 6, train=True, seed=1, rank_slice=RankSlice(group.rank, group.world))
-        watch = Watching(toy, state, recipe, 1, world=2, compiled=compiled)
+        watch = Watching(toy, state, step_options, 1, world=2, compiled=compiled)
         events = Events(callbacks=[watch] if observed and group.main else [])
-        fit(state, loader, recipe, toy.factor, 2, CPU, events, group=group)
+        fit(state, loader, step_options, toy.factor, 2, CPU, events, group=group)
         return watch.rows, {key: value.numpy() for key, value in state.model.state_dict().items()}
 
     (rows, weights), (_, other) = together(2, partial(body, True))

@@ -19,8 +19,8 @@ def order(channels_last):
 @pytest.mark.parametrize("wanted", [False, True])
 @pytest.mark.parametrize("seed", [None, 0, 1, 2, 3])
 def test_the_result_has_the_wanted_memory_order_mixed_or_not(given, wanted, seed):
-    feed = ToDevice(CPU, NORMALIZE, channels_last=wanted, mixup=0.5, cutmix=0.5, num_classes=3)
-    images, labels = feed(IMAGES.contiguous(memory_format=order(given)), LABELS, seed)
+    to_device = ToDevice(CPU, NORMALIZE, channels_last=wanted, mixup=0.5, cutmix=0.5, num_classes=3)
+    images, labels = to_device(IMAGES.contiguous(memory_format=order(given)), LABELS, seed)
     assert images.dtype == torch.float32 and images.is_contiguous(memory_format=order(wanted))
     assert labels.shape == ((4,) if seed is None else (4, 3))
 
@@ -41,15 +41,15 @@ def test_normalised_before_it_is_mixed():
 
 
 def test_labels_stay_numbers_without_an_alpha_or_a_seed():
-    for feed, seed in ((ToDevice(CPU, NORMALIZE), 3), (ToDevice(CPU, NORMALIZE, mixup=1.0, num_classes=3), None)):
-        images, labels = feed(IMAGES, LABELS, seed)
+    for to_device, seed in ((ToDevice(CPU, NORMALIZE), 3), (ToDevice(CPU, NORMALIZE, mixup=1.0, num_classes=3), None)):
+        images, labels = to_device(IMAGES, LABELS, seed)
         assert torch.equal(labels, LABELS)
         assert torch.equal(images, NORMALIZE(IMAGES))
 
 
 def test_again_the_same_and_the_batch_as_it_was(random_state=torch.get_rng_state):
-    feed = ToDevice(CPU, NORMALIZE, mixup=0.5, cutmix=0.5, num_classes=3)
+    to_device = ToDevice(CPU, NORMALIZE, mixup=0.5, cutmix=0.5, num_classes=3)
     kept, before = IMAGES.clone(), random_state()
-    first, second = feed(IMAGES, LABELS, 9), feed(IMAGES, LABELS, 9)
+    first, second = to_device(IMAGES, LABELS, 9), to_device(IMAGES, LABELS, 9)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert torch.equal(IMAGES, kept) and torch.equal(random_state(), before)
