@@ -1,7 +1,7 @@
 """Features of a run that act around its steps, a folder each.
 
 section.py    its keys in a configuration
-checks.py     what types cannot say of them
+checks.py     their checks beyond types
 callback.py   what it does, a `gcp.callbacks.base.RunCallback`
 plot.py       the picture that it leaves, if any
 

@@ -44,8 +44,8 @@ class RunContext:
 
 
 class RunCallback(Callback):
-    """Made by `__init__` without anything but the configuration, for whoever only adapts a model to a checkpoint; made
-    ready for a run by `setup`.
+    """A callback of a run. `__init__` takes the configuration alone, which is enough to `adapt` a model to a
+    checkpoint; `setup` prepares it for a run.
     """
 
     def __init__(self, config: Config):

@@ -128,7 +128,7 @@ def _compress(arguments: Arguments, split: str, target: str, value: float, metho
         raise GCPError("no layer was factored, so there is nothing to write; the table says why")
     comparison = compressed.compare(subject, model, repeats)
     compressed.write(out, subject, model, report, comparison, {"target": target, "value": value, "method": method})
-    print(f"{report.table()}\n\n{compressed.describe(comparison)}\nweights    {out / 'best.pt'}")
+    print(f"{report.table()}\n\n{compressed.format_compression(comparison)}\nweights    {out / 'best.pt'}")
     if values:
         _sweep(subject, out, target, [*values, value], options)
     if "--finetune" in flags:

@@ -100,9 +100,9 @@ def _open(given: str, flags: dict[str, list[str]]) -> "tuple[Checkpoint, Summary
 
 
 def _inspect(given: str, flags: dict[str, list[str]]) -> int:
-    from gcp.runs.weights import describe
+    from gcp.runs.weights import format_summary
 
-    print(describe(*_open(given, flags)))
+    print(format_summary(*_open(given, flags)))
     return 0
 
 
@@ -124,7 +124,7 @@ def _convert(given: str, out: Path, flags: dict[str, list[str]]) -> int:
     from gcp.compress import merge
     from gcp.models.convert import build_model, export, left_over
     from gcp.models.layouts import LAYOUTS
-    from gcp.runs.weights import describe, replace_file, write_own
+    from gcp.runs.weights import format_summary, replace_file, write_own
 
     to = _choice(flags, "--to", [OWN, *(name for name in LAYOUTS if LAYOUTS[name].obj.packs)])
     order = _choice(flags, "--order", ORDERS)
@@ -152,7 +152,7 @@ def _convert(given: str, out: Path, flags: dict[str, list[str]]) -> int:
             read, model = found, build_model(checkpoint, summary, found, **changes)
     elif summary.order == "unknown" and order is None:
         log.warning("the order is taken as upper, unchecked: files of 2018 need --order lower; --data tells which")
-    print(describe(checkpoint, summary))
+    print(format_summary(checkpoint, summary))
     if summary.order == "unknown":
         print(f"read as     {read}")
     _print_left_out(left_over(checkpoint, summary, model), "optimizer" in checkpoint.about)

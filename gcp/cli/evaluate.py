@@ -119,14 +119,14 @@ def _act(arguments: Arguments, split: str, group: "Group") -> None:
 
 def _score(scored_model: "ScoredModel", arguments: Arguments, split: str, group: "Group") -> None:
     from gcp.evaluation.files import write_evaluation, write_scores
-    from gcp.evaluation.scoring import describe_comparison, describe_scores, score, versus
+    from gcp.evaluation.scoring import format_comparison, format_scores, score, versus
 
     first = score(scored_model, split, group)
-    print(describe_scores(first))
+    print(format_scores(first))
     comparison = None
     if other := arguments.value("--compare"):
         second, comparison = versus(first, other, arguments.overrides, group)
-        print(f"\n{describe_scores(second)}\n\n{describe_comparison(comparison)}")
+        print(f"\n{format_scores(second)}\n\n{format_comparison(comparison)}")
     if group.main:
         write_scores(arguments.value("--json"), first)
         write_evaluation(arguments.value("--report"), first, comparison)

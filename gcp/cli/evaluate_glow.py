@@ -117,14 +117,14 @@ def _temperatures(arguments: Arguments) -> list[float]:
 def _act(arguments: Arguments, split: str | None, group: "Group") -> None:
     from gcp.engine import distributed
     from gcp.evaluation.files import write_values
-    from gcp.evaluation.flow import about, describe, draw, score_folder, score_split
+    from gcp.evaluation.flow import about, draw, format_flow, score_folder, score_split
     from gcp.runs.flow.trained import open_model
 
     flags = arguments.flags
     trained = open_model(flags["--checkpoint"][0], arguments.overrides, group)
     distributed.start(group, trained.device)
     out = Path(flags["--out"][0]) if "--out" in flags else None
-    print(describe(trained))
+    print(format_flow(trained))
     found = about(trained)
     if split is not None:
         found["scores"] = score_split(trained, split, out, group)

@@ -168,7 +168,7 @@ def _measure(options: dict[str, Any], overrides: list[str]) -> int:
 def _given(options: dict[str, Any], overrides: list[str]) -> list["FeatureMaps"]:
     """The features of a model or of a file, with a line about their spectra."""
     from gcp.studies.fidelity.spectra import given
-    from gcp.studies.fidelity.tables import describe
+    from gcp.studies.fidelity.tables import format_setting
 
     if options["checkpoint"] is not None:
         name, maps = _captured(options, overrides)
@@ -179,7 +179,7 @@ def _given(options: dict[str, Any], overrides: list[str]) -> list["FeatureMaps"]
     else:
         return []
     setting = given(name, maps)
-    print(describe(setting) + "\n")
+    print(format_setting(setting) + "\n")
     return [setting]
 
 

@@ -1,4 +1,4 @@
-"""What every command answers without doing anything: `--help` and `--list`."""
+"""The flags `--help` and `--list` of the commands that take a configuration."""
 
 from gcp.cli.arguments import Arguments
 from gcp.cli.listing import KINDS, listing

@@ -1,8 +1,7 @@
-"""`python -m gcp.cli.torchrun`: torchrun, whose end says what the run said.
+"""`python -m gcp.cli.torchrun`: torchrun with the messages and exit codes of the command that it launches.
 
-The launcher of torch answers the fault of a process, which has told it in one message, with thirty lines of its own and
-exit code 1. Here a fault of the user stays one message and exit code 2, an interrupt 130; of anything else the launcher
-tells what it knows.
+Where a process ends with an error, torchrun adds thirty lines to its message and exits with code 1. Here a fault of the
+user stays one message with exit code 2, and an interrupt has exit code 130; any other failure is reported by torchrun.
 """
 
 import logging
@@ -11,23 +10,23 @@ import sys
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
-TOLD = (2, 130)  # exit codes after which there is nothing to add
+REPORTED = (2, 130)  # exit codes of processes that have printed their message
 
 
-def _tells(record: logging.LogRecord) -> bool:
-    """Whether a line of the launcher says more than that a process with a fault ended, and the others with it."""
+def _is_informative(record: logging.LogRecord) -> bool:
+    """Whether a line of torchrun says more than that a process has failed and the others are ended."""
     text = record.getMessage()
     return "failed (exitcode: 2)" not in text and "closing signal SIGTERM" not in text
 
 
 def entry() -> int:
     """The launcher as a program: exit code of the process."""
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_tells)
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_is_informative)
     try:
         main()
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
-        if failure.exitcode not in TOLD:
+        if failure.exitcode not in REPORTED:
             print(error, file=sys.stderr)
         return failure.exitcode if failure.exitcode > 0 else 1
     return 0

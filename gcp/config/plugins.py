@@ -1,4 +1,4 @@
-"""What a callback adds to a configuration, and how it is found.
+"""What a callback adds to a configuration, and the registry of callbacks.
 
 A folder of `gcp.callbacks` registers one `Plugin`: sections of its own, or keys in a section that all runs have, the
 checks of both, and what makes the callback of a run. Whatever is not wanted is not imported.

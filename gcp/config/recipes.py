@@ -11,7 +11,7 @@ from gcp.errors import nearest
 
 SUFFIXES = (".yaml", ".yml")
 STUDIES = "studies"
-_COMMAND = re.compile(r"^# commands? ", re.M)  # in the header of what is run; other files are there to be extended
+_COMMAND = re.compile(r"^# commands? ", re.M)  # only files with a command are run; others are extended by these
 
 
 def folder() -> Path:

@@ -1,11 +1,11 @@
-"""Stages of a run: the configuration, with some of its sections put over for each stage in turn.
+"""Stages of a run: each changes some sections of the configuration.
 
     stages:
       - {model: {freeze: [features]}, train: {epochs: 100}}
       - {model: {freeze: []}, train: {epochs: 200}, optim: {lr: 1.0e-4}}
 
-A stage goes on from the final weights of the one before. What decides the shapes of the weights, which images are
-held out and where the run is executed is therefore the same in all of them.
+A stage begins with the final weights of the one before. Keys that decide the shapes of the weights, the images held
+out or the machine of the run are therefore the same in all stages.
 """
 
 import re

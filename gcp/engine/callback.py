@@ -1,4 +1,4 @@
-"""What a feature of a run does around the steps of the training loop.
+"""The interface of a callback: what a feature of a run does around the steps of the training loop.
 
     adapt, load_state_dict  ->  start  ->  [ before_step  ->  after_step ] ...  ->  end_epoch, columns  ->  close
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Does nothing; a subclass overrides what it needs.
+    """Does nothing; a subclass overrides the methods that it needs.
 
     Attributes:
         name: under which a checkpoint keeps the state, in `Progress.callbacks`.
@@ -33,7 +33,7 @@ class Callback:
 
     @property
     def table(self) -> Columns:
-        """Those of `columns` that the printed table has."""
+        """The `columns` that are also printed in the table."""
         return ()
 
     def describe(self) -> list[str]:
@@ -57,11 +57,13 @@ class Callback:
         return {}
 
     def scores(self, model: nn.Module) -> dict:
-        """What is told of `model` beside its scores."""
+        """Further values beside the scores of `model`."""
         return {}
 
     def settings(self, model: nn.Module) -> dict[str, dict]:
-        """Settings by section that build `model` as it has become; a checkpoint has them in place of those given."""
+        """The settings, by section, that build `model` with its present shapes. A checkpoint stores them in place of
+        those of the configuration.
+        """
         return {}
 
     def kept(self, saved: dict) -> dict:

@@ -104,7 +104,7 @@ class Group:
             self.watchdog.wait_for_failure()
 
     def _collective(self) -> bool:
-        """Whether a collective operation is needed, of which the watchdog is told."""
+        """Whether there are other processes; tells the watchdog that a collective operation follows."""
         self.before_collective()
         return self.world > 1
 

@@ -1,4 +1,4 @@
-"""Bits per dimension as what a training minimises, and as the score of a split.
+"""Bits per dimension, as the objective of a training and as the score of a split.
 
 The model, or any other function, gives the log-density of images in nats, (B, C, H, W) -> (B,); see
 `gcp.flow.glow` for the unit.

@@ -1,4 +1,4 @@
-"""What a run tells: progress bar, table, TensorBoard, `metrics.csv`.
+"""The records of a run: progress bar, table, TensorBoard, `metrics.csv`.
 
 Reading the sums from the device waits for it, so it is done at intervals: every `interval` steps for TensorBoard,
 twice a second at most for the bar, which is only there on a terminal.
@@ -15,7 +15,7 @@ from gcp.engine.state import Progress
 
 REFRESH = 0.5  # seconds between two updates of the bar
 WAIT_LIMIT = 10.0  # percent of an epoch that the device may wait for images before the log says what to do
-WAIT_LEAST = 1.0  # seconds, below which nobody would do anything about it
+WAIT_LEAST = 1.0  # seconds of an epoch, below which waiting is not worth a message
 
 
 class RunLog:

@@ -1,4 +1,4 @@
-"""What a training minimises, and the table of a run: one row per epoch in `metrics.csv`, and aligned for the eye.
+"""The objective of a training, and the table of a run: one row per epoch in `metrics.csv`, and printed in columns.
 
 An objective turns the outputs of the model for a batch into two sums over its images: the loss, which is
 differentiated, and a number that is counted beside it. Both are of the images alone, so that batches, windows and
@@ -34,7 +34,7 @@ SPEED: Columns = (
     ("seconds", "seconds", 8, ".1f"),
     ("data_wait", "wait %", 7, ".1f"),
 )
-# between these two stands what an objective measures
+# the columns of the objective stand between these two
 CLASSES: Columns = (
     ("train_loss", "train loss", 11, ".4f"),
     ("train_accuracy", "train %", 8, ".2f"),
@@ -99,7 +99,7 @@ class Objective(Protocol):
         ...
 
     def text(self, loss: float, counted: float) -> str:
-        """The same means in short, for the bar."""
+        """The same means in short, for the progress bar."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Some images of a split without augmentation, for whatever has to see what a model does with them."""
+"""A few images of a split without augmentation, on which callbacks measure a model."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What a training consists of, and where it stands: all that a checkpoint has to hold."""
+"""The state of a training: model, optimizer, averaged weights and progress; all of it goes into a checkpoint."""
 
 from collections.abc import Mapping
 from copy import deepcopy

@@ -29,7 +29,14 @@ from gcp.engine.state import TrainingState
 
 
 class Part(NamedTuple):
-    """A batch as it was read, of which a process has a slice; the seed of its mixing; its images in all processes."""
+    """A batch as it was read.
+
+    Attributes:
+        images: the slice of this process.
+        labels: of these images.
+        seed: of the mixing of the batch.
+        total: number of images in all processes.
+    """
 
     images: Tensor
     labels: Tensor
@@ -73,7 +80,7 @@ class StepOptions:
         return self.objective or CrossEntropy(self.label_smoothing)
 
     def to_device(self, loader: BatchSource, num_classes: int, device: torch.device) -> ToDevice:
-        """How the batches of `loader` come to the device."""
+        """What brings the batches of `loader` to the device."""
         leading = loader.rank_slice.leading
         return ToDevice(device, loader.normalize, self.channels_last, self.mixup, self.cutmix, num_classes, leading)
 

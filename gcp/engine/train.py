@@ -42,7 +42,7 @@ class Events:
     """What is done between steps; the defaults do nothing.
 
     Attributes:
-        validate: () -> scores (dict with `loss` and `top1`) of the weights that count.
+        validate: () -> scores (dict with `loss` and `top1`) of the evaluated weights.
         improved: (scores) called when they are the best so far.
         save: () writes a checkpoint.
         stop: () -> True to end the run after the present step, with a checkpoint.

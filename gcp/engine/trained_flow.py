@@ -56,7 +56,7 @@ def load_flow(given: str | Path, which: str = "best", device: str | torch.device
             raise CheckpointError(
                 f"{path} is of a classifier, not of a flow. Type\n  gcp evaluate --checkpoint {shlex.quote(str(path))}"
             )
-        raise CheckpointError(f"{path} does not say of which flow it is: it has no configuration")
+        raise CheckpointError(f"{path} does not tell its flow: it has no configuration")
     try:
         data, averaged = config["data"], config["train"]["ema"] is not None
         source = DATASETS[data["name"]].obj
@@ -64,7 +64,7 @@ def load_flow(given: str | Path, which: str = "best", device: str | torch.device
         with preserved():
             model = create_flow((data["in_chans"], side, side), config["flow"])
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} does not say of which flow it is: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"{path} does not tell its flow: {type(error).__name__}: {error}") from error
     load_weights(model, saved["model"] if saved.get("ema") is None else saved["ema"], str(path))
     model = model.to(device, torch.float32).eval()
     return TrainedFlow(model, Bits(model.dimensions, source.levels), path, averaged, config)

@@ -19,7 +19,7 @@ from gcp.runs.flow.trained import Trained
 SHOWN = 10  # least likely images that are printed
 
 
-def describe(trained: Trained) -> str:
+def format_flow(trained: Trained) -> str:
     """File, model and unit; a line each."""
     loaded = trained.loaded
     shape = " x ".join(map(str, loaded.model.shape))

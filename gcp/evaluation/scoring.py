@@ -74,7 +74,7 @@ def versus(first: Evaluation, other: str, overrides: list[str], group: Group) ->
     return second, compare(first.samples.right.numpy(), second.samples.right.numpy())
 
 
-def describe_scores(result: Evaluation) -> str:
+def format_scores(result: Evaluation) -> str:
     """A line for each fact."""
     values, crops = result.as_dict(), result.scored_model.config.evaluate.crops
     averaged = " (averaged weights)" if values["averaged_weights"] else ""
@@ -90,7 +90,7 @@ def describe_scores(result: Evaluation) -> str:
     return "\n".join([*lines, f"{'loss':<12}{values['loss']:.4f}"])
 
 
-def describe_comparison(found: Comparison) -> str:
+def format_comparison(found: Comparison) -> str:
     """The counts and the sentence."""
     return (
         f"{'right':<12}both {found.both}, the first alone {found.only_first}, the second alone {found.only_second}, "

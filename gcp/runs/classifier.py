@@ -91,8 +91,8 @@ class ClassifierRun(TrainingRun[Config]):
         load_weights(model, saved["ema"] or saved["model"], str(last))
 
     def introduction(self) -> str:
-        told = [line for callback in self.callbacks for line in callback.describe()]
-        return introduction(self.config, self.folder.path, self.splits, self.state, self.timing, told, self.group)
+        described = [line for callback in self.callbacks for line in callback.describe()]
+        return introduction(self.config, self.folder.path, self.splits, self.state, self.timing, described, self.group)
 
     def step_options(self) -> StepOptions:
         return build.build_step_options(self.config)
@@ -107,18 +107,18 @@ class ClassifierRun(TrainingRun[Config]):
         return build.build_score_loader(self.config, self.splits, split, self.device, self.group, crops)
 
     def score(self, loader: BatchLoader, crops: str = "one") -> dict:
-        """Scores of the weights that count on a loader."""
+        """Scores of the evaluated weights on a loader."""
         run, model = self.config.run, self.state.evaluated
         if not synchronised(model):  # each process has its own statistics; those of rank 0 are saved
             self.group.broadcast_tensors(model.buffers())
         scores = evaluate(model, loader, self.device, run.amp, run.channels_last, self.group, crops)
-        told = {"head": self.config.head.name}
+        further = {"head": self.config.head.name}
         for callback in self.callbacks:
-            told |= callback.scores(model)
-        return scores.as_dict() | told
+            further |= callback.scores(model)
+        return scores.as_dict() | further
 
     def _adapt(self, saved: dict) -> None:
-        """Give the weights that count the shape of a checkpoint, which may be from an earlier step."""
+        """Give the evaluated model the shapes of a checkpoint, which may be from an earlier step."""
         for callback in self.callbacks:
             callback.adapt(self.state.evaluated, saved)
 
@@ -139,10 +139,10 @@ def introduction(
     splits: Splits,
     state: TrainingState,
     timing: Timing,
-    told: Sequence[str] = (),
+    described: Sequence[str] = (),
     group: Group = ALONE,
 ) -> str:
-    """Folder, data, model, what is trained, what the callbacks tell, batch and learning rates; a line or two each."""
+    """Folder, data, model, trained parts, the lines of the callbacks, batch and learning rates; a line or two each."""
     parameters = sum(p.numel() for p in state.model.parameters())
     return "\n".join(
         [
@@ -156,7 +156,7 @@ def introduction(
             *_reduction(config),
             *_classifier(config),
             *_trained(config, state),
-            *told,
+            *described,
             f"step       {timing.total} steps, {build.learning_rate_text(config)}",
             *_parts(state),
         ]
@@ -164,7 +164,7 @@ def introduction(
 
 
 def _processes(config: Config, group: Group) -> list[str]:
-    """Nothing for one."""
+    """Empty for one process."""
     if group.world == 1:
         return []
     norm = "of all processes" if config.run.sync_batch_norm else "of each process alone"
@@ -175,11 +175,11 @@ def _processes(config: Config, group: Group) -> list[str]:
 
 
 def _reduction(config: Config) -> list[str]:
-    """Nothing for the plain one."""
+    """Empty for the plain reduction."""
     head = config.head
-    told = ["orthonormal rows"] if head.reduction == "orthogonal" and head.dim is not None else []
-    told += [f"spectral norm 1 ({head.spectral_norm})"] if head.spectral_norm else []
-    return [f"reduction  {', '.join(told)}"] if told else []
+    parts = ["orthonormal rows"] if head.reduction == "orthogonal" and head.dim is not None else []
+    parts += [f"spectral norm 1 ({head.spectral_norm})"] if head.spectral_norm else []
+    return [f"reduction  {', '.join(parts)}"] if parts else []
 
 
 def _classifier(config: Config) -> list[str]:
@@ -188,7 +188,7 @@ def _classifier(config: Config) -> list[str]:
 
 
 def _trained(config: Config, state: TrainingState) -> list[str]:
-    """Nothing where everything is trained."""
+    """Empty where everything is trained."""
     if not config.model.freeze:
         return []
     trained = sum(p.numel() for p in state.model.parameters() if p.requires_grad)

@@ -1,8 +1,8 @@
-"""From a command to a run: its folder is made or found, locked, and the run in it is started or continued.
+"""From a command to a run: make or find its folder, lock it, and start or resume the run in it.
 
-What a fault leaves. Data, model or stages that cannot be built leave no folder of a new run, and a run that is resumed
-as it was. A fault in training leaves everything up to the newest checkpoint, from which `resume` goes on; in a run of
-several stages that is the stage that failed, and the stages after it have no folder.
+After a fault: where data, model or stages cannot be built, a new run leaves no folder, and a resumed run stays as it
+was. A fault in training leaves everything up to the newest checkpoint, from which `resume` continues; in a run of
+several stages it continues the stage that failed, and the stages after it have no folder yet.
 """
 
 import json
@@ -51,7 +51,7 @@ def resume(config: Common, folder: RunFolder, group: Group = ALONE, task: Task =
     if group.main:
         folder.lock()
     try:
-        return _build(config, folder, group, task).go_on()
+        return _build(config, folder, group, task).resume()
     finally:
         folder.unlock()
 

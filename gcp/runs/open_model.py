@@ -127,7 +127,7 @@ def _of_ours(path: Path, scored: bool = True) -> dict[str, Any] | None:
         return None
     saved = checkpoint.load(path)
     if not isinstance(saved.get("config"), dict):
-        raise CheckpointError(f"{path} does not say of which model it is: it has no configuration")
+        raise CheckpointError(f"{path} does not tell its model: it has no configuration")
     if "flow" in saved["config"]:
         way_out = (
             f"Type\n  gcp evaluate-glow --checkpoint {shlex.quote(str(path))}"
@@ -142,7 +142,7 @@ def _of_ours(path: Path, scored: bool = True) -> dict[str, Any] | None:
 
 
 def _check_contents(saved: dict[str, Any], path: Path) -> None:
-    """Raise CheckpointError where a checkpoint in our format was made or edited by somebody else."""
+    """Raise CheckpointError where a checkpoint in our format was made or edited by other software."""
     classes = saved["classes"]
     if not isinstance(classes, list | tuple) or not classes or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"{path} cannot be used: its classes are {str(classes)[:60]!r}, not a list of names")

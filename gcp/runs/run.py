@@ -1,4 +1,4 @@
-"""A training run from its configuration to its result, whatever is trained; but for the making of its folder."""
+"""A training run from its configuration to its result, for any kind of model; `gcp.runs.launch` makes its folder."""
 
 import logging
 import sys
@@ -25,6 +25,10 @@ from gcp.runs import build
 from gcp.runs.build import Timing
 from gcp.runs.processes import StopSignal
 from gcp.runs.result import cost, read_result
+
+log = logging.getLogger("gcp")
+
+C = TypeVar("C", bound=Common)
 
 
 def check_images(saved: dict, splits: Splits, source: str) -> None:
@@ -59,11 +63,6 @@ def check_classes(saved: dict, splits: Splits, source: str) -> None:
         )
 
 
-log = logging.getLogger("gcp")
-
-C = TypeVar("C", bound=Common)
-
-
 def resume_command(folder: RunFolder, command: str = "train") -> str:
     """What to type to go on with a run."""
     return typed(command, f"resume={folder.whole().path}")
@@ -93,7 +92,7 @@ class TrainingRun(Generic[C]):
         self.device = build.build_device(config, group)
 
     def introduction(self) -> str:
-        """What the run says of itself before its first step."""
+        """The lines that are printed before the first step."""
         raise NotImplementedError
 
     def step_options(self) -> StepOptions:
@@ -101,7 +100,7 @@ class TrainingRun(Generic[C]):
         raise NotImplementedError
 
     def validate(self, loader: BatchLoader) -> dict:
-        """Scores of the weights that count on the validation images."""
+        """Scores of the evaluated weights on the validation images."""
         raise NotImplementedError
 
     def score_test(self) -> dict:
@@ -109,7 +108,7 @@ class TrainingRun(Generic[C]):
         raise NotImplementedError
 
     def format_result(self, result: dict) -> str:
-        """The result for the eye."""
+        """The result as a printed table."""
         raise NotImplementedError
 
     def build_state(self) -> TrainingState:
@@ -117,7 +116,7 @@ class TrainingRun(Generic[C]):
         raise NotImplementedError
 
     def result(self) -> dict | None:
-        """The result of the finished run; None where steps are left, or where it is that of fewer epochs."""
+        """The result of a finished run; None where steps are left, or where `result.json` is of fewer epochs."""
         step = self.state.progress.step
         if step < self.timing.total or (result := read_result(self.folder, self.format_result)) is None:
             return None
@@ -149,7 +148,7 @@ class TrainingRun(Generic[C]):
             )
 
     def _check_config(self, path: object, saved: dict) -> None:
-        """Refuse a configuration that was edited in the run folder: what it says is not what would be trained."""
+        """Refuse a configuration that was edited in the run folder after the checkpoint was written."""
         settings = [callback.settings(self.state.model) for callback in self.callbacks]
         own = {f"{name}.{key}" for sections in settings for name, keys in sections.items() for key in keys}
         schema: Any = type(self.config)
@@ -157,9 +156,9 @@ class TrainingRun(Generic[C]):
         if faults := changes(before, self.config, {"run.dir", "run.name", "stages", *own}):
             raise ConfigError(faults, f"{self.folder.config}, with which the run cannot be continued; put it back")
 
-    def go_on(self) -> int:
-        """`run` from the newest whole checkpoint, or from the beginning where there is none; a run that is finished
-        says so and stays as it is. Returns the exit code.
+    def resume(self) -> int:
+        """`run` from the newest whole checkpoint, or from the beginning where there is none. Of a finished run only the
+        result is printed. Returns the exit code.
         """
         found = checkpoint.load_latest(self.folder.path)
         if found is not None:

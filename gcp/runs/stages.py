@@ -33,12 +33,12 @@ class StagedRun:
         self.number = min(damaged, default=self.number)
         self.stage_run: ClassifierRun | None = self._build()
 
-    def go_on(self) -> int:
-        """`run`, from wherever it stands."""
+    def resume(self) -> int:
+        """`run`, which begins with the first stage that is not finished."""
         return self.run()
 
     def run(self) -> int:
-        """Every stage that is left, then the result of them all. Returns the exit code."""
+        """Train every stage that is left, then write the result of all. Returns the exit code."""
         if self.group.main:
             write_text(self.folder.config, dump(self.config))
         while self.number <= len(self.configs):
@@ -54,7 +54,7 @@ class StagedRun:
         run, self.stage_run = self.stage_run or self._run_of(number), None  # two models at a time are too many
         run.folder.path.mkdir(exist_ok=True)
         print(f"stage      {number} of {len(self.configs)}")
-        if code := run.go_on():
+        if code := run.resume():
             return code
         if run.stop_code and number < len(self.configs):
             print(f"stopped before stage {number + 1}. Continue with\n  {resume_command(self.folder)}")
@@ -66,7 +66,7 @@ class StagedRun:
         return ClassifierRun(self.configs[number - 1], self.folder.stage(number), weights, number, self.group)
 
     def _build(self) -> ClassifierRun:
-        """The run of the present stage, after building every later one for its faults alone."""
+        """The run of the present stage. Every later one is built too, only to find its faults now."""
         faults: dict[str, list[int]] = {}
         present = None
         for number in range(self.number, len(self.configs) + 1):

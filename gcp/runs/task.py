@@ -1,4 +1,4 @@
-"""What a training command trains: how its configurations look, and what a run of them is."""
+"""A kind of training: the command, the schema of its configurations, and the run that they describe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A trained classifier for use in Python: `gcp.load(RUN)` gives the model and takes images as they are on disk."""
+"""A trained classifier in Python: `gcp.load(RUN)` gives the model, its class names and the transform of its images."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gcp.models import Classifier
 
 
-def describe(checkpoint: Checkpoint, summary: Summary) -> str:
+def format_summary(checkpoint: Checkpoint, summary: Summary) -> str:
     """What a file is, one line for each fact."""
     assumed = "" if summary.head_told or summary.head is None else " (assumed from the width; the file does not tell)"
     order = {

@@ -1,4 +1,4 @@
-"""The step of the layer before the covariance is conditioned."""
+"""Nearest-orthogonal gradient and optimal learning rate of the layer before the covariance."""
 
 from gcp.callbacks.conditioning.section import Conditioning
 from gcp.config.plugins import PLUGINS, Plugin

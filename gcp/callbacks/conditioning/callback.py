@@ -42,7 +42,7 @@ class ConditionedStep:
         weight: () -> the weight, asked at every step.
         nog: take the nearest orthogonal matrix for its gradient.
         olr: `paper`, `exact` or None for the optimizer's own learning rate.
-        group: the processes of the run; the result of rank 0 is everybody's.
+        group: the processes of the run; all take the result of rank 0.
 
     Raises:
         OptionError: an optimizer that calls no hooks.
@@ -122,9 +122,9 @@ class ConditionReduction(RunCallback):
         self._conditioned(run.state)  # a fault now rather than at the first step
 
     def describe(self) -> list[str]:
-        told = ["nearest-orthogonal gradient"] if self.nog else []
-        told += [f"optimal learning rate ({self.olr})"] if self.olr else []
-        return [f"reduction  {', '.join(told)}"]
+        parts = ["nearest-orthogonal gradient"] if self.nog else []
+        parts += [f"optimal learning rate ({self.olr})"] if self.olr else []
+        return [f"reduction  {', '.join(parts)}"]
 
     def start(self, state: TrainingState) -> None:
         self._conditioned(state).attach()

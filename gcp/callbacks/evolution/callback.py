@@ -119,8 +119,8 @@ class EvolveWidths(RunCallback):
     def before_step(self, state: TrainingState, window: Window, log: RunLog | NullLog) -> None:
         if records := self.evolution.make(state, self.run.group):
             for record in records:
-                told = {"step": record["step"], record["dimension"]: record["after"]}
-                log.record("width", told | {"parameters": record["parameters"]}, describe_edit(record))
+                row = {"step": record["step"], record["dimension"]: record["after"]}
+                log.record("width", row | {"parameters": record["parameters"]}, describe_edit(record))
             self._write()
 
     def _write(self) -> None:

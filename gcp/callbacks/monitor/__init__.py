@@ -1,4 +1,4 @@
-"""What the spectrum at the head does while a run trains: observed at one step out of many, without a trace in it."""
+"""The spectrum at the head, observed at every N-th step of a run without changing it."""
 
 from gcp.callbacks.monitor.section import Monitor
 from gcp.config.plugins import PLUGINS, Plugin

@@ -80,14 +80,14 @@ class HeadMonitor:
         return place | observe(self.state.model.head, seen, self._scale)  # type: ignore[arg-type]
 
     def remarks(self, row: Numbers) -> list[str]:
-        """What there is to say of a row that has not been said of an earlier one."""
+        """The remarks on a row, without those on subjects that earlier rows had."""
         found = remarks(self.state.model.head, row)  # type: ignore[arg-type]
         new = [text for subject, text in found.items() if subject not in self._said]
         self._said |= set(found)
         return new
 
     def close(self) -> None:
-        """Leave no hook behind."""
+        """Remove the hooks."""
         if self._seen is not None:
             self._seen.close()
         self._seen = None

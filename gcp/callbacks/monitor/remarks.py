@@ -1,4 +1,4 @@
-"""What an observed row says that a user can act on."""
+"""Remarks on an observed row, each with a setting that helps."""
 
 import torch
 

@@ -49,7 +49,7 @@ def alike(paths: Sequence[str], watch: ProgressBar = silent, workers: int | None
     """
     if len(paths) > MOST:
         raise DataError(f"{len(paths):,} images are too many to compare each with each; at most {MOST:,}.")
-    read = partial(describe, windows=len(paths) <= WITH_WINDOWS)
+    read = partial(descriptors, windows=len(paths) <= WITH_WINDOWS)
     found = list(watch(in_processes(read, paths, workers), len(paths), "thumbnails"))
     described = {number: each for number, each in enumerate(found) if each is not None}
     if not described:
@@ -73,7 +73,7 @@ def alike(paths: Sequence[str], watch: ProgressBar = silent, workers: int | None
     return sorted((AlikePair(*pair, product) for pair, product in best.items()), key=lambda pair: -pair.product)
 
 
-def describe(path: str, windows: bool = True) -> tuple[np.ndarray, np.ndarray] | None:
+def descriptors(path: str, windows: bool = True) -> tuple[np.ndarray, np.ndarray] | None:
     """The g (8, D) of an image in its orientations, and those (W, D) of itself and its windows; None for a file that
     cannot be read and an image without structure.
     """

@@ -88,7 +88,7 @@ def compare(subject: Subject, model: nn.Module, repeats: int, name: str = COMPRE
     return {key: {**subject.scores(models[key]), **asdict(measured[key])} for key in models}
 
 
-def describe(comparison: dict[str, dict[str, Any]]) -> str:
+def format_compression(comparison: dict[str, dict[str, Any]]) -> str:
     """The comparison as a table."""
     columns = {
         "top1": ("top-1 %", ".2f"),
@@ -171,5 +171,5 @@ def finetune(out: Path, subject: Subject, model: nn.Module, epochs: int, overrid
     tuned = open_model(str(Path(config.run.dir, str(config.run.name), "best.pt")), [], ALONE)
     comparison = compare(subject, tuned.model, repeats, TUNED)
     write_json(out / "finetuned.json", {"run": str(folder), "models": comparison})
-    print(f"\n{describe(comparison)}")
+    print(f"\n{format_compression(comparison)}")
     return 0

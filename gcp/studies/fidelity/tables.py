@@ -186,7 +186,7 @@ def safe_table(ranges: Sequence[Safe], channels: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def describe(setting: FeatureMaps) -> str:
+def format_setting(setting: FeatureMaps) -> str:
     """The spectra of given maps in a few lines."""
     title = f"{setting.source}: {len(setting.maps)} maps of {setting.channels} channels and {setting.samples} samples"
     return "\n".join([title, *(f"  {name:<24}{text}" for name, text in _spectrum(setting).items())])
