@@ -4,6 +4,7 @@ A rule or solver is a frozen dataclass; its fields are its options, with default
 place, and `build` turns keyword arguments into an instance or into one clear message.
 """
 
+from collections.abc import Collection
 from dataclasses import Field, field
 from math import inf
 from numbers import Integral, Real
@@ -21,7 +22,7 @@ def option(
     minimum: float | None = None,
     maximum: float = inf,
     below: float = inf,
-    choices: tuple = (),
+    choices: Collection[str] = (),
     optional: bool = False,
 ) -> Any:
     """A dataclass field with the bounds that `build` checks: `minimum <= value <= maximum` and `value < below`.
@@ -32,6 +33,11 @@ def option(
     """
     bounds = {"minimum": minimum, "maximum": maximum, "below": below, "choices": choices, "optional": optional}
     return field(default=default, metadata={"help": help, **bounds})
+
+
+def passed_on(help: str) -> Any:
+    """A dataclass field, null by default, that is checked by whatever its value is passed on to."""
+    return field(default=None, metadata={"help": help, "passed_on": True})
 
 
 def defaults(kind: type) -> dict[str, Any]:
@@ -46,6 +52,8 @@ def _options(kind: type) -> dict[str, Field]:
 
 
 def _fault(f: Field, value: Any) -> str | None:
+    if f.metadata.get("passed_on"):
+        return None
     choices, minimum, maximum, below = (f.metadata[key] for key in ("choices", "minimum", "maximum", "below"))
     if choices:
         return None if value in choices else f"one of {', '.join(map(str, choices))}{suggest(str(value), choices)}"

@@ -256,7 +256,10 @@ def _section_faults(section: str, name: str, head: Options) -> Iterator[Fault]:
         if key not in own and (value is not None or not _owners(key)):
             yield _foreign_option(section, head, key, value)
     given = {key: value for key, value in head.arguments.items() if key in (*type(head).model_fields, *own)}
-    problems = {key: problem for key, value in given.items() if (problem := _refused(name, {key: value}))}
+    # the rule or the solver, where the head has the choice, says which further options there are
+    method: dict[str, Any] = {key: given[key] for key in ("rule", "solver") if key in own and key in given}
+    method = {} if _refused(name, method) else method
+    problems = {key: problem for key, value in given.items() if (problem := _refused(name, method | {key: value}))}
     for key, problem in problems.items():
         yield Fault(f"{section}.{key}", problem, (naming,))
     if given["form"] == "published" and given["side"] == "sample":

@@ -137,7 +137,8 @@ def _option_schema(key: str, heads: dict[str, Any]) -> dict[str, Any]:
     types = sorted({kinds[type(default)] for default in heads.values() if type(default) in kinds})
     # An integer default of an option that also takes fractions would be too narrow for an editor.
     types = ["number" if kind == "integer" and "number" in types else kind for kind in types]
-    open_ended = any(type(default) not in kinds for default in heads.values())
+    # null alone says nothing of the type; beside a default of another head it is that option, passed on
+    open_ended = not types or any(default is not None and type(default) not in kinds for default in heads.values())
     return {"description": f"option of {owners}; null: none"} | (
         {} if open_ended else {"type": [*dict.fromkeys(types), "null"]}
     )

@@ -79,12 +79,16 @@ class RootHead(Head):
 
     root: Root
 
+    def embed(self, x: Tensor) -> Tensor:
+        """The map that the root is taken of: the features (B, channels, H, W), unless a head adds to them."""
+        return x
+
     @classmethod
     def features(cls, channels: int, **options: Any) -> int:
         return triangle_size(channels)
 
     def pool(self, x: Tensor) -> Tensor:
-        return self.root.of_features(x, packed=True)
+        return self.root.of_features(self.embed(x), packed=True)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.root.method}, side={self.root.side}"

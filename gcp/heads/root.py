@@ -1,5 +1,6 @@
 """Heads that take the matrix square root of the covariance: one for each rule and solver that names its head."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from gcp.gradients import RULES
@@ -16,14 +17,15 @@ class CovarianceRoot(RootHead):
 
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv", **options: Any):
         super().__init__(in_channels, dim, reduction)
-        self.root = _create(options)
+        self.root = root_of_options(options)
 
     @classmethod
     def check(cls, **options: Any) -> None:
-        _create(options)
+        root_of_options(options)
 
 
-def _create(options: dict[str, Any]) -> Root:
+def root_of_options(options: Mapping[str, Any]) -> Root:
+    """The root with the arguments of `gcp.solvers.create_root` and, beside them, the options of its rule or solver."""
     named = {key: options[key] for key in NAMED if key in options}
     return create_root(**named, options={key: value for key, value in options.items() if key not in NAMED})
 

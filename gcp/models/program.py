@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from gcp.command import install
 from gcp.errors import GCPError
-from gcp.heads import Head, RootHead
+from gcp.heads import Head, RootHead, head_options
 from gcp.heads.covariance import Covariance
 from gcp.layers.parametrize import settled
 from gcp.models.classifier import Classifier, exchange_head
@@ -41,21 +41,22 @@ class PlainHead(nn.Module):
 
 
 class PlainCovariance(nn.Module):
-    """The triangle of the covariance, or of its root."""
+    """The triangle of the covariance, or of a root."""
 
     place: Tensor
 
     def __init__(self, head: Covariance | RootHead):
         super().__init__()
-        self.reduction = head.reduction
-        self.root: Root | None = getattr(head, "root", None)
+        self.reduction, self.head = head.reduction, head
         self.precision: str | None = getattr(head, "precision", None)
-        rows, columns = torch.triu_indices(head.channels, head.channels)
-        self.register_buffer("place", rows * head.channels + columns, persistent=False)
+        d = int((2 * head.out_features) ** 0.5)
+        rows, columns = torch.triu_indices(d, d)
+        self.register_buffer("place", rows * d + columns, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.reduction(x)
-        Q = self._root(x, self.root) if self.root else self._covariance(x)
+        head = self.head
+        Q = self._root(head.embed(x), head.root) if isinstance(head, RootHead) else self._covariance(x)
         return Q.flatten(1).index_select(1, self.place).to(x.dtype)
 
     def _covariance(self, x: Tensor) -> Tensor:
@@ -65,7 +66,10 @@ class PlainCovariance(nn.Module):
 
     def _root(self, x: Tensor, root: Root) -> Tensor:
         on_samples, method, dtype = root.plan(x)
-        Xc, floor = _centred(x, dtype), noise_floor(x, dtype)
+        if method.centred:
+            Xc, floor = _centred(x, dtype), noise_floor(x, dtype)
+        else:
+            Xc, floor = x.flatten(2).to(dtype), torch.zeros_like(x[:, 0, 0, 0], dtype=dtype)
         Q, _ = method.sample_root(Xc, floor) if on_samples else method.matrix_root(_covariance(Xc), floor)
         return Q
 
@@ -107,6 +111,7 @@ PRODUCTS_ONLY = (
     "bilinear",
     "compact_bilinear",
 )
+SOLVERS_OF_PRODUCTS = ("newton_schulz", "polar_express", "mtp")  # of a head that leaves the choice of one
 SUBSTITUTE = "polar_express"  # has the root of an eigendecomposition by products only
 ABOUT = "about.json"
 
@@ -137,15 +142,19 @@ def substitute(model: Classifier, images: Tensor) -> Difference | None:
     Returns:
         the difference, None where the head stays.
     """
-    name = model.arguments["head"]
-    kept: dict[str, Any] = {key: model.arguments[key] for key in ("side", "precision") if key in model.arguments}
-    if name in PRODUCTS_ONLY and model.arguments.get("products", "full") == "full":
+    name, given = model.arguments["head"], model.arguments
+    kept: dict[str, Any] = {key: given[key] for key in ("side", "precision", "mean_scale") if key in given}
+    only_products = name in PRODUCTS_ONLY or given.get("solver") in SOLVERS_OF_PRODUCTS
+    if only_products and (given.get("products") or "full") == "full":
         return None
     before = model(images)
-    if name in PRODUCTS_ONLY:
-        own = ("iterations", "lower", "steps", "backward")
-        kept |= {key: model.arguments[key] for key in own if key in model.arguments}
+    if only_products:
+        own = ("solver", "iterations", "lower", "steps", "backward")
+        kept |= {key: given[key] for key in own if key in given}
         exchange_head(model, name, **kept)
+    elif "solver" in head_options(name):
+        kept.pop("precision", None)
+        exchange_head(model, name, solver=SUBSTITUTE, **kept)
     else:
         kept.pop("precision", None)
         exchange_head(model, SUBSTITUTE, **kept)

@@ -59,6 +59,11 @@ def centre(x: Tensor, dtype: torch.dtype) -> Tensor:
     return X.sub_(X.mean(2, keepdim=True))
 
 
+def working_samples(x: Tensor, dtype: torch.dtype, centred: bool) -> Tensor:
+    """Samples (B, d, M) of a feature map in `dtype`: centred, for a covariance, or as they are, for X X^T / M."""
+    return centre(x, dtype) if centred else x.flatten(2).to(dtype)
+
+
 def noise_floor(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Total variance (B,) that the rounding of the mean alone can leave on a constant map.
 
@@ -124,20 +129,20 @@ def _slices(x: Tensor, dtype: torch.dtype) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(x), step)]
 
 
-def covariance_matrix(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """P = Xc Xc^T / M (B, d, d) in `dtype` of a feature map (B, d, H, W), without a gradient."""
+def covariance_matrix(x: Tensor, dtype: torch.dtype, centred: bool = True) -> Tensor:
+    """P = Xc Xc^T / M (B, d, d) in `dtype` of a feature map (B, d, H, W), X X^T / M if not centred; no gradient."""
     parts = []
     for part in _slices(x, dtype):
-        Xc = centre(x[part], dtype)
+        Xc = working_samples(x[part], dtype, centred)
         parts.append((Xc @ Xc.mT).div_(Xc.shape[2]))
     return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else x.new_zeros(0, x.shape[1], x.shape[1])
 
 
-def covariance_gradient(G: Tensor, x: Tensor) -> Tensor:
-    """dL/dx = 2 G Xc / M in the shape and dtype of x, for a symmetric gradient G (B, d, d) of the covariance."""
+def covariance_gradient(G: Tensor, x: Tensor, centred: bool = True) -> Tensor:
+    """dL/dx = 2 G Xc / M in the shape and dtype of x, for a symmetric gradient G (B, d, d) of `covariance_matrix`."""
     gradient = torch.empty_like(x, memory_format=torch.contiguous_format)
     for part in _slices(x, G.dtype):
-        Xc = centre(x[part], G.dtype)
+        Xc = working_samples(x[part], G.dtype, centred)
         gradient[part] = (G[part].mul(2 / Xc.shape[2]) @ Xc).view(x[part].shape)
     return gradient
 

@@ -59,12 +59,14 @@ class Iteration:
         raise NotImplementedError
 
 
-def normalised_gram(Xc: Tensor, floor: Tensor, iteration: Iteration) -> tuple[Tensor, Tensor, Tensor]:
-    """Nu (B,), A = K/nu (B, M, M), and A with the vector 1 deflated."""
+def normalised_gram(
+    Xc: Tensor, floor: Tensor, iteration: Iteration, centred: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Nu (B,), A = K/nu (B, M, M), and A with the vector 1 deflated where samples are centred."""
     K = zero_noise(gram(Xc), floor)
     nu = iteration.norm(K)
     A = scaled(K, inverse_or_zero(nu))
-    return nu, A, deflate(A)
+    return nu, A, deflate(A) if centred else A
 
 
 def deflate(A: Tensor) -> Tensor:
@@ -91,12 +93,12 @@ class Iterations(Method):
         return scaled(D + scaled(self.iteration.norm_gradient(A).expand_as(A), delta), inverse_or_zero(nu.sqrt()))
 
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
-        nu, _, A = normalised_gram(Xc, floor, self.iteration)
+        nu, _, A = normalised_gram(Xc, floor, self.iteration, self.centred)
         return gram_side_root(Xc, nu, self.iteration.psi(A), self.iteration.null_value), (floor,)
 
     def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
         samples = Xc.shape[2]
-        nu, A, deflated = normalised_gram(Xc, saved[0], self.iteration)
+        nu, A, deflated = normalised_gram(Xc, saved[0], self.iteration, self.centred)
         Xn = scaled(Xc, inverse_or_zero(nu.sqrt()))
         GX = G @ Xn
         C = Xn.mT @ GX / samples

@@ -3,25 +3,38 @@
 A `Method` is root and gradient on either side, as plain functions of tensors. On the channel side it sees P (B, d, d),
 on the sample side the centred samples Xc (B, d, M); `floor` (B,) is the total variance that counts as zero. What a
 forward saves is all that its backward gets, and no backward decomposes again.
+
+A method that is not `centred` takes the root of the second moment X X^T / M: nothing else changes, but that the Gram
+matrix has no null vector and that no mean leaves rounding behind.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from gcp.kernels.triangle import pack, spread
-from gcp.ops.covariance import centre, covariance_gradient, covariance_matrix, noise_floor, samples, unit_scale
+from gcp.ops.covariance import (
+    check_map,
+    covariance_gradient,
+    covariance_matrix,
+    noise_floor,
+    samples,
+    unit_scale,
+    working_samples,
+)
 from gcp.ops.numerics import compute_dtype, first_order, output_dtype, outside_autocast, sym
 
 Saved = tuple[Tensor, ...]
 
 
+@dataclass(frozen=True)
 class Method:
-    """A forward root with its backward."""
+    """A forward root with its backward. `centred`: of the covariance of features, not of their second moment."""
 
     default_precision: ClassVar[str] = "float32"
+    centred: bool = field(default=True, kw_only=True)
 
     @property
     def homogeneous(self) -> bool:
@@ -65,6 +78,10 @@ class Root:
         """What is computed in where `precision` is None."""
         return self.method.default_precision
 
+    def of_second_moment(self) -> "Root":
+        """The same root without centring, of X X^T / M."""
+        return replace(self, method=replace(self.method, centred=False))
+
     def plan(self, x: Tensor) -> tuple[bool, Method, torch.dtype]:
         """Whether the sample side is taken for a feature map (B, d, H, W), with which method and in which dtype."""
         d, M = x.shape[1], x.shape[2] * x.shape[3]
@@ -76,7 +93,10 @@ class Root:
 
     def of_features(self, x: Tensor, packed: bool = False) -> Tensor:
         """(B, d, H, W) -> (B, d, d), or its upper triangle (B, d(d+1)/2) if `packed`."""
-        samples(x)
+        if self.method.centred:
+            samples(x)
+        else:  # one position has a second moment
+            check_map(x)
         on_samples, method, dtype = self.plan(x)
         with outside_autocast(x):
             return FeatureRoot.apply(x, dtype, method, on_samples, packed)
@@ -117,11 +137,11 @@ class FeatureRoot(torch.autograd.Function):
     def forward(ctx, x: Tensor, dtype: torch.dtype, method: Method, on_samples: bool, packed: bool) -> Tensor:
         scale = unit_scale(x, dtype) if method.homogeneous else None
         unit = x if scale is None else x / scale
-        floor = noise_floor(unit, dtype)
+        floor = noise_floor(unit, dtype) if method.centred else unit.new_zeros(len(unit), dtype=dtype)
         if on_samples:
-            Q, saved = method.sample_root(centre(unit, dtype), floor)
+            Q, saved = method.sample_root(working_samples(unit, dtype, method.centred), floor)
         else:
-            Q, saved = method.matrix_root(covariance_matrix(unit, dtype), floor)
+            Q, saved = method.matrix_root(covariance_matrix(unit, dtype, method.centred), floor)
         ctx.method, ctx.dtype, ctx.on_samples, ctx.packed = method, dtype, on_samples, packed
         ctx.save_for_backward(x, scale, *saved)
         Q = Q if scale is None else Q * scale[:, 0].to(dtype)
@@ -134,8 +154,8 @@ class FeatureRoot(torch.autograd.Function):
             unit = x if scale is None else x / scale  # the gradient of a root does not depend on the scale
             S = spread(G, x.shape[1], ctx.dtype) if ctx.packed else sym(G).to(ctx.dtype)
             if ctx.on_samples:
-                gradient = ctx.method.sample_gradient(S, centre(unit, ctx.dtype), tuple(saved))
-                gradient = gradient.to(x.dtype).reshape(x.shape)
+                X = working_samples(unit, ctx.dtype, ctx.method.centred)
+                gradient = ctx.method.sample_gradient(S, X, tuple(saved)).to(x.dtype).reshape(x.shape)
             else:
-                gradient = covariance_gradient(ctx.method.matrix_gradient(S, tuple(saved)), unit)
+                gradient = covariance_gradient(ctx.method.matrix_gradient(S, tuple(saved)), unit, ctx.method.centred)
         return first_order(gradient, G, x), None, None, None, None

@@ -140,7 +140,7 @@ class ApproximantLyapunov(Method):
         return scaled(self._solve(F, G), inverse_or_zero(nu.sqrt()))
 
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
-        nu, _, A = normalised_gram(Xc, floor, self.solver)
+        nu, _, A = normalised_gram(Xc, floor, self.solver, self.centred)
         psi = sym(self.solver.psi(A))
         return gram_side_root(Xc, nu, psi, self.solver.null_value), (psi, nu)
 
@@ -148,7 +148,8 @@ class ApproximantLyapunov(Method):
         psi, nu = saved
         samples, null = Xc.shape[2], self.solver.null_value
         Xn = scaled(Xc, inverse_or_zero(nu.sqrt()))
-        F = add_identity_(sym(deflate(gram(Xn)) @ psi), null)
+        A = deflate(gram(Xn)) if self.centred else gram(Xn)
+        F = add_identity_(sym(A @ psi), null)
         GX = G @ Xn
         w = self._solve(F, Xn.mT @ GX / samples)
         right = GX - Xn @ (psi @ w)

@@ -104,7 +104,7 @@ class PolarLyapunov(Method):
             return self, torch.float64
         if smaller is None or dtype == torch.float64:
             # a matrix alone does not tell whether it is singular; in float64 the derivative of the steps is exact
-            return Iterations(self.solver), dtype
+            return Iterations(self.solver, centred=self.centred), dtype
         return self, dtype
 
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
@@ -127,11 +127,12 @@ class PolarLyapunov(Method):
 
     def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
         nu, A, A2 = normalise(zero_noise(gram(Xc), floor))
-        deflated = deflate(A)
-        shift = deflated[:, :1, :1] - A[:, :1, :1]
-        # (A + s 1 1^T)^2 = A^2 + s^2 M 1 1^T, because A 1 = 0
-        squared = A2 + shift * shift * A.shape[1]
-        Y, Z = roots(deflated, squared, self.solver.quintics, self.solver.products)
+        if self.centred:
+            deflated = deflate(A)
+            shift = deflated[:, :1, :1] - A[:, :1, :1]
+            # (A + s 1 1^T)^2 = A^2 + s^2 M 1 1^T, because A 1 = 0
+            A, A2 = deflated, A2 + shift * shift * A.shape[1]
+        Y, Z = roots(A, A2, self.solver.quintics, self.solver.products)
         return gram_side_root(Xc, nu, Z, 0.0), (Y, Z, nu)
 
     def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:

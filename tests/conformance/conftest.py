@@ -11,9 +11,19 @@ from gcp.heads import HEADS, Head, create_head
 
 # few buckets, for speed; the default is in test_gradcheck.py
 SMALL = {"compact_bilinear": {"sketch": 3}}
-VARIANTS = {"mpa_lyapunov": {"backward": "iterations"}, "mtp_lyapunov": {"backward": "iterations"}}
+VARIANTS = [
+    ("mpa_lyapunov", {"backward": "iterations"}),
+    ("mtp_lyapunov", {"backward": "iterations"}),
+    ("second_moment", {"solver": "newton_schulz"}),
+    ("second_moment", {"solver": "polar_express"}),
+    ("second_moment", {"solver": "mpa", "backward": "iterations"}),
+    ("gaussian", {"rule": "pade", "mean_scale": 0.5}),
+    ("gaussian", {"solver": "polar_express"}),
+]
 # gradients that are approximations on purpose; every other head must pass gradcheck
 APPROXIMATE = {"svd_taylor", "svd_pi", "svd_newton", "svd_topn", "mpa_lyapunov", "mtp_lyapunov"}
+
+UNCENTRED = {"second_moment", "gaussian"}  # roots that keep the mean, exact unless a rule is given
 
 
 @dataclass(frozen=True)
@@ -29,18 +39,30 @@ class Case:
     def takes(self, argument: str) -> bool:
         return argument in HEADS[self.name].obj.takes
 
+    @property
+    def decomposes(self) -> bool:
+        """Whether it takes its root by an eigendecomposition."""
+        return self.name == "seb" or (self.takes("form") and self.options.get("solver", "eig") == "eig")
+
+    @property
+    def has_published_form(self) -> bool:
+        """Whether its rule has one; the rule of a head with a choice is exact unless given."""
+        rule = "exact" if self.name in ("svd_exact", *UNCENTRED) else self.name
+        return self.takes("form") and self.options.get("rule", rule) != "exact"
+
     def __str__(self) -> str:
         return "-".join([self.name, *(f"{value}" for value in self.options.values())])
 
 
 ALL = [Case(str(name), SMALL.get(str(name), {})) for name in gcp.list_heads()]
-VARIED = [*ALL, *(Case(name, options) for name, options in VARIANTS.items() if name in HEADS)]
+VARIED = [*ALL, *(Case(name, options) for name, options in VARIANTS if name in HEADS)]
 CASES = {
     "any_head": ALL,
     "root_head": [case for case in VARIED if case.takes("side")],
+    "covariance_root": [case for case in VARIED if case.takes("side") and case.name not in UNCENTRED],
     "centred_head": [case for case in VARIED if case.takes("side") or case.name == "covariance"],
     "eigen_head": [case for case in ALL if case.takes("form")],
-    "published_head": [case for case in ALL if case.takes("form") and case.name != "svd_exact"],
+    "published_head": [case for case in ALL if case.has_published_form],
     "exact_head": [case for case in VARIED if case.name not in APPROXIMATE or case.options.get("backward")],
 }
 

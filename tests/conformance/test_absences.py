@@ -26,7 +26,7 @@ def no_decomposition():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("side", ["channel", "sample"])
 def test_iterative_heads_never_decompose(root_head, features, output_and_gradient, no_decomposition, side, dtype):
-    if root_head.takes("form") or root_head.name == "seb":
+    if root_head.decomposes:
         return
     _, gradient = output_and_gradient(root_head(5, side=side), features(2, 5, 3, 3, dtype=dtype))
     assert gradient.any()
@@ -35,7 +35,7 @@ def test_iterative_heads_never_decompose(root_head, features, output_and_gradien
 @pytest.mark.parametrize("shape", [(2, 4, 3, 3), (2, 9, 2, 2)])
 @pytest.mark.parametrize("form", ["folded", "published"])
 def test_backward_never_decomposes(root_head, features, shape, form):
-    if form == "published" and (not root_head.takes("form") or root_head.name == "svd_exact"):
+    if form == "published" and not root_head.has_published_form:
         return
     head = root_head(shape[1], form=form) if form == "published" else root_head(shape[1])
     x = features(*shape).requires_grad_()
@@ -53,7 +53,7 @@ def test_backward_never_decomposes(root_head, features, shape, form):
 
 def test_small_maps_decompose_the_small_side(root_head, features, output_and_gradient):
     """2x2 samples of 32 channels, and 7x7 of 64: once, M x M, never d x d."""
-    if not (root_head.takes("form") or root_head.name == "seb"):
+    if not root_head.decomposes:
         return
     for d, H in [(32, 2), (64, 7)]:
         shapes = []

@@ -31,6 +31,8 @@ def test_gradcheck_at_repeated_eigenvalues(exact_head, shape):
     if exact_head.name in ("bilinear", "compact_bilinear", "svd_original", "svd_trunc"):
         return  # kinks at zero; and the two rules that are 0 between equal eigenvalues
     d, M = shape[1], shape[2] * shape[3]
+    if exact_head.name == "second_moment" and d == M:
+        return  # a centred map has one dimension less than it could have without centring: a kink
     rows = min(d, M - 1)
     basis = torch.linalg.qr(torch.cat([torch.ones(M, 1), torch.eye(M)], 1).double()).Q[:, 1 : rows + 1].T
     x = torch.zeros(d, M, dtype=torch.float64)

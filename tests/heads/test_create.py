@@ -10,7 +10,12 @@ from gcp.heads import check_options, create_head, head_options
 from gcp.registry import Registry
 
 HEADS = [str(name) for name in gcp.list_heads()]
+ROOT = {"rule": "exact", "solver": "eig"} | dict.fromkeys(
+    ["degree", "iterations", "threshold", "keep", "lower", "steps", "products", "backward"]
+)
 OPTIONS = {
+    "second_moment": ROOT,
+    "gaussian": ROOT | {"mean_scale": 1.0},
     "svd_taylor": {"degree": 100},
     "svd_pi": {"iterations": 19},
     "svd_newton": {"iterations": 10},

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from gcp.callbacks.monitor.capture import Capture, norms
-from gcp.heads import Head
+from gcp.heads import Head, RootHead
 from gcp.heads.root import CovarianceRoot
 from gcp.heads.scaling_branch import ScalingBranch
+from gcp.heads.second_moment import SecondMoment
 from gcp.ops.numerics import output_dtype
 from gcp.ops.spectrum import conditions, covariance_eigenvalues, effective_ranks, ranks, smallest_gaps
 from gcp.roots.root import Root
@@ -85,11 +86,11 @@ def rule_shares(head: Head, x: Tensor, gradient: Tensor) -> Tensor:
     `gradient` (B, out_features) is that at its output. NaN where the exact gradient is zero, or there is no root.
     """
     exact = _exact(head)
-    if exact is None:
+    if exact is None or not isinstance(head, RootHead):
         return x.new_full((len(x),), torch.nan, dtype=torch.float64)
     x = x.to(output_dtype(x))  # else the gradient of half-precision features is rounded to them
     own = _gradient(head.pool, x, gradient).double()
-    true = _gradient(lambda features: exact.of_features(features, packed=True), x.double(), gradient)
+    true = _gradient(lambda features: exact.of_features(head.embed(features), packed=True), x.double(), gradient)
     return norms(own - true) / norms(true)
 
 
@@ -97,6 +98,8 @@ def _exact(head: Head) -> Root | None:
     """The root with the gradient of what the head computes, in float64; None where it has no root."""
     if isinstance(head, CovarianceRoot):
         return create_root("exact", precision="float64")
+    if isinstance(head, SecondMoment):
+        return create_root("exact", precision="float64").of_second_moment()
     if isinstance(head, ScalingBranch):  # another function of the spectrum, with its exact gradient
         return replace(head.root, precision="float64")
     return None

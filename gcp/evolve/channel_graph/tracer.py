@@ -23,6 +23,7 @@ from gcp.evolve.channel_graph.operations import DIVIDE, JOIN, follow
 from gcp.heads.average import Average
 from gcp.heads.base import Head, RootHead
 from gcp.heads.covariance import Covariance
+from gcp.kernels.triangle import triangle_size
 
 INPUTS, OUTPUTS = ("in_channels", "in_features"), ("out_channels", "out_features", "num_features", "channels")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks")
@@ -253,7 +254,7 @@ def _pooling(record: TraceRecord, name: str, head: Head) -> Callable[[Tensor], T
         record.uses[id(x)] += 1
         out = torch.empty(len(x), head.out_features, dtype=x.dtype, device="meta")
         layout, tag = record.pooled(x, name), record.tag_of(x)
-        if layout is not None and isinstance(head, Covariance | RootHead):
+        if layout is not None and _is_triangle(head):
             record.graph.count(name, "channels", layout)
             record.tag(out, Tag(Triangle(layout, name), 1))
         elif layout is not None and isinstance(head, Average):
@@ -263,6 +264,11 @@ def _pooling(record: TraceRecord, name: str, head: Head) -> Callable[[Tensor], T
         return out
 
     return pool
+
+
+def _is_triangle(head: Head) -> bool:
+    """Whether it gives the triangle of a matrix over its channels and nothing beside."""
+    return isinstance(head, Covariance | RootHead) and head.out_features == triangle_size(head.channels)
 
 
 def _freeze_factored(model: nn.Module, record: TraceRecord) -> None:
