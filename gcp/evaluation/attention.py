@@ -29,12 +29,11 @@ from gcp.engine.distributed import Group
 from gcp.engine.timm_reference import TimmReference
 from gcp.errors import GCPError
 from gcp.evaluation.unlabelled import class_names, file_set
-from gcp.heads.average import Average
-from gcp.heads.bilinear import Bilinear, CompactBilinear
+from gcp.heads import Head, RootHead
+from gcp.heads.covariance import Covariance
 from gcp.models import Classifier
 from gcp.runs.scored_model import ScoredModel
 
-UNCENTRED = (Average, Bilinear, CompactBilinear)
 INCHES = 2.6  # of a panel
 
 
@@ -51,8 +50,7 @@ class Divided(nn.Module):
     def __init__(self, model: Classifier | TimmReference):
         super().__init__()
         self.model = model
-        centred = isinstance(model, Classifier) and not isinstance(model.head, UNCENTRED)
-        self.map = Centre() if centred else nn.Identity()
+        self.map = Centre() if isinstance(model, Classifier) and _centres(model.head) else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         if isinstance(self.model, Classifier):
@@ -62,6 +60,11 @@ class Divided(nn.Module):
         features = self.model.body.forward_features(images)
         x = self.map(self.model.to_map(features, size))
         return self.model.body.forward_head(self.model.from_map(x, features, size))
+
+
+def _centres(head: Head) -> bool:
+    """Whether the head subtracts the mean over positions itself."""
+    return isinstance(head, Covariance) or (isinstance(head, RootHead) and head.root.method.centred)
 
 
 def attention(model: Classifier | TimmReference, images: Tensor, classes: list[int]) -> np.ndarray:

@@ -104,6 +104,9 @@ AGREE = 1e-4  # largest difference of a program's logits from the model's, relat
 # Heads that are made of products, sums and elementwise functions; every runtime has these.
 PRODUCTS_ONLY = (
     "average",
+    "max",
+    "avg_max",
+    "gem",
     "covariance",
     "newton_schulz",
     "polar_express",

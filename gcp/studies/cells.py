@@ -23,7 +23,7 @@ from gcp.studies.grid import HEAD, OWN, Study, Variant, values_by_name, variants
 
 # what a cell that is continued may have otherwise: none of it changes what is learned
 FREE = ("run.dir", "run.device", "run.threads", "data.workers", "data.root")
-FIRST_ORDER = ("average", "gem")
+FIRST_ORDER = ("average", "gem", "max", "avg_max")
 SHOWN = 8  # variants named in a fault
 
 

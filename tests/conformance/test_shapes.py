@@ -7,14 +7,19 @@ import gcp
 
 
 def expected_features(name, d):
-    special = {"average": d, "bilinear": d * d, "compact_bilinear": 3, "gaussian": (d + 1) * (d + 2) // 2}
+    special = dict.fromkeys(("average", "max", "avg_max", "gem"), d) | {
+        "bilinear": d * d,
+        "compact_bilinear": 3,
+        "gaussian": (d + 1) * (d + 2) // 2,
+    }
     return special.get(name, d * (d + 1) // 2)
 
 
 def test_names():
     names = (
         "average covariance svd_exact svd_original svd_pade svd_taylor svd_pi svd_newton svd_trunc svd_topn "
-        "newton_schulz polar_express mpa_lyapunov mtp_lyapunov seb bilinear compact_bilinear second_moment gaussian"
+        "newton_schulz polar_express mpa_lyapunov mtp_lyapunov seb bilinear compact_bilinear second_moment gaussian "
+        "max avg_max gem"
     )
     assert {str(name) for name in gcp.list_heads()} == set(names.split())
     assert sorted(gcp.list_heads("svd_p*")) == ["svd_pade", "svd_pi"]

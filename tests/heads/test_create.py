@@ -14,6 +14,7 @@ ROOT = {"rule": "exact", "solver": "eig"} | dict.fromkeys(
     ["degree", "iterations", "threshold", "keep", "lower", "steps", "products", "backward"]
 )
 OPTIONS = {
+    "gem": {"p": 3.0, "learn_p": True},
     "second_moment": ROOT,
     "gaussian": ROOT | {"mean_scale": 1.0},
     "svd_taylor": {"degree": 100},

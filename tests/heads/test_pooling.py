@@ -17,6 +17,38 @@ def test_average():
     torch.testing.assert_close(gcp.create_head("average", 5)(x), x.flatten(2).sum(2) / 12)
 
 
+@pytest.mark.parametrize("p", [1.0, 2.5, 30.0])
+def test_gem(p):
+    x = features(2, 5, 3, 4).abs().requires_grad_()
+    head = gcp.create_head("gem", 5, p=p).double()
+    out, expected = head(x), x.pow(p).mean((2, 3)).pow(1 / p)
+    torch.testing.assert_close(out, expected)
+    if p == 1:
+        torch.testing.assert_close(out, gcp.create_head("average", 5)(x))
+    g = features(2, 5)
+    torch.testing.assert_close(torch.autograd.grad(out, x, g)[0], torch.autograd.grad(expected, x, g)[0])
+    assert torch.autograd.gradcheck(lambda p: torch.func.functional_call(head, {"p": p}, (x.detach(),)), head.p)
+
+
+def test_gem_at_any_scale_and_with_a_fixed_exponent():
+    x = features(2, 5, 3, 4, dtype=torch.float32).abs() + 0.1
+    head = gcp.create_head("gem", 5, learn_p=False)
+    assert not list(head.parameters()) and head.state_dict()["p"] == 3
+    for scale in (1e3, 1e20, 1e30):
+        leaf = (scale * x).requires_grad_()
+        out = head(leaf)
+        torch.testing.assert_close(out / scale, head(x))
+        assert torch.autograd.grad(out.sum(), leaf)[0].isfinite().all()
+    assert torch.equal(head(torch.zeros(1, 5, 2, 2)), torch.full((1, 5), 1e-6))
+
+
+def test_max_and_the_mean_of_both():
+    x = features(2, 5, 3, 4)
+    largest, mean = x.flatten(2).max(2).values, x.mean((2, 3))
+    assert torch.equal(gcp.create_head("max", 5)(x), largest)
+    torch.testing.assert_close(gcp.create_head("avg_max", 5)(x), (largest + mean) / 2)
+
+
 def test_covariance():
     x = features(2, 4, 3, 3)
     rows, columns = torch.triu_indices(4, 4)

@@ -20,7 +20,7 @@ from gcp.errors import GCPError, OptionError
 from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, Piece, Triangle
 from gcp.evolve.channel_graph.graph import Tag, TraceRecord
 from gcp.evolve.channel_graph.operations import DIVIDE, JOIN, follow
-from gcp.heads.average import Average
+from gcp.heads.average import FirstOrder
 from gcp.heads.base import Head, RootHead
 from gcp.heads.covariance import Covariance
 from gcp.kernels.triangle import triangle_size
@@ -257,7 +257,7 @@ def _pooling(record: TraceRecord, name: str, head: Head) -> Callable[[Tensor], T
         if layout is not None and _is_triangle(head):
             record.graph.count(name, "channels", layout)
             record.tag(out, Tag(Triangle(layout, name), 1))
-        elif layout is not None and isinstance(head, Average):
+        elif layout is not None and isinstance(head, FirstOrder):
             record.tag(out, Tag(layout, 1))
         elif tag is not None:
             tag.layout.freeze(f"the pooling of {name or 'the model'} ({type(head).__name__}) mixes its channels")
