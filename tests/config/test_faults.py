@@ -133,7 +133,7 @@ from gcp.errors import ConfigError
         ("optim.lr=", "override 'optim.lr=' has no value; for the absence of one type optim.lr=null"),
         ("optim.lr=[1", "override 'optim.lr=[1' has a value that is not valid YAML: expected ',' or ']'"),
         # registries
-        ("head.name=svd_pad", "head.name: got 'svd_pad' (text); allowed: average, bilinear, "),
+        ("head.name=svd_pad", "head.name: got 'svd_pad' (text); allowed: average, "),
         ("head.name=svd_pad", "(--list heads); did you mean svd_pade?"),
         ("data.name=digit", "data.name: got 'digit' (text); allowed: "),
         ("data.name=digit", "(--list datasets); did you mean digits?"),
@@ -159,7 +159,8 @@ from gcp.errors import ConfigError
         # the head's own options
         (
             "head.degree=5",
-            "head.degree: an option of svd_taylor, not of svd_pade; remove it with head.degree=null",
+            "head.degree: an option of svd_taylor, second_moment, gaussian, not of svd_pade; remove it with "
+            "head.degree=null",
         ),
         (
             "head.nme=x",
@@ -318,3 +319,12 @@ def test_from_dict_names_its_source():
 def test_long_values_are_shortened(faults):
     (fault,) = faults(f"optim: {{lr: [{', '.join('1' * 400)}]}}")
     assert len(fault) < 200
+
+
+def test_options_of_a_rule_that_a_head_leaves_to_choose(write):
+    words = ["head.name=gaussian", "head.rule=taylor", "head.degree=5"]
+    assert load(write(""), words).head.options["degree"] == 5
+    with pytest.raises(ConfigError, match=r"head\.degree.*degree of 'taylor' is -1"):
+        load(write(""), [*words, "head.degree=-1"])
+    with pytest.raises(ConfigError, match=r"head\.degree.*'exact' has no option 'degree'"):
+        load(write(""), ["head.name=gaussian", "head.degree=5"])
