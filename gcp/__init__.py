@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gcp.runs.fit import fit
     from gcp.runs.trained import load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "__version__",
     "covariance_function",
