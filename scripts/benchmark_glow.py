@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gcp.errors import OptionError, counted
 from gcp.flow import Glow
+from gcp.kernels.cpu import set_threads
 from gcp.layers import InvertibleConv1x1
 from gcp.layers.invertible import FORMS
 from gcp.measure import spread, take_turns
@@ -162,7 +163,7 @@ def main(argv: list[str]) -> int:
     if arguments.size % 2**arguments.levels:
         whole = f"a multiple of {2**arguments.levels}, which --levels {arguments.levels} halves as often"
         raise OptionError(f"--size is {arguments.size}; allowed: {whole}.")
-    torch.set_num_threads(arguments.threads)
+    set_threads(arguments.threads)
     sizes = {name: getattr(arguments, name) for name in ("batch", "size", "levels", "steps", "width", "device", "seed")}
     place = FlowSizes(channels=arguments.images, **sizes)
     print(benchmarking.heading(arguments, "forms", COLUMNS))

@@ -21,6 +21,7 @@ from torch import Tensor
 from gcp.heads import HEADS, Head, create_head, head_options
 from gcp.heads.root import CovarianceRoot
 from gcp.kernels import use_eigensolver
+from gcp.kernels.cpu import set_threads
 from gcp.measure import peak_bytes, saved_bytes, spread, take_turns, timed
 from gcp.ops.covariance import covariance
 from gcp.ops.spectrum import conditions, covariance_eigenvalues
@@ -334,7 +335,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--plot", type=benchmarking.target, metavar="FILE", help="the times as png, svg or pdf")
     arguments = parser.parse_args(argv)
     if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+        set_threads(arguments.threads)
     arguments.heads = select_heads(arguments.heads) if arguments.heads else root_heads()
     precision = None if arguments.precision == "default" else arguments.precision
     variants = [Variant(head, arguments.side, None, precision, arguments.products) for head in arguments.heads]

@@ -23,6 +23,7 @@ from torch.nn.utils.parametrizations import orthogonal as torch_orthogonal
 from torch.nn.utils.parametrizations import spectral_norm as torch_spectral_norm
 
 from gcp.errors import OptionError, UnknownNameError
+from gcp.kernels.cpu import set_threads
 from gcp.layers import Orthogonal, SVDLinear, householder_apply, orthogonal, spectral_norm
 from gcp.measure import spread, take_turns
 
@@ -339,7 +340,7 @@ def main(argv: list[str]) -> int:
     for name in arguments.methods or []:
         if name not in known:
             raise UnknownNameError("method", name, known)
-    torch.set_num_threads(arguments.threads)
+    set_threads(arguments.threads)
     print(benchmarking.heading(arguments, "methods", COLUMNS))
     points: list[dict[str, Any]] = []
     for task in arguments.tasks:

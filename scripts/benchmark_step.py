@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gcp.engine.device import autocast, create_scaler
 from gcp.heads import HEADS, Head, head_options
 from gcp.kernels import use_eigensolver
+from gcp.kernels.cpu import set_threads
 from gcp.kernels.triangle import triangle_size
 from gcp.measure import peak_bytes, spread, take_turns, timed
 from gcp.models import create_model
@@ -31,7 +32,10 @@ class WideAverage(Head):
 
     def __init__(self, in_channels: int, dim: int | None = None):
         super().__init__(in_channels, dim)
-        self.out_features = triangle_size(self.channels)
+
+    @classmethod
+    def features(cls, channels: int, **options: Any) -> int:
+        return triangle_size(channels)
 
     def pool(self, x: Tensor) -> Tensor:
         return F.pad(x.mean((2, 3)).float(), (0, self.out_features - x.shape[1]))
@@ -202,7 +206,7 @@ def main(argv: list[str]) -> int:
     benchmarking.one_of(parser, "--eigensolver", benchmarking.SOLVERS, "which library decomposes on CUDA")
     arguments = parser.parse_args(argv)
     if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+        set_threads(arguments.threads)
     setting = StepSetting(
         backbone=arguments.backbone,
         dim=arguments.dim,

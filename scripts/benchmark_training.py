@@ -36,6 +36,7 @@ from gcp.engine.state import TrainingState
 from gcp.engine.step import StepOptions, backward, gradient_norm, update, windows
 from gcp.engine.train import Events, fit
 from gcp.errors import UnknownNameError
+from gcp.kernels.cpu import set_threads
 from gcp.measure import spread, take_turns, timed
 from gcp.models import create_model
 from gcp.models.parts import parameter_groups
@@ -402,10 +403,10 @@ def main(argv: list[str]) -> int:
     )
     for topic in dict.fromkeys(arguments.topics or TOPICS):
         measure, table = TOPICS[topic]
-        torch.set_num_threads(arguments.threads or (1 if topic == "loader" else threads))
+        set_threads(arguments.threads or (1 if topic == "loader" else threads))
         result[topic] = {"threads": torch.get_num_threads(), **measure(arguments)}
         print(f"\n{table(result[topic])}", flush=True)
-    torch.set_num_threads(threads)
+    set_threads(threads)
     benchmarking.save(arguments.json, result)
     return 0
 

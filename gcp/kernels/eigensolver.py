@@ -28,7 +28,8 @@ def eigh(P: Tensor, solver: str | None = None) -> tuple[Tensor, Tensor]:
     """
     if P.device.type != "cuda":
         batch, n = P.shape[:2]
-        if batch * n**3 < LEAST_WORK or not cpu.can_share(P) or not 1 < (workers := torch.get_num_threads()) <= batch:
+        # first what a traced program answers without a condition on the size of its batch
+        if not cpu.can_share(P) or batch * n**3 < LEAST_WORK or not 1 < (workers := torch.get_num_threads()) <= batch:
             return torch.linalg.eigh(P)
         return cpu.shared_eigh(P, workers)
     eigenvalues, rows = torch.ops.gcp.eigh(P, solver)

@@ -83,6 +83,8 @@ def unit_scale(x: Tensor, dtype: torch.dtype) -> Tensor | None:
     """
     if x.numel() == 0 or x.dtype == torch.float16 or (dtype == torch.float64) != (x.dtype == torch.float64):
         return None
+    if torch.compiler.is_exporting():  # programs elsewhere read no bits of a number: exported models do not rescale
+        return None
     x = x.detach()
     # two passes, and twenty times faster than `vector_norm` of order infinity on the CPU
     largest = torch.maximum(x.amax((1, 2, 3), keepdim=True), -x.amin((1, 2, 3), keepdim=True)).to(dtype)

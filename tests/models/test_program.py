@@ -9,6 +9,7 @@ import torch
 
 from gcp.errors import GCPError
 from gcp.heads import head_options, list_heads
+from gcp.kernels.cpu import set_threads
 from gcp.models import create_model
 from gcp.models.program import PRODUCTS_ONLY, Plain, substitute, write_program
 
@@ -92,12 +93,12 @@ def test_torchscript(head, tmp_path):
 def test_torchscript_with_threads_of_the_eigensolver(tmp_path):
     """A batch that is large enough to be handed out to threads when it is traced."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    set_threads(2)
     try:
         model = classifier("svd_pade", 80)
         write_program(model, torch.randn(5, 3, 32, 32), tmp_path / "m.ts", {}, batch=None)
     finally:
-        torch.set_num_threads(before)
+        set_threads(before)
 
 
 def test_a_fixed_number_of_images(tmp_path):
@@ -131,7 +132,7 @@ def test_rounded_products_become_full_ones():
     model, images = classifier("newton_schulz", products="bf16", iterations=4), torch.randn(6, 3, 32, 32)
     told = substitute(model, images)
     assert 0 < told.logits < 0.05
-    assert model.head.root.method.solver.products == "full" and model.head.root.method.solver.iterations == 4
+    assert model.head.root.method.iteration.products == "full" and model.head.root.method.iteration.iterations == 4
 
 
 def test_what_differs_is_not_written(tmp_path, monkeypatch):

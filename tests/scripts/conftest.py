@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from gcp.kernels.cpu import set_threads
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.append(str(SCRIPTS))
 
@@ -25,4 +27,4 @@ def call(capsys):
         return code, *capsys.readouterr()
 
     yield call
-    torch.set_num_threads(threads)
+    set_threads(threads)
