@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,17 @@ class Fitted:
 
 
 class IterableLoader:
-    """The batches of any iterable, as the engine reads them. `role` names it in messages."""
+    """The batches of any iterable, as the engine reads them. `role` names it in messages; `num_classes` bounds the
+    labels, 0 for no bound.
+    """
 
     rank_slice: RankSlice = WHOLE
     advice = "give your loader more workers."
 
-    def __init__(self, batches: Batches, batches_per_epoch: int | None = None, role: str = "loader"):
-        self.batches, self.role = batches, role
+    def __init__(
+        self, batches: Batches, batches_per_epoch: int | None = None, role: str = "loader", num_classes: int = 0
+    ):
+        self.batches, self.role, self.num_classes = batches, role, num_classes
         if batches_per_epoch is None:
             try:
                 batches_per_epoch = len(batches)  # type: ignore[arg-type]
@@ -109,6 +114,10 @@ class IterableLoader:
         if not isinstance(labels, Tensor) or labels.dtype != torch.long or labels.shape != images.shape[:1]:
             what = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             raise DataError(f"{place_text} has labels of {what}; allowed: an int64 tensor ({len(images)},).")
+        if self.num_classes and labels.device.type == "cpu":  # on a GPU the test would wait for the device
+            outside = labels[(labels < 0) | (labels >= self.num_classes)]
+            if len(outside):
+                raise DataError(f"{place_text} has the label {outside[0]}; allowed: 0 to {self.num_classes - 1}.")
         return images, labels
 
 
@@ -182,12 +191,19 @@ def fit(
         >>> len(fitted.history)
         2
     """
-    _check(epochs=epochs, accumulate=accumulate)
-    place = torch.device(_default_device() if device == "auto" else device)
-    source = IterableLoader(loader, batches_per_epoch)
-    held_out = None if validation is None else IterableLoader(validation, role="validation loader")
+    _check_counts(epochs=epochs, accumulate=accumulate)
+    _check_numbers(lr=lr, momentum=momentum, weight_decay=weight_decay, warmup=warmup, mixup=mixup, cutmix=cutmix)
+    if clip is not None:
+        _check_numbers(clip=clip)
+    if not 0 <= label_smoothing < 1:
+        raise OptionError(f"label_smoothing is {label_smoothing!r}; allowed: a number from 0 to below 1.")
+    if strangers := [callback for callback in callbacks if not isinstance(callback, Callback)]:
+        raise OptionError(f"callbacks holds {strangers[0]!r}; allowed: objects of subclasses of Callback.")
+    place, classes = _device(device), int(getattr(model, "num_classes", 0) or 0)
+    source = IterableLoader(loader, batches_per_epoch, num_classes=classes)
+    held_out = None if validation is None else IterableLoader(validation, None, "validation loader", classes)
     model.to(place)
-    if (mixup or cutmix) and not getattr(model, "num_classes", 0):
+    if (mixup or cutmix) and not classes:
         raise OptionError("mixup and cutmix need the width of the labels: set model.num_classes.")
     if isinstance(optimizer, str):
         groups = _groups(model, lr, weight_decay)
@@ -257,11 +273,37 @@ def _groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, 
     return part_groups("model", [p for p in model.parameters() if p.requires_grad], lr, weight_decay)
 
 
-def _check(**counts: int) -> None:
+POSITIVE = ("lr", "clip")  # arguments that have to be above 0; the others may be 0
+
+
+def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise OptionError(f"{name} is {value!r}; allowed: a whole number >= 1.")
 
 
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _check_numbers(**numbers: float) -> None:
+    for name, value in numbers.items():
+        bound = "> 0" if name in POSITIVE else ">= 0"
+        number = not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)
+        if not number or value < 0 or (value == 0 and name in POSITIVE):
+            raise OptionError(f"{name} is {value!r}; allowed: a number {bound}.")
+
+
+def _device(given: str | torch.device) -> torch.device:
+    """The device to train on.
+
+    Raises:
+        OptionError: no device of that name, or a GPU that is not there.
+    """
+    if given == "auto":
+        given = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(given)
+    except RuntimeError:
+        raise OptionError(f"device is {given!r}; allowed: auto, cpu, cuda, or cuda:N.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(
+            f"device is {str(given)!r}, but there are {torch.cuda.device_count()} GPUs. Give cpu or auto."
+        )
+    return device

@@ -95,6 +95,8 @@ def test_the_process_is_left_as_it_was():
         ([(torch.zeros(2, 2, 6, 6), torch.zeros(3, dtype=torch.long))], r"labels of torch.int64 \(3,\)"),
         ([torch.zeros(2, 2, 6, 6)], "batch 1.*Tensor.*images, labels"),
         ([], "no batches"),
+        ([(torch.zeros(2, 2, 6, 6), torch.tensor([0, 2]))], "batch 1.*label 2; allowed: 0 to 1"),
+        ([(torch.zeros(2, 2, 6, 6), torch.tensor([0, -1]))], "batch 1.*label -1; allowed: 0 to 1"),
     ],
 )
 def test_a_batch_that_is_none_is_named(loader, words):
@@ -119,7 +121,29 @@ def test_numbers_that_are_not_finite_stop_it_with_the_layer_named():
         gcp.fit(model, [(images, labels)], epochs=1, device="cpu")
 
 
-@pytest.mark.parametrize("arguments", [{"epochs": 0}, {"accumulate": 0}, {"epochs": True}, {"schedule": "cosin"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"epochs": 0},
+        {"accumulate": 0},
+        {"epochs": True},
+        {"schedule": "cosin"},
+        {"lr": float("nan")},
+        {"lr": 0},
+        {"lr": "0.1"},
+        {"momentum": -1.0},
+        {"weight_decay": -1e-4},
+        {"warmup": -1.0},
+        {"mixup": -1.0},
+        {"cutmix": -1.0},
+        {"clip": -1.0},
+        {"label_smoothing": 1.0},
+        {"callbacks": [print]},
+        {"device": "cud"},
+        {"device": "cuda:99"},
+    ],
+    ids=str,
+)
 def test_arguments_out_of_range(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
-        gcp.fit(small_model(), [two_classes(8)], device="cpu", **arguments)
+        gcp.fit(small_model(), [two_classes(8)], **{"device": "cpu", **arguments})
