@@ -40,7 +40,19 @@ _MODULES = {
     "spectral_weight": "gcp.gradients",
 }
 # whose names are reached by `import gcp` alone
-_PACKAGES = ("functional", "functions", "gradients", "heads", "roots", "solvers")
+_PACKAGES = (
+    "compress",
+    "data",
+    "evolve",
+    "flow",
+    "functional",
+    "gradients",
+    "heads",
+    "layers",
+    "models",
+    "roots",
+    "solvers",
+)
 
 
 def __dir__() -> list[str]:

@@ -24,4 +24,5 @@ for folder in conformance roots solvers kernels heads engine; do
 done
 env -u OMP_NUM_THREADS "$PYTHON" -m pytest -n "${WORKERS:-auto}" --timeout=120 -q "${threads[@]}"
 
+"$PYTHON" scripts/house.py --check
 bash scripts/check_wheel.sh
