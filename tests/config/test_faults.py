@@ -159,8 +159,11 @@ from gcp.errors import ConfigError
         # the head's own options
         (
             "head.degree=5",
-            "head.degree: an option of svd_taylor, second_moment, gaussian, not of svd_pade; remove it with "
-            "head.degree=null",
+            "head.degree: an option of svd_taylor, ",
+        ),
+        (
+            "head.degree=5",
+            "not of svd_pade; remove it with head.degree=null",
         ),
         (
             "head.nme=x",

@@ -23,7 +23,10 @@ VARIANTS = [
 # gradients that are approximations on purpose; every other head must pass gradcheck
 APPROXIMATE = {"svd_taylor", "svd_pi", "svd_newton", "svd_topn", "mpa_lyapunov", "mtp_lyapunov"}
 
+FUNCTIONS = {"power", "log_euclidean"}  # of the covariance, other than its root
 UNCENTRED = {"second_moment", "gaussian"}  # roots that keep the mean, exact unless a rule is given
+
+OWN_SCALE = {"seb", "svd_trunc", *FUNCTIONS}  # roots that are not s Q(X) at s X, or not in float32 at every s
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Case:
     @property
     def decomposes(self) -> bool:
         """Whether it takes its root by an eigendecomposition."""
-        return self.name == "seb" or (self.takes("form") and self.options.get("solver", "eig") == "eig")
+        return self.name in ("seb", *FUNCTIONS) or (self.takes("form") and self.options.get("solver", "eig") == "eig")
 
     @property
     def has_published_form(self) -> bool:
@@ -59,7 +62,10 @@ VARIED = [*ALL, *(Case(name, options) for name, options in VARIANTS if name in H
 CASES = {
     "any_head": ALL,
     "root_head": [case for case in VARIED if case.takes("side")],
-    "covariance_root": [case for case in VARIED if case.takes("side") and case.name not in UNCENTRED],
+    "covariance_root": [
+        case for case in VARIED if case.takes("side") and case.name not in (*UNCENTRED, "log_euclidean")
+    ],
+    "homogeneous_root": [case for case in VARIED if case.takes("side") and case.name not in OWN_SCALE],
     "centred_head": [case for case in VARIED if case.takes("side") or case.name == "covariance"],
     "eigen_head": [case for case in ALL if case.takes("form")],
     "published_head": [case for case in ALL if case.has_published_form],

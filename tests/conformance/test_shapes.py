@@ -19,7 +19,7 @@ def test_names():
     names = (
         "average covariance svd_exact svd_original svd_pade svd_taylor svd_pi svd_newton svd_trunc svd_topn "
         "newton_schulz polar_express mpa_lyapunov mtp_lyapunov seb bilinear compact_bilinear second_moment gaussian "
-        "max avg_max gem"
+        "max avg_max gem power log_euclidean"
     )
     assert {str(name) for name in gcp.list_heads()} == set(names.split())
     assert sorted(gcp.list_heads("svd_p*")) == ["svd_pade", "svd_pi"]

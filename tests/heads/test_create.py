@@ -13,7 +13,10 @@ HEADS = [str(name) for name in gcp.list_heads()]
 ROOT = {"rule": "exact", "solver": "eig"} | dict.fromkeys(
     ["degree", "iterations", "threshold", "keep", "lower", "steps", "products", "backward"]
 )
+RULE = {"rule": "exact"} | dict.fromkeys(["degree", "iterations", "threshold", "keep"])
 OPTIONS = {
+    "power": RULE | {"exponent": 0.5, "ridge": 0.0},
+    "log_euclidean": RULE | {"ridge": 1e-3},
     "gem": {"p": 3.0, "learn_p": True},
     "second_moment": ROOT,
     "gaussian": ROOT | {"mean_scale": 1.0},

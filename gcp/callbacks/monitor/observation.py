@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from gcp.callbacks.monitor.capture import Capture, norms
+from gcp.gradients.exact import Exact
 from gcp.heads import Head, RootHead
 from gcp.heads.root import CovarianceRoot
 from gcp.heads.scaling_branch import ScalingBranch
 from gcp.heads.second_moment import SecondMoment
+from gcp.heads.spectral_function import CovarianceFunction
 from gcp.ops.numerics import output_dtype
 from gcp.ops.spectrum import conditions, covariance_eigenvalues, effective_ranks, ranks, smallest_gaps
 from gcp.roots.root import Root
@@ -100,6 +102,9 @@ def _exact(head: Head) -> Root | None:
         return create_root("exact", precision="float64")
     if isinstance(head, SecondMoment):
         return create_root("exact", precision="float64").of_second_moment()
+    if isinstance(head, CovarianceFunction):
+        method = replace(head.root.method, rule=Exact())  # type: ignore[call-arg]
+        return replace(head.root, method=method, precision="float64")
     if isinstance(head, ScalingBranch):  # another function of the spectrum, with its exact gradient
         return replace(head.root, precision="float64")
     return None
