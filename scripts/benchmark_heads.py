@@ -24,7 +24,7 @@ from gcp.kernels import use_eigensolver
 from gcp.kernels.cpu import set_threads
 from gcp.measure import peak_bytes, saved_bytes, spread, take_turns, timed
 from gcp.ops.covariance import covariance
-from gcp.ops.spectrum import conditions, covariance_eigenvalues
+from gcp.ops.eigenvalues import conditions, covariance_eigenvalues
 from gcp.studies.fidelity.features import DESCRIPTION, relu_features
 from gcp.studies.fidelity.methods import root_heads, select_heads
 

@@ -7,7 +7,7 @@ import torch
 
 from gcp.errors import UnknownNameError
 from gcp.measure import peak_bytes, saved_bytes, spread, take_turns, timed
-from gcp.ops.spectrum import conditions, covariance_eigenvalues
+from gcp.ops.eigenvalues import conditions, covariance_eigenvalues
 from gcp.studies.fidelity.features import relu_features
 from gcp.studies.fidelity.methods import select_heads
 

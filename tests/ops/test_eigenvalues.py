@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gcp.errors import ShapeError
-from gcp.ops.spectrum import conditions, covariance_eigenvalues, effective_ranks, ranks, smallest_gaps
+from gcp.ops.eigenvalues import conditions, covariance_eigenvalues, effective_ranks, ranks, smallest_gaps
 
 
 def features(count, channels, side, dtype=torch.float64):

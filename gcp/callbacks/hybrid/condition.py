@@ -13,8 +13,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from gcp.ops.eigenvalues import conditions, covariance_eigenvalues
 from gcp.ops.numerics import require_finite
-from gcp.ops.spectrum import conditions, covariance_eigenvalues
 
 
 def condition_numbers(x: Tensor) -> Tensor:

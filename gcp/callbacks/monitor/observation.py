@@ -23,8 +23,8 @@ from gcp.heads.root import CovarianceRoot
 from gcp.heads.scaling_branch import ScalingBranch
 from gcp.heads.second_moment import SecondMoment
 from gcp.heads.spectral_function import CovarianceFunction
+from gcp.ops.eigenvalues import conditions, covariance_eigenvalues, effective_ranks, ranks, smallest_gaps
 from gcp.ops.numerics import output_dtype
-from gcp.ops.spectrum import conditions, covariance_eigenvalues, effective_ranks, ranks, smallest_gaps
 from gcp.roots.root import Root
 from gcp.solvers import create_root
 

@@ -4,8 +4,8 @@ import torch
 
 from gcp.callbacks.monitor.observation import Numbers
 from gcp.heads import Head
+from gcp.ops.eigenvalues import CONDITION_LIMITS, SHARE_LIMIT
 from gcp.ops.numerics import PRECISIONS
-from gcp.ops.spectrum import CONDITION_LIMITS, SHARE_LIMIT
 from gcp.roots.eigen import PublishedEigen
 from gcp.roots.root import Root
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gcp.ops.spectrum import conditions, effective_ranks, ranks
+from gcp.ops.eigenvalues import conditions, effective_ranks, ranks
 from gcp.studies.fidelity.features import relu_features
 
 
@@ -41,7 +41,7 @@ def singular_values(maps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def spectrum_of(maps: Tensor) -> CovarianceSpectra:
     """Condition number, effective rank, rank and smallest gap of the covariances of maps (B, d, H, W).
 
-    As in `gcp.ops.spectrum`, but by way of the singular values and with the gap relative to the larger of its two
+    As in `gcp.ops.eigenvalues`, but by way of the singular values and with the gap relative to the larger of its two
     eigenvalues, 1 where there are no two.
     """
     _, s, _, alive = singular_values(maps)

@@ -6,7 +6,7 @@ from typing import Any
 from gcp.drawing.figure import draw
 from gcp.drawing.labels import legend, log_axis, panels, panels_height, whole_numbers
 from gcp.drawing.palette import LIGHT
-from gcp.ops.spectrum import CONDITION_LIMITS, SHARE_LIMIT
+from gcp.ops.eigenvalues import CONDITION_LIMITS, SHARE_LIMIT
 from gcp.studies.report.answer import listed, power, significant
 from gcp.studies.report.curves import Band, Monitored, monitored, paint
 from gcp.studies.report.render import Picture
