@@ -46,6 +46,7 @@ _PACKAGES = (
     "evolve",
     "flow",
     "functional",
+    "functions",
     "gradients",
     "heads",
     "layers",
