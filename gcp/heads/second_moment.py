@@ -18,8 +18,10 @@ features, Q(s X) = s Q(X); and m can be read off E, whose corner is b^2. The gra
 
 A map of one position has a second moment (of rank one), unlike a covariance.
 
-Of features behind a ReLU the mean is by far the largest eigenvalue of R, so the condition number is larger than that of
-the covariance: the iterative solvers in float32 resolve less of S.
+Behind a ReLU the mean is by far the largest eigenvalue of R, so the condition number is larger than that of the
+covariance. Gradient error against float64 on such features (d = 256, 7x7, 14x14, 28x28): eigendecomposition in float32
+2e-6, 2e-3, 6e-4 (the covariance: 1e-6, 4e-5, 7e-6), `polar_express` 1e-6, 2e-4, 3e-6 (1e-6, 2e-5, 2e-6). The default
+precision of the eigendecomposition is float64.
 """
 
 import math

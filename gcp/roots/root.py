@@ -34,7 +34,7 @@ class Method:
     """A forward root with its backward. `centred`: of the covariance of features, not of their second moment."""
 
     default_precision: ClassVar[str] = "float32"
-    centred: bool = field(default=True, kw_only=True)
+    centred: bool = field(default=True, kw_only=True, repr=False)
 
     @property
     def homogeneous(self) -> bool:
