@@ -10,7 +10,7 @@ import gcp
 from gcp.evolve import shrink, trace
 from gcp.evolve.axes import principal_axes, rotatable, rotate_axes
 
-HEADS = ["covariance", "svd_exact", "newton_schulz", "polar_express", "seb"]
+HEADS = ["covariance", "svd_exact", "newton_schulz", "polar_express", "seb", "second_moment", "power"]
 
 
 def linear_head(make, head, norm=True, bias=False, dim=6):

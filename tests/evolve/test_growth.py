@@ -44,6 +44,7 @@ def test_a_classifier_grows_everywhere_but_in_what_is_pooled(make, images):
 
 
 HEADS = ["covariance", "svd_pade", "svd_taylor", "newton_schulz", "polar_express", "mpa_lyapunov", "seb"]
+HEADS += ["second_moment", "power"]
 
 
 @pytest.mark.parametrize("measured", [False, True])

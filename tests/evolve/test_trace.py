@@ -228,7 +228,7 @@ def test_ends_stay(make, name, reason):
     assert trace(make("covariance"))[name].reason == reason
 
 
-@pytest.mark.parametrize("head", ["bilinear", "compact_bilinear"])
+@pytest.mark.parametrize("head", ["bilinear", "compact_bilinear", "gaussian"])
 def test_heads_that_mix(make, head):
     assert "mixes its channels" in trace(make(head))["head.reduction"].reason
 
