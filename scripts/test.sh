@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environment, then lint, types, the measures of the tree, tests and the wheel. Arguments go to pytest, and then only
+# Environment, then lint, types, tests, the measures of the tree and the wheel. Arguments go to pytest, and then only
 # those tests are run:
 #   bash scripts/test.sh -k polar
 # COVERAGE=yes prints which lines of gcp no test has run.
@@ -9,7 +9,6 @@ source "$(dirname "$0")/environment.sh"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy
-"$PYTHON" scripts/house.py --check
 # one thread for each process: the tensors are small, and two processes on two cores beat two threads in one
 coverage=()
 [ -z "${COVERAGE:-}" ] || coverage=(--cov --cov-report=term:skip-covered)

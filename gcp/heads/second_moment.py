@@ -88,7 +88,7 @@ class GaussianOptions(RootOptions):
     )
 
 
-class Gaussian(SecondMoment):
+class GaussianEmbedding(SecondMoment):
     """triangle of the root of the Gaussian embedding, (d + 1)(d + 2)/2 numbers; a 1x1 map is allowed."""
 
     def __init__(
@@ -122,7 +122,7 @@ class Gaussian(SecondMoment):
 
 HEADS.add(
     "gaussian",
-    HeadKind(Gaussian, ("side", "form", "precision"), GaussianOptions),
+    HeadKind(GaussianEmbedding, ("side", "form", "precision"), GaussianOptions),
     summary="root of the Gaussian embedding [[S + m m^T, b m], [b m^T, b^2]]: keeps the mean",
     paper="Wang et al., CVPR 2017",
 )

@@ -44,12 +44,9 @@ def _setter(name: str) -> Callable[[int], object] | None:
 
 
 def can_share(P: Tensor) -> bool:
-    """Whether `shared_eigh` takes this tensor: not traced, not watched by autograd, no subclass.
-
-    Modes of torch do not reach into other threads.
+    """Whether `shared_eigh` takes this tensor: autograd does not record it, for modes of torch do not reach into other
+    threads, and their numbers of threads can be set.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(P) is not Tensor:
-        return False
     return _setter("omp_set_num_threads") is not None and not (P.requires_grad and torch.is_grad_enabled())
 
 

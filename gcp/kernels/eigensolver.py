@@ -28,10 +28,11 @@ def eigh(P: Tensor, solver: str | None = None) -> tuple[Tensor, Tensor]:
     """
     if P.device.type != "cuda":
         batch, n = P.shape[:2]
-        # first what a traced program answers without a condition on the size of its batch
-        if not cpu.can_share(P) or batch * n**3 < LEAST_WORK or not 1 < (workers := torch.get_num_threads()) <= batch:
+        # a traced program must have no condition on the size of its batch
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(P) is not Tensor
+        if traced or batch * n**3 < LEAST_WORK or not 1 < (workers := torch.get_num_threads()) <= batch:
             return torch.linalg.eigh(P)
-        return cpu.shared_eigh(P, workers)
+        return cpu.shared_eigh(P, workers) if cpu.can_share(P) else torch.linalg.eigh(P)
     eigenvalues, rows = torch.ops.gcp.eigh(P, solver)
     return eigenvalues, rows.mT
 
