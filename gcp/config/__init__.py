@@ -1,4 +1,4 @@
-"""Configuration of a run: YAML with one level of inheritance, checked whole before anything is built."""
+"""Configuration of a run: YAML with inheritance, checked whole before anything is built."""
 
 from gcp.config.describe import describe, json_schema
 from gcp.config.load import dump, from_dict, load, parse_override, stage_configs

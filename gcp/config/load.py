@@ -118,9 +118,9 @@ def _import_plugins(path: Path | None, overrides: Sequence[str]) -> list[Fault]:
     Before the rest is read, since they may register what is named there: a head, a data set, a callback with a section.
     """
     named: list[Any] = []
-    for _ in range(2):  # the file, and the one below it
-        if path is None or not path.is_file():
-            break
+    seen: set[Path] = set()
+    while path is not None and path.is_file() and path.resolve() not in seen:
+        seen.add(path.resolve())
         mapping = _with_plugins(yaml_file.read(path)[0] or {})
         section, extends = mapping.get("run"), mapping.get("extends")
         named.append(section.get("plugins") if isinstance(section, Mapping) else None)
@@ -206,10 +206,15 @@ def _override(
     return merged, faults
 
 
-def _read_with_base(path: Path, schema: type[Section]) -> tuple[dict[str, Any] | None, list[Fault]]:
-    """A file over the file that it extends, None where either cannot be read, and what is wrong with them."""
+def _read_with_base(
+    path: Path, schema: type[Section], above: tuple[Path, ...] = ()
+) -> tuple[dict[str, Any] | None, list[Fault]]:
+    """A file over those that it extends, None where one of them cannot be read, and what is wrong with them.
+
+    `above`: the files that have led here.
+    """
     if not path.is_file():
-        return None, [Fault("", _missing(path))]
+        return None, [Fault("extends" if above else "", _missing(path))]
     mapping, faults = _read(path, schema)
     if mapping is None or "extends" not in mapping:
         return mapping, faults
@@ -217,17 +222,12 @@ def _read_with_base(path: Path, schema: type[Section]) -> tuple[dict[str, Any] |
     if not isinstance(extends, str):
         text = f"got {show(extends)} ({kind(extends)}); allowed: one YAML file, relative to {path}"
         return None, [*faults, Fault("extends", text)]
-    below = _below(path, extends)
-    if not below.is_file():
-        return None, [*faults, Fault("extends", _missing(below))]
-    if below.resolve() == path.resolve():
-        return None, [*faults, Fault("extends", f"{extends!r} is the file itself; allowed: another file")]
-    base, more = _read(below, schema)
-    if base is None:
-        return None, faults + more
-    if "extends" in base:
-        more.append(Fault("extends", _second_level(path, extends, base.pop("extends"))))
-    return merge(base, mapping), faults + more
+    below, chain = _below(path, extends), (*above, path)
+    if below.resolve() in [file.resolve() for file in chain]:
+        names = " extends ".join(str(file) for file in (*chain, below))
+        return None, [*faults, Fault("extends", f"{names}, which is a cycle; allowed: another file")]
+    base, more = _read_with_base(below, schema, chain)
+    return None if base is None else merge(base, mapping), [*faults, *more]
 
 
 def _below(path: Path, extends: str) -> Path:
@@ -244,12 +244,6 @@ def _read(path: Path, schema: type[Section]) -> tuple[dict[str, Any] | None, lis
     mapping = _with_plugins(mapping)
     empty: dict[str, Any] = {key: {} for key, value in mapping.items() if value is None and key in sections(schema)}
     return mapping | empty, faults
-
-
-def _second_level(path: Path, extends: str, other: object) -> str:
-    back = isinstance(other, str) and (path.parent / extends).parent.joinpath(other).resolve() == path.resolve()
-    reason = "which is a cycle" if back else "a second level; allowed: one level"
-    return f"{extends!r} itself extends {show(other)}, {reason}"
 
 
 def _missing(path: Path) -> str:
