@@ -89,12 +89,19 @@ class DeviceError(GCPError, RuntimeError):
 
 # the machine, not this program, refuses: no space, quota, read-only, no permission
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+# a path that cannot be one: too long a name, a folder for a file, a file for a folder, links in a circle
+NO_PATH = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
+LONG = 60  # characters of a path that a message shows of its beginning and of its end
 
 
 def user_message(error: BaseException) -> str | None:
     """What to tell the user of an error that is not a defect of this program; None of one that is."""
     if isinstance(error, GCPError) or (isinstance(error, OSError) and error.errno in REFUSALS):
         return as_typed(str(error))
+    if isinstance(error, OSError) and error.errno in NO_PATH:
+        path = str(error.filename2 or error.filename or "")
+        shown = path if len(path) <= 2 * LONG else f"{path[:LONG]}...{path[-LONG:]}"
+        return f"{error.strerror}: {shown!r}. Give another path, or move what is there out of the way."
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         reason = str(error).partition("] ")[2].split(". ")[0] or "the memory of this machine is full"
         return f"{reason}. Lower train.batch_size, evaluate.batch_size, data.workers or data.image_size."

@@ -9,9 +9,15 @@ from gcp.errors import GCPError, nearest
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Replace the file in one step: a reader, or a run after a kill, sees the old text or the new."""
+    """Replace the file in one step: a reader, or a run after a kill, sees the old text or the new.
+
+    Raises:
+        GCPError: the folder of the file is gone.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
+    if not path.parent.is_dir():
+        raise GCPError(f"the folder {path.parent} is gone: it was moved or deleted, and {path.name} cannot be written.")
     with open(temporary, "w", encoding="utf-8", newline="") as file:
         file.write(text)
         file.flush()
