@@ -1,9 +1,25 @@
-"""A configuration file from text, and the faults of one."""
+"""A configuration file from text, the faults of one, and what the text of a fault has to say."""
+
+import re
 
 import pytest
 
 from gcp.config import load
 from gcp.errors import ConfigError
+
+
+def saying(words: str) -> str:
+    """The pattern of a line that has all of these words, whole and in this order, whatever stands between them.
+
+    The words are the key, the value and the way out of a fault; the sentence around them is free. A word that the line
+    has twice, such as the kind of what was given and of what is allowed, is given twice: else either would do.
+    """
+    return ".*?".join(rf"(?<![\w.=-]){re.escape(word)}(?![\w=-]|\.\w)" for word in words.split())
+
+
+def says(text: str, words: str) -> bool:
+    """Whether one line of the text has all of these words in this order; see `saying`."""
+    return re.search(saying(words), text) is not None
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from config_fixtures import saying, says
 
 from gcp.config import Duration, dump, from_dict, load, parse_override
 from gcp.config.load import merge
@@ -111,7 +112,7 @@ def test_parse_override():
     assert parse_override("data.root=a=b") == ("data.root", "a=b")
     assert parse_override("resume=runs/x") == ("resume", "runs/x")
     assert parse_override("run.name='5'") == ("run.name", "5")
-    with pytest.raises(ValueError, match=r"override 'lr' has no '='"):
+    with pytest.raises(ValueError, match=saying("lr = key.path=value")):
         parse_override("lr")
 
 
@@ -147,24 +148,24 @@ def test_a_recipe_that_extends_another_is_extended_by_its_name(write):
 
 
 def test_cycles(write):
-    with pytest.raises(ConfigError, match=r"extends: .*a\.yaml extends .*a\.yaml, which is a cycle"):
+    with pytest.raises(ConfigError, match=saying("extends a.yaml a.yaml cycle")):
         load(write("extends: a.yaml", "a.yaml"))
     write("extends: a.yaml", "b.yaml")
-    with pytest.raises(ConfigError, match=r"a\.yaml extends .*b\.yaml extends .*a\.yaml, which is a cycle"):
+    with pytest.raises(ConfigError, match=saying("extends a.yaml b.yaml a.yaml cycle")):
         load(write("extends: b.yaml", "a.yaml"))
 
 
 @pytest.mark.parametrize(
-    ("extends", "message"),
+    ("extends", "words"),
     [
-        ("bsae.yaml", r"extends: no file '.*bsae.yaml'; did you mean '.*base.yaml'\?"),
-        ("5", "extends: got 5 \\(whole number\\); allowed: one YAML file"),
-        ("[base.yaml]", "extends: got \\['base.yaml'\\] \\(list\\); allowed: one YAML file"),
+        ("bsae.yaml", "extends bsae.yaml base.yaml"),
+        ("5", "extends 5 one YAML"),
+        ("[base.yaml]", "extends ['base.yaml'] one YAML"),
     ],
 )
-def test_faulty_extends(write, extends, message):
+def test_faulty_extends(write, extends, words):
     write("", "base.yaml")
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=saying(words)):
         load(write(f"extends: {extends}", "a.yaml"))
 
 
@@ -177,46 +178,46 @@ def test_missing_file(write, tmp_path, monkeypatch):
         ("resnet.yml", "digits/resnet"),
         ("here/vg.yaml", "here/vgg.yaml"),
     ]:
-        with pytest.raises(ConfigError, match=f"no file '{path}'; did you mean '{meant}'"):
+        with pytest.raises(ConfigError, match=saying(f"{path} {meant}")):
             load(path)
-    with pytest.raises(ConfigError, match=r"no file 'nowhere/x.yaml': there is no folder 'nowhere'"):
+    with pytest.raises(ConfigError, match=saying("nowhere/x.yaml folder nowhere")):
         load("nowhere/x.yaml")
-    with pytest.raises(ConfigError, match=r"'here' is a folder; allowed: a YAML file; did you mean 'here/vgg.yaml'"):
+    with pytest.raises(ConfigError, match=saying("here folder YAML here/vgg.yaml")):
         load("here")
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "words"),
     [
-        ("a: [1\nb: 2", "not valid YAML: line 2, column 2: expected ',' or ']'"),
-        ("optim:\n\tlr: 1", "not valid YAML: line 2, column 1: found character '.t'"),
-        ("- 1\n- 2", "holds a list; allowed: a mapping of sections"),
-        ("0.1", "holds a single value; allowed: a mapping of sections"),
-        ("a: 1\n---\nb: 2", "not valid YAML: line 2, column 1: but found another document"),
+        ("a: [1\nb: 2", "YAML line 2 column 2 ',' ']'"),
+        ("optim:\n\tlr: 1", r"YAML line 2 column 1 '\t'"),
+        ("- 1\n- 2", "list mapping sections"),
+        ("0.1", "value mapping sections"),
+        ("a: 1\n---\nb: 2", "YAML line 2 column 1 document"),
         (
             "a: !!python/object/apply:os.system [ls]",
-            "not valid YAML: line 1, column 4: could not determine a constructor",
+            "YAML line 1 column 4 constructor",
         ),
-        ("a: &a [*a]", "not valid YAML: line 1, column 4: an alias that holds itself"),
-        ("a: " + "[" * 5000, "nested too deeply"),
-        ("a: \x00", "not valid YAML: .*character"),
+        ("a: &a [*a]", "YAML line 1 column 4 alias itself"),
+        ("a: " + "[" * 5000, "run.yaml nested"),
+        ("a: \x00", "YAML characters"),
     ],
 )
-def test_unreadable_file(faults, text, message):
+def test_unreadable_file(faults, text, words):
     (fault,) = faults(text)
-    assert re.search(message, fault), fault
+    assert says(fault, words), fault
 
 
 def test_not_text(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(ConfigError, match=r"is not a text file in UTF-8"):
+    with pytest.raises(ConfigError, match=saying("a.yaml UTF-8")):
         load(path)
 
 
 def test_aliases_of_aliases_are_read_once(write):
     levels = "\n".join(f"x{n}: &x{n} [" + ", ".join([f"*x{n - 1}"] * 9) + "]" for n in range(1, 40))
-    with pytest.raises(ConfigError, match=r"40 faults"):
+    with pytest.raises(ConfigError, match=saying("40 faults")):
         load(write(f"x0: &x0 [1]\n{levels}"))
 
 
@@ -240,9 +241,9 @@ def test_merge_keys(write):
 )
 def test_scalars_that_cannot_be_constructed(value, write):
     """A fault with its place, in a file and as an override."""
-    with pytest.raises(ConfigError, match=r"(line 1, column 17|nested too deeply)"):
+    with pytest.raises(ConfigError, match=f"{saying('odd.yaml line 1 column 17')}|{saying('odd.yaml nested')}"):
         load(write(f"train: {{epochs: {value}}}", "odd.yaml"))
-    with pytest.raises(ConfigError, match=r"train\.epochs=.*(cannot be read as|base64|nested too deeply)"):
+    with pytest.raises(ConfigError, match=re.escape(f"train.epochs={value[:9]}")):
         load(write("train: {epochs: 1}", "even.yaml"), [f"train.epochs={value}"])
 
 
@@ -252,4 +253,5 @@ def test_scalars_that_cannot_be_constructed(value, write):
 def test_an_unknown_key_is_only_likened_to_what_is_like_it(word, meant, write):
     with pytest.raises(ConfigError) as caught:
         load(write("train: {epochs: 1}", "x.yaml"), [f"{word}=3"])
-    assert str(caught.value).endswith(f"; did you mean {meant}?" if meant else "stages")
+    (fault,) = caught.value.faults
+    assert re.findall(r"\w+\.\w+", fault.partition(word)[2]) == ([meant] if meant else [])
