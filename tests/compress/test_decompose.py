@@ -145,7 +145,7 @@ def test_the_model_itself_is_left_alone():
 def test_parameters_never_grow_unless_forced(bias):
     layer = nn.Linear(512, 512, bias=bias)
     new, report = decompose(layer, ratio=0.75)
-    assert type(new) is nn.Linear and "rank 384 has 393,216 weights, the layer 262,144" in report.table()
+    assert type(new) is nn.Linear and re.search(r"rank 384 .*\b393,216 .*\b262,144\b", report.table())
     assert sum(p.numel() for p in decompose(layer, ratio=0.75, force=True)[0].parameters()) == 393_216 + 512 * bias
     for target in ({"rank": 256}, {"energy": 1.0}, {"params": 0.999}, {"error": 0.0}):
         model, report = decompose(nn.Sequential(layer, nn.Linear(3, 2)), **target)
@@ -168,8 +168,8 @@ def test_attention_is_skipped_with_the_reason():
     x = torch.randn(3, 5, 16)
     new, report = decompose(model, rank=4, data=x)
     reasons = {row.name: row.reason for row in report.rows}
-    assert reasons["self_attn"] == "attention: its projections are read as matrices"
-    assert reasons["self_attn.out_proj"] == "its weight is read by self_attn without calling it"
+    assert re.match(r"attention\b", reasons["self_attn"])
+    assert re.search(r"weight .*read by self_attn\b", reasons["self_attn.out_proj"])
     assert type(new.self_attn.out_proj) is type(model.self_attn.out_proj)
     full, _ = decompose(model, ratio=1.0, force=True)
     for mode in (False, True):  # the fast path of evaluation reads linear1.weight
@@ -205,7 +205,7 @@ def test_tied_weights_are_skipped_with_the_reason():
     model = nn.ModuleDict({"embedding": nn.Embedding(50, 20), "logits": nn.Linear(20, 50, bias=False)})
     model["logits"].weight = model["embedding"].weight
     _, report = decompose(model, rank=2)
-    assert report.rows[0].reason == "its weight is shared with embedding, which would keep it"
+    assert re.search(r"weight .*shared with embedding\b", report.rows[0].reason)
 
 
 def test_frozen_layers_stay_frozen():
@@ -242,8 +242,8 @@ def test_a_second_time_changes_nothing(target):
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (nn.Conv2d(8, 8, 3, groups=4), "4 groups: each is a small matrix of its own"),
-        (nn.LazyLinear(4), "its shape is not known before the first call"),
+        (nn.Conv2d(8, 8, 3, groups=4), r"4 groups\b.*"),
+        (nn.LazyLinear(4), r".*shape .*not known .*first call\b.*"),
         (nn.Linear(8, 8, device="meta"), r"its weight has no values \(device meta\)"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), "its weight is parametrised"),
         (type("Own", (nn.Linear,), {"forward": lambda self, x: x})(8, 8), "Own has a forward of its own"),
@@ -259,7 +259,7 @@ def test_skipped_with_the_reason(module, reason):
 def test_hooks_are_not_lost():
     model = net()
     model[0].register_forward_hook(lambda *_: None)
-    assert decompose(model, rank=2)[1].rows[0].reason == "it has hooks, which would be lost"
+    assert "hooks" in decompose(model, rank=2)[1].rows[0].reason
 
 
 def test_layers_that_the_data_do_not_reach():
@@ -267,7 +267,8 @@ def test_layers_that_the_data_do_not_reach():
     model.forward = lambda x: model["used"](x)
     model = type("Half", (nn.ModuleDict,), {"forward": lambda self, x: self["used"](x)})(dict(model.items()))
     _, report = decompose(model, rank=2, data=torch.randn(40, 30))
-    assert [row.reason for row in report.rows] == ["", "the data do not reach it: it is never called"]
+    used, idle = [row.reason for row in report.rows]
+    assert used == "" and "never called" in idle
 
 
 def test_nothing_to_factor():
@@ -283,19 +284,19 @@ def test_include_and_exclude():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "one target is needed of rank, ratio, energy, params, error; got none"),
+        ({}, r"rank, ratio, energy, params, error; got none"),
         ({"rank": 3, "params": 0.5}, r"got rank=3 and params=0.5"),
         ({"rank": 0}, "rank must be a whole number >= 1, got 0"),
-        ({"rank": 2.0}, "rank must be a whole number >= 1, got 2.0"),
-        ({"params": 1.5}, "params must be a number above 0, at most 1, got 1.5"),
+        ({"rank": 2.0}, r"rank .*>= 1\b.* 2\.0\b"),
+        ({"params": 1.5}, r"params .*\b0\b.*\b1\b.*1\.5\b"),
         ({"error": float("nan")}, "error must be a number >= 0, got nan"),
-        ({"rank": 2, "method": "output_pc"}, "unknown method 'output_pc'. Did you mean 'output_pca'?"),
+        ({"rank": 2, "method": "output_pc"}, r"'output_pc'.*Did you mean 'output_pca'\?"),
         ({"rank": 2, "method": "asvd"}, "method 'asvd' needs calibration data"),
-        ({"rank": 2, "data": iter([torch.ones(2, 30)])}, "data can be read only once and is needed twice"),
-        ({"rank": 2, "data": 3}, "data must be a tensor or an iterable of batches, got int"),
-        ({"rank": 2, "data": [{"x": 1}]}, "a batch must be a tensor, or a tuple that begins with one; got dict"),
+        ({"rank": 2, "data": iter([torch.ones(2, 30)])}, r"data .*only once .*twice"),
+        ({"rank": 2, "data": 3}, r"data .*tensor .*iterable .*int$"),
+        ({"rank": 2, "data": [{"x": 1}]}, r"batch .*tensor.*tuple .*dict$"),
         ({"rank": 2, "include": ["classifer"]}, "unknown layer 'classifer'"),
-        ({"params": 0.01}, r"params=0.01 cannot be met: 100 of 3,700 parameters .* at least params=0\.0"),
+        ({"params": 0.01}, r"params=0\.01 .*\b100 of 3,700 .*at least params=0\.0"),
     ],
 )
 def test_mistakes(arguments, message):

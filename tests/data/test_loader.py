@@ -156,12 +156,12 @@ def test_automatic_workers(make_tree, monkeypatch):
 
 @pytest.mark.parametrize("workers", [-1, "many", 1.5, True])
 def test_workers_out_of_range(workers):
-    with pytest.raises(OptionError, match="workers must be 'auto' or a whole number of at least 0; got"):
+    with pytest.raises(OptionError, match=r"workers .*'auto' .*\b0\b.*got"):
         Loader(Numbers(4), 2, train=True, workers=workers)
 
 
 def test_nothing_to_iterate():
-    with pytest.raises(OptionError, match="3 images make no batch of 8: use a batch size of at most 3"):
+    with pytest.raises(OptionError, match=r"\b3 images .*\b8\b.*at most 3\b"):
         Loader(Numbers(3), 8, train=True, drop_last=True)
     with pytest.raises(OptionError, match="1 images make no batch of 8"):
         Loader(Numbers(1), 8, train=True)
@@ -173,5 +173,5 @@ def test_nothing_to_iterate():
 
 @pytest.mark.parametrize("start", [-1, 4])
 def test_start_out_of_range(start):
-    with pytest.raises(OptionError, match=f"an epoch has 3 batches and cannot start at batch {start}"):
+    with pytest.raises(OptionError, match=rf"\b3 batches .*batch {start}\b"):
         Loader(Numbers(12), 4, train=True).epoch(0, start)

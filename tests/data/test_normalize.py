@@ -41,7 +41,7 @@ def test_one_channel_and_any_number():
 
 @pytest.mark.parametrize(("mean", "std"), [((), ()), ((0.5,), (0.2, 0.2)), ((0.5,), (0.0,)), ((0.5, 0.5), (0.2, -1.0))])
 def test_statistics_that_make_no_sense(mean, std):
-    with pytest.raises(OptionError, match="one mean and one positive standard deviation per channel; got mean"):
+    with pytest.raises(OptionError, match=r"one mean .*one positive standard deviation .*got mean"):
         Normalize(mean, std)
 
 

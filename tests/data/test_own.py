@@ -83,13 +83,13 @@ def test_what_it_may_return(shelf):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("listed", DataError, "returns a list; allowed: Splits, or a dict with 'train'"),
+        ("listed", DataError, r"returns a list; allowed: Splits, .*'train'"),
         ("misspelt", DataError, "returns 'tset'.*Did you mean 'test'"),
-        ("demanding", OptionError, "has the parameter 'colour'; allowed without a default: root, image_size"),
-        ("rooted", OptionError, "data.root: rooted asks for it; type data.root=FOLDER"),
-        ("broken", DataError, r"broken of .*shelf.py fails: FileNotFoundError: no such shelf"),
-        ("stubborn", DataError, r"returns images of shape \(3, 16, 16\); the configuration asks for \(3, 8, 8\)"),
-        ("nose", OptionError, "shelf.py has no function 'nose'. Did you mean 'noise'"),
+        ("demanding", OptionError, r"'colour'; allowed .*root, image_size"),
+        ("rooted", OptionError, r"data\.root.*rooted.*data\.root=FOLDER"),
+        ("broken", DataError, r"broken .*shelf\.py .*FileNotFoundError: no such shelf"),
+        ("stubborn", DataError, r"\(3, 16, 16\).*\(3, 8, 8\)"),
+        ("nose", OptionError, r"shelf\.py .*'nose'.*Did you mean 'noise'"),
     ],
 )
 def test_one_clear_error(shelf, name, error, message):
@@ -101,7 +101,7 @@ def test_a_module_that_cannot_be_imported(shelf):
     (shelf / "shelf2.py").write_text("import nothing_of_that_name")
     (shelf / "shelf3.py").write_text("1 / 0")
     for name, message in {
-        "shelv:noise": "no module 'shelv', looked for in .*MODULE:FUNCTION",
+        "shelv:noise": r"'shelv'.*MODULE:FUNCTION",
         "shelf2:noise": "cannot import shelf2: No module named 'nothing_of_that_name'",
         "shelf3:noise": "cannot import shelf3: ZeroDivisionError",
     }.items():
@@ -121,7 +121,7 @@ def test_registered_by_a_name_of_its_own(shelf):
 
 
 def test_a_configuration_of_the_user_imports_it_and_a_checkpoint_does_not(shelf):
-    with pytest.raises(ConfigError, match=r"data.name: shelf:noise is code of your own.*add data.name=shelf:noise"):
+    with pytest.raises(ConfigError, match=r"data\.name.*shelf:noise .*add data\.name=shelf:noise"):
         from_dict({"data": {"name": "shelf:noise"}})
     assert "shelf" not in sys.modules
     assert from_dict({"data": {"name": "shelf:rooted"}}, ["data.name=shelf:noise"]).data.name == "shelf:noise"

@@ -44,7 +44,7 @@ def test_interleaved_labels():
 
 @pytest.mark.parametrize("fraction", [1, -0.1, float("nan"), "0.1", None, True])
 def test_fraction_out_of_range(fraction):
-    with pytest.raises(OptionError, match=r"val_fraction must be a number from 0 .* below 1; got"):
+    with pytest.raises(OptionError, match=r"val_fraction .*\b0 .*\b1\b.*got"):
         stratified_split(LABELS, fraction, 0)
 
 
@@ -64,7 +64,7 @@ def test_few_shot_takes_the_same_number_of_each_class():
 
 
 def test_few_shot_names_the_class_that_is_too_small():
-    with pytest.raises(DataError, match=r"per_class=3 .* than class 'owl' has: 2 after .* data.per_class=2"):
+    with pytest.raises(DataError, match=r"per_class=3 .*'owl' .*\b2 .*data\.per_class=2"):
         few_shot(LABELS, np.arange(len(LABELS)), 3, 0, classes=["cat", "dog", "owl", "yak"])
     with pytest.raises(DataError, match="class 2 has: 2"):
         few_shot(LABELS, np.arange(len(LABELS)), 3, 0)

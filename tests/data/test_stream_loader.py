@@ -1,5 +1,7 @@
 """Streams in memory: a shard is a list of numbers, an image is its number in every pixel."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -106,7 +108,7 @@ def test_an_epoch_can_start_anywhere(workers):
         rest = list(loader.epoch(5, start))
         assert len(rest) == len(whole) - start
         assert all(a[0].equal(b[0]) and a[1].equal(b[1]) for a, b in zip(rest, whole[start:], strict=True))
-    with pytest.raises(OptionError, match=f"has {len(loader)} batches and cannot start at batch {len(loader) + 1}"):
+    with pytest.raises(OptionError, match=rf"\b{len(loader)} batches .*batch {len(loader) + 1}\b"):
         loader.epoch(0, len(loader) + 1)
 
 
@@ -164,7 +166,7 @@ def test_workers_no_more_than_can_read():
     assert StreamLoader(stream((2, 2)), 2, train=True, workers=5).workers == 2
     assert StreamLoader(stream((2,) * 20), 2, train=True, workers=20).workers == 8
     one = StreamLoader(stream((2, 2), most_workers=1), 2, train=True, workers=5)
-    assert one.workers == 1 and one.advice == "1 processes read already, which is all that this stream allows."
+    assert one.workers == 1 and re.search(r"\b1 processes .*all .*stream", one.advice)
 
 
 def test_the_loader_is_chosen_by_the_kind_of_the_images():

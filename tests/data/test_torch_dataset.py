@@ -1,5 +1,7 @@
 """Splits out of PyTorch data sets: what they hold, and one clear error for every other item."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_every_image_is_in_one_split():
     for images, places in zip((splits.train, splits.val, splits.test), every, strict=True):
         assert images.labels.tolist() == [place % 3 for place in places]
     assert splits.classes == ("a", "b", "c")
-    assert "held out class by class (fraction 0.1, seed 0)" in splits.rule and "0.2 of the 60 images" in splits.rule
+    assert re.search(r"class by class.* 0\.1\b.*seed 0\b", splits.rule) and "0.2 of the 60 images" in splits.rule
 
 
 def test_the_seed_chooses_validation_and_never_the_test_split():
@@ -158,19 +160,19 @@ def test_a_transform_of_ones_own():
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (Items(lambda index: PIXELS[index].float()), r"is a tensor of torch.float32, shape \(3, 8, 8\)"),
-        (Items(lambda index: PIXELS[index].numpy()), r"image 0 of train is an array of uint8, shape \(3, 8, 8\)"),
-        (Items(lambda index: "cat.png"), "image 0 of train is of type str; allowed: a Pillow image"),
+        (Items(lambda index: PIXELS[index].float()), r"torch\.float32.*\(3, 8, 8\)"),
+        (Items(lambda index: PIXELS[index].numpy()), r"image 0 of train .*uint8.*\(3, 8, 8\)"),
+        (Items(lambda index: "cat.png"), r"image 0 of train .*str; allowed: .*Pillow"),
         (Items(lambda index: Image.new("I;16", (8, 8))), "mode 'I;16'; allowed are 8 bits"),
         (Items(label=lambda index: "cat"), "label of image 0 of train is 'cat'"),
         (Items(label=lambda index: True), "label of image 0 of train is True"),
         (Items(label=lambda index: 0.5), "label of image 0 of train is 0.5"),
         (Items(label=lambda index: -1), "has no split to train on"),
         (Items(label=lambda index: index % 3 - 1), "labels that are no class: the first is -1"),
-        ([1, 2], "item 0 of train is of type int; allowed: a pair"),
+        ([1, 2], r"item 0 of train .*int; allowed: a pair"),
         (Items(lambda index: 1 / 0), "cannot read image 0 of train: ZeroDivisionError"),
         (Items(lambda index: torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)), "another one each time.*PerImage"),
-        (Endless(), "train is of type Endless; allowed: a map-style data set"),
+        (Endless(), r"train .*Endless; allowed: .*map-style"),
         (Items(count=0), "nothing to score"),
     ],
 )  # fmt: skip
@@ -192,7 +194,7 @@ def test_a_label_that_changes_is_refused():
     ("options", "message"),
     [
         ({"transform": "rezise"}, "rezise"),
-        ({"transform": len}, "allowed: a name of gcp.data.transforms, or a Transform"),
+        ({"transform": len}, r"allowed: .*gcp\.data\.transforms.* Transform"),
         ({"val_fraction": 1}, "val_fraction must be"),
         ({"test_fraction": -0.1}, "test_fraction must be"),
     ],

@@ -38,7 +38,7 @@ def test_classes_and_counts(tree, name, layout):
     assert np.bincount(splits.test.labels).tolist() == [made["test"] // made["classes"]] * made["classes"]
     if made["val"] is None:
         assert len(splits.train) + len(splits.val) == made["train"] and len(splits.val) == made["classes"]
-        assert "held out class by class (fraction 0.1, seed 0)" in splits.rule
+        assert re.search(r"class by class.* 0\.1\b.*seed 0\b", splits.rule)
     else:
         assert len(splits.train) == made["train"] and len(splits.val) == made["val"]
     images, labels = splits.train.read(np.arange(3), np.arange(3, dtype=np.uint64))
@@ -55,13 +55,13 @@ def test_splits_are_disjoint_in_content(tree, name, layout):
 @pytest.mark.parametrize(("name", "layout"), layouts("imagenet", "cub", "nabirds"))
 def test_published_counts_are_asked_for(tree, name, layout):
     made, source = tree(name, layout), DATASETS[name].obj
-    hint = "a part of the data set is taken with data.partial=true"
+    hint = r"data\.partial=true"
     expected = "\n".join(
         [
-            rf"^3 faults in {re.escape(str(made['root']))}, read as .*:",
-            f"  3 classes, published: {source.classes:,}; {hint}",
-            f"  train has {made['train']} images, published: {source.counts['train']:,}; {hint}",
-            f"  test has {made['test']} images, published: {source.counts['test']:,}; {hint}$",
+            rf"^3 faults .*{re.escape(str(made['root']))}.*",
+            rf"  3 classes.* {source.classes:,}; .*{hint}.*",
+            rf"  train .*\b{made['train']} .* {source.counts['train']:,}; .*{hint}.*",
+            rf"  test .*\b{made['test']} .* {source.counts['test']:,}; .*{hint}$",
         ]
     )
     with pytest.raises(DataError, match=expected):
@@ -89,8 +89,8 @@ def test_root_one_level_too_high(tree, tmp_path, name, layout):
 )
 def test_root_one_level_too_low(tree, name, layout, below, root):
     above = tree(name, layout)["root"]
-    message = f"{above / below} is a part of the data set, which lies in {above / root}. Set data.root={above / root}."
-    with pytest.raises(DataError, match=re.escape(message)):
+    given, right = (re.escape(str(above / place)) for place in (below, root))
+    with pytest.raises(DataError, match=rf"{given} .* data\.root={right}\."):
         create(name, above / below)
 
 
@@ -98,7 +98,7 @@ def test_root_one_level_too_low(tree, name, layout, below, root):
 def test_root_two_levels_too_high(tree, tmp_path, name, below):
     tree(name, "nested", folder="my birds")
     below = tmp_path / "my birds" / below
-    message = rf"{below}, further down in {tmp_path}, is laid out as .*\. Set data\.root='{below}'\."
+    message = rf"{below}, .*{tmp_path}.* Set data\.root='{below}'"
     with pytest.raises(DataError, match=message):
         create(name, tmp_path)
 
@@ -116,7 +116,7 @@ def test_imagenet_with_an_archive_for_each_class(tree, tmp_path):
     for place in sorted((root / "train").iterdir()):
         subprocess.run(["tar", "-cf", f"{place}.tar", *os.listdir(place)], cwd=place, check=True)
         shutil.rmtree(place)
-    with pytest.raises(DataError, match=r"it holds none\. Unpack 'n\d+\.tar', .*'n\d+\.tar' there\.") as error:
+    with pytest.raises(DataError, match=r"Unpack 'n\d+\.tar', .*'n\d+\.tar'") as error:
         create("imagenet", root)
     subprocess.run(["bash", "-c", str(error.value).partition(" by: ")[2]], check=True)
     assert len(create("imagenet", root).classes) == 3
@@ -128,7 +128,7 @@ def test_nothing_is_held_out(tree, name):
     splits = create(name, made["root"], val_fraction=0)
     if made["val"] is None:
         assert len(splits.train) == made["train"] and len(splits.val) == 0
-        assert "validation: none, every training image is trained on (val_fraction 0)" in splits.rule
+        assert re.search(r"validation: none.*val_fraction 0\b", splits.rule)
     else:
         assert len(splits.val) == made["val"], "it has a validation split of its own"
     assert splits.val.labels.shape == (len(splits.val),)
@@ -137,14 +137,14 @@ def test_nothing_is_held_out(tree, name):
 @pytest.mark.parametrize("name", SETS)
 def test_root_misspelt(tree, name):
     root = tree(name, folder="birds")["root"]
-    with pytest.raises(DataError, match=r"holds no 'brids', but 'birds'\. Did you mean 'birds'\?"):
+    with pytest.raises(DataError, match=r"'brids'.* Did you mean 'birds'\?"):
         create(name, root.with_name("brids"))
 
 
 @pytest.mark.parametrize("name", ("imagenet", *BOTH))
 def test_another_folder(tmp_path, name):
     (tmp_path / "holiday").mkdir()
-    with pytest.raises(DataError, match=r"the data set is not in .* Looked there and in its folders for .*'holiday'"):
+    with pytest.raises(DataError, match=r"not in .* its folders .*'holiday'"):
         create(name, tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_another_folder(tmp_path, name):
 def test_two_copies_below(tree, tmp_path, name):
     tree(name, folder="a")
     tree(name, folder="b")
-    with pytest.raises(DataError, match=r"holds .* 2 times\. Set data\.root=.*/a or one of the others"):
+    with pytest.raises(DataError, match=r"2 times.*data\.root=.*/a or "):
         create(name, tmp_path)
 
 
@@ -161,10 +161,10 @@ def test_missing_images(tree, name, layout):
     root = tree(name, layout)["root"]
     path = create(name, root).test.paths[2]
     os.unlink(path)
-    with pytest.raises(DataError, match=rf"  1 of 6 files of test missing, the first: {re.escape(path)}$"):
+    with pytest.raises(DataError, match=rf"1 of 6 .*test missing.*{re.escape(path)}$"):
         create(name, root)
     os.symlink("nowhere", path)
-    with pytest.raises(DataError, match=rf"  1 of 6 files of test missing, the first: {re.escape(path)}$"):
+    with pytest.raises(DataError, match=rf"1 of 6 .*test missing.*{re.escape(path)}$"):
         create(name, root)
 
 
@@ -173,7 +173,7 @@ def test_unreadable_image(tree, name, layout):
     root = tree(name, layout)["root"]
     path = create(name, root).test.paths[0]
     Path(path).write_bytes(b"no image")
-    with pytest.raises(DataError, match=rf"\n  cannot read the image {re.escape(path)}: UnidentifiedImageError"):
+    with pytest.raises(DataError, match=rf"\n  .*{re.escape(path)}: UnidentifiedImageError"):
         create(name, root)
 
 
@@ -185,5 +185,5 @@ def test_a_file_in_two_splits(tree, name, layout):
     train, test = splits.train.paths[0], splits.test.paths[0]
     shutil.move(test, root.parent)
     os.symlink(train, test)
-    with pytest.raises(DataError, match=rf"  1 file both in train and in test, the first: {re.escape(train)}"):
+    with pytest.raises(DataError, match=rf"1 file .*train .*test.* {re.escape(train)}"):
         create(name, root)

@@ -2,6 +2,7 @@ import errno
 import logging
 import os
 import pickle
+import re
 import zipfile
 
 import pytest
@@ -137,7 +138,7 @@ FULL = [(torch, "save", half_written), (os, "fsync", no_space), (os, "replace", 
 def test_a_full_disk_is_told_and_the_previous_one_is_whole(three, monkeypatch, owner, name, fault):
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fault)
-        with pytest.raises(CheckpointError, match=r"(?s)cannot write checkpoint .*last\.pt: .*No space left") as caught:
+        with pytest.raises(CheckpointError, match=r"(?s)last\.pt: .*No space left") as caught:
             checkpoint.save(three / "last.pt", state(4), keep=2)
     assert "The previous last.pt is whole." in str(caught.value) and "MiB free in" in str(caught.value)
     assert checkpoint.load(three / "last.pt")["number"] == 3
@@ -157,7 +158,7 @@ def test_a_refusal_of_the_system_in_the_middle_of_writing_is_told_in_its_words(t
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(CheckpointError, match=r"last\.pt: \[Errno 27\] .*The previous last\.pt is whole"):
+        with pytest.raises(CheckpointError, match=r"last\.pt: \[Errno 27\] .*last\.pt is whole"):
             checkpoint.save(three / "last.pt", state(4, size=100_000), keep=3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -166,7 +167,7 @@ def test_a_refusal_of_the_system_in_the_middle_of_writing_is_told_in_its_words(t
 
 
 def test_no_folder_to_write_to(tmp_path):
-    with pytest.raises(CheckpointError, match=r"cannot write checkpoint .*nowhere/last\.pt: .*No such file"):
+    with pytest.raises(CheckpointError, match=r"nowhere/last\.pt: .*No such file"):
         checkpoint.save(tmp_path / "nowhere" / "last.pt", state(1))
 
 
@@ -179,13 +180,13 @@ def test_truncated_anywhere_the_previous_one_is_offered_and_taken(three, caplog,
     raw = path.read_bytes()
     path.unlink()  # last-1.pt may be the same file
     path.write_bytes(raw[: len(raw) * tenth // 10])
-    with pytest.raises(CheckpointError, match=r"last\.pt is damaged or truncated: .*previous .* is .*last-1\.pt"):
+    with pytest.raises(CheckpointError, match=r"last\.pt .*damaged .*previous .*last-1\.pt"):
         checkpoint.load(path)
     with caplog.at_level(logging.WARNING, "gcp"):
         found, got = checkpoint.load_latest(three)
     assert found == three / "last-1.pt" and got["number"] == 2
     assert len(caplog.records) == 1
-    assert "last.pt is damaged or truncated" in caplog.text and f"Continuing from {found} instead" in caplog.text
+    assert re.search(rf"(?s)last\.pt .*damaged.*Continuing from {re.escape(str(found))}\b", caplog.text)
 
 
 def records(path):
@@ -207,7 +208,7 @@ def test_a_flipped_byte_in_any_record_is_found(three, caplog):
         damaged = bytearray(raw)
         damaged[start + size // 2] ^= 0x10
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=rf"is damaged: record {name} fails its check\. .*last-1\.pt"):
+        with pytest.raises(CheckpointError, match=rf"damaged: .*{name} .*last-1\.pt"):
             checkpoint.load(path)
         assert checkpoint.load_latest(three)[0] == three / "last-1.pt"
     assert caplog.text.count("Continuing from") == len(seen)
@@ -255,7 +256,7 @@ def test_all_damaged_is_an_error_that_names_each(three):
         raw = path.read_bytes()
         path.unlink()
         path.write_bytes(raw[:100])
-    with pytest.raises(CheckpointError, match=r"(?s)no whole checkpoint is left:.*last\.pt.*last-1\.pt.*last-2\.pt"):
+    with pytest.raises(CheckpointError, match=r"(?s)no whole checkpoint .*last\.pt.*last-1\.pt.*last-2\.pt"):
         checkpoint.load_latest(three)
 
 
@@ -270,7 +271,7 @@ def test_a_run_without_any_checkpoint(tmp_path):
 
 
 def test_missing_file_names_what_is_there(three):
-    with pytest.raises(CheckpointError, match=r"no checkpoint .*lst\.pt\. .* has .*last\.pt.*Did you mean 'last.*'\?"):
+    with pytest.raises(CheckpointError, match=r"lst\.pt.* has .*last\.pt.*Did you mean 'last.*'\?"):
         checkpoint.load(three / "lst.pt")
     with pytest.raises(CheckpointError, match=r"no checkpoint .*/nowhere/last\.pt\.$"):
         checkpoint.load(three / "nowhere" / "last.pt")
@@ -292,7 +293,7 @@ def test_foreign_code_is_refused_and_not_run(tmp_path):
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"format": 1, "model": {}, "extra": Trap(trap)}))
     with pytest.raises(CheckpointError, match=r"zip\.pt cannot be read: Weights only load failed"):
         checkpoint.load(tmp_path / "zip.pt")
-    with pytest.raises(CheckpointError, match=r"plain\.pt is damaged or truncated: File is not a zip file"):
+    with pytest.raises(CheckpointError, match=r"plain\.pt .*damaged .*not a zip"):
         checkpoint.load(tmp_path / "plain.pt")
     assert not trap.exists()
 
@@ -308,7 +309,7 @@ def test_foreign_code_is_refused_and_not_run(tmp_path):
 )
 def test_a_torch_file_of_something_else(tmp_path, value, holds):
     torch.save(value, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=rf"not a checkpoint of this library \(it holds: {holds}\)"):
+    with pytest.raises(CheckpointError, match=rf"not a checkpoint .*{holds}"):
         checkpoint.load(tmp_path / "x.pt")
 
 

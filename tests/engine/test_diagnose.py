@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -46,7 +48,7 @@ def singular(x):
 
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
 def test_the_first_layer_with_a_bad_output_is_named(index):
-    assert find(net(lambda x: x / 0, index)) == f"the output of layer {index} (Break)"
+    assert re.search(rf"output .*layer {index} \(Break\)$", find(net(lambda x: x / 0, index)))
 
 
 @pytest.mark.parametrize("function", [refuse, singular])
@@ -55,24 +57,22 @@ def test_a_layer_that_raises_is_named(function):
 
 
 def test_a_bad_output_before_a_layer_that_raises_is_the_cause():
-    assert (
-        find(nn.Sequential(nn.Linear(3, 3), Break(lambda x: x / 0), Break(refuse))) == "the output of layer 1 (Break)"
-    )
+    layers = nn.Sequential(nn.Linear(3, 3), Break(lambda x: x / 0), Break(refuse))
+    assert re.search(r"output .*layer 1 \(Break\)$", find(layers))
 
 
 def test_a_nested_layer_has_its_whole_name():
     inner = nn.Sequential(nn.Linear(3, 3), Break(lambda x: x * float("nan")))
     model = nn.ModuleDict({"features": inner})
     outer = nn.Sequential(inner, nn.Tanh())
-    assert find(outer) == "the output of layer 0.1 (Break)"
-    assert locate(model, [torch.ones(1, 3)], lambda: inner(torch.ones(1, 3))) == (
-        "the output of layer features.1 (Break)"
-    )
+    assert re.search(r"output .*layer 0\.1 \(Break\)$", find(outer))
+    got = locate(model, [torch.ones(1, 3)], lambda: inner(torch.ones(1, 3)))
+    assert re.search(r"output .*layer features\.1 \(Break\)$", got)
 
 
 def test_a_bad_gradient_names_the_layer_whose_backward_made_it():
     got = find(net(BadBackward.apply))
-    assert got == "the gradient at the output of layer 0, in the backward of layer 1"
+    assert re.search(r"gradient .*output .*layer 0\b.*backward .*layer 1$", got)
 
 
 def test_a_bad_gradient_of_weights_alone():
@@ -93,13 +93,13 @@ def test_a_bad_gradient_of_weights_alone():
         def forward(self, x):
             return Scale.apply(x, self.w)
 
-    assert find(nn.Sequential(nn.Linear(3, 3), Layer())) == "the gradient of the weights 1.w"
+    assert re.search(r"gradient .*weights 1\.w$", find(nn.Sequential(nn.Linear(3, 3), Layer())))
 
 
 def test_images_and_weights_are_looked_at_first():
     images = torch.ones(4, 3)
     images[1, 0], images[3, 2] = float("nan"), float("inf")
-    assert find(net(lambda x: x / 0), images) == "the input images (samples 1, 3 of the batch)"
+    assert re.search(r"input images .*samples 1, 3\b", find(net(lambda x: x / 0), images))
     model = net(lambda x: x / 0)
     with torch.no_grad():
         model[3].bias[0] = float("inf")
@@ -107,7 +107,7 @@ def test_images_and_weights_are_looked_at_first():
 
 
 def test_a_second_run_without_a_fault_says_so():
-    assert find(net(lambda x: x)) == "the loss itself: every layer of a second run of the batch was finite"
+    assert re.search(r"loss itself.*second run .*finite", find(net(lambda x: x)))
 
 
 def test_the_hooks_are_taken_off_again():

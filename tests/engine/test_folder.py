@@ -32,12 +32,10 @@ def test_a_name_of_ones_own_and_an_empty_folder_that_is_there(tmp_path):
 
 
 def test_a_folder_with_a_run_is_refused_with_the_way_to_continue_it(runs):
-    with pytest.raises(
-        GCPError, match=r"digits-1 exists and is not empty\. Continue it by gcp train resume=.*digits-1, or"
-    ):
+    with pytest.raises(GCPError, match=r"digits-1 .*not empty.*gcp train resume=.*digits-1"):
         create_run_folder(runs, "digits-1", "x")
     (runs / "empty" / "notes.txt").write_text("")
-    with pytest.raises(GCPError, match=r"empty exists and is not empty\. Choose another run\.name\."):
+    with pytest.raises(GCPError, match=r"empty .*not empty.*run\.name"):
         create_run_folder(runs, "empty", "x")
 
 
@@ -46,7 +44,7 @@ def test_a_file_in_the_way(tmp_path):
     for parent, name in ((tmp_path / "file", None), (tmp_path / "file" / "deeper", "a"), (tmp_path, "file")):
         with pytest.raises(GCPError, match=r"cannot make a run folder in .*Set run\.dir=FOLDER"):
             create_run_folder(parent, name, "x")
-    with pytest.raises(GCPError, match=r"make a run folder in \S+file: \S+file is a file\. Set"):
+    with pytest.raises(GCPError, match=r"\S+file: \S+file is a file\. Set"):
         create_run_folder(tmp_path / "file", None, "x")
 
 
@@ -76,9 +74,7 @@ def test_a_path_goes_before_a_name(runs, tmp_path, monkeypatch):
 
 
 def test_a_run_that_is_not_there_names_the_nearest(runs):
-    with pytest.raises(
-        GCPError, match=r"no run to be found: looked for digits-3 and .*Did you mean .*runs/digits-[12]\?"
-    ):
+    with pytest.raises(GCPError, match=r"digits-3 .*Did you mean .*runs/digits-[12]\?"):
         find_run_folder("digits-3", runs)
     with pytest.raises(GCPError, match=r"empty is there, but has no config\.yaml"):
         find_run_folder(runs / "empty", runs)
@@ -99,7 +95,7 @@ def test_only_one_process_writes_a_run(tmp_path):
     pytest.importorskip("fcntl")
     first, second = RunFolder(tmp_path), RunFolder(tmp_path)
     first.lock()
-    with pytest.raises(GCPError, match="is being trained by another process; wait for it or end it"):
+    with pytest.raises(GCPError, match=r"another process.* wait "):
         second.lock()
     first.unlock()
     second.lock()

@@ -1,5 +1,6 @@
 import csv
 import io
+import re
 
 import pytest
 import torch
@@ -164,9 +165,9 @@ def journal_of(folder, waits, begin=0, seconds=20.0):
 
 def test_the_advice_on_waiting_comes_once(tmp_path):
     assert journal_of(tmp_path, [3.0, 10.0]) == []
-    expected = ["the device waited for images during 34 % of epoch 2: do this."]
-    assert journal_of(tmp_path, [3.0, 34.4, 50.0]) == expected
-    assert journal_of(tmp_path, [3.0, 34.4, 50.0], begin=1) == expected
+    (advice,) = journal_of(tmp_path, [3.0, 34.4, 50.0])
+    assert re.search(r"\bwaited .*\b34 % .*epoch 2: do this\.$", advice)
+    assert journal_of(tmp_path, [3.0, 34.4, 50.0], begin=1) == [advice]
     assert journal_of(tmp_path, [3.0, 34.4, 50.0], begin=2) == []  # said before the run was resumed
 
 

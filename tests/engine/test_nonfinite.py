@@ -67,7 +67,7 @@ PLAIN = StepOptions(accumulate=1)
         (lambda x: x * float("nan"), r"the output of layer features\.2 \(At\)"),
         (
             InfiniteGradient.apply,
-            r"the gradient at the output of layer features\.1, in the backward of layer features\.2",
+            r"gradient .*output .*features\.1, .*backward .*features\.2",
         ),
         (fail, r"layer features\.2"),
     ],
@@ -75,7 +75,7 @@ PLAIN = StepOptions(accumulate=1)
 )
 def test_the_layer_is_named_with_step_epoch_and_batch(toy, where, compare, fault, first):
     model = toy.model(At(10, fault))
-    expected = rf"stopped at step 10, epoch 2, batch 3: .*First non-finite: {first}\. The weights are those before"
+    expected = rf"step 10, epoch 2, batch 3\b.*First non-finite: .*{first}\..*weights .*before"
     stops(toy, where, compare, model, expected, step_options=PLAIN)
 
 
@@ -97,7 +97,7 @@ def test_a_loss_that_overflows_after_finite_logits(toy, where, compare):
     model = toy.model()
     fault = At(3, lambda logits: logits * 0 + torch.tensor([3e38, -3e38, 3e38]))  # infinite for the second class
     model.classifier = nn.Sequential(model.classifier, fault)
-    expected = r"stopped at step 3, epoch 3, batch 1: loss inf, gradient norm .*First non-finite: the loss itself"
+    expected = r"step 3, epoch 3, batch 1\b.*loss inf.*First non-finite: the loss"
     stops(toy, where, compare, model, expected, step_options=PLAIN, loader=toy.loader(batch=20))
 
 
@@ -110,7 +110,7 @@ def test_an_image_that_is_not_finite(toy, where, compare):
         where,
         compare,
         toy.model(),
-        r"stopped at step 3, epoch 1, batch 3: .*First non-finite: the input images \(samples 1 of the batch\)",
+        r"step 3, epoch 1, batch 3\b.*First non-finite: .*input images .*samples 1\b",
         step_options=PLAIN,
         loader=loader,
     )
@@ -135,13 +135,13 @@ def test_weights_that_are_not_finite_are_named(toy):
     state = toy.state(model)
     with torch.no_grad():
         model.classifier.bias[1] = float("nan")
-    with pytest.raises(NonFiniteError, match=r"stopped at step 1, .*First non-finite: the weights: classifier\.bias"):
+    with pytest.raises(NonFiniteError, match=r"step 1, .*First non-finite: the weights.*classifier\.bias"):
         toy.train(state)
 
 
 def test_the_message_says_what_to_do(toy):
     model = toy.model(At(1, lambda x: x / 0))
-    with pytest.raises(NonFiniteError, match=r"lower optim\.lr, set optim\.clip, or set head\.precision=float64\.$"):
+    with pytest.raises(NonFiniteError, match=r"optim\.lr.*optim\.clip.*head\.precision=float64\.$"):
         toy.train(toy.state(model), step_options=replace(PLAIN, clip=1.0))
 
 
@@ -191,7 +191,7 @@ def test_an_overflow_of_the_gradient_leaves_the_step_out_and_halves_the_scale(to
 
 def test_a_gradient_that_overflows_at_every_scale_stops_the_run(toy):
     state = scaled(toy, 2.0**-12, At(1, InfiniteGradient.apply))
-    with pytest.raises(NonFiniteError, match=r"stopped at step 3, .*the gradient at the output of layer features\.1"):
+    with pytest.raises(NonFiniteError, match=r"step 3, .*gradient .*output .*features\.1"):
         toy.train(state, step_options=PLAIN)
     assert state.scaler.get_scale() == train.SMALLEST_SCALE
 
@@ -209,6 +209,6 @@ def test_a_failed_decomposition_is_not_lost(toy, monkeypatch):
 
     saved = []
     events = Events(callbacks=[toy.Watch(after=fail_at)], save=lambda: saved.append(True))
-    with pytest.raises(NonFiniteError, match=r"stopped after step 4: cusolver, 4x4 float64: matrix 1 of a batch of 2"):
+    with pytest.raises(NonFiniteError, match=r"step 4: cusolver, 4x4 float64: matrix 1 .*\b2"):
         toy.train(toy.state(), events)
     assert not saved

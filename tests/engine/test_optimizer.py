@@ -86,9 +86,9 @@ def test_refusals():
     groups = [{"params": [parameter()]}]
     with pytest.raises(UnknownNameError, match=r"unknown optimizer 'adamv'\. Did you mean 'adam"):
         create_optimizer(groups, "adamv")
-    with pytest.raises(OptionError, match=r"optimizer 'adamw' has no Nesterov momentum\. Set optim\.nesterov=false"):
+    with pytest.raises(OptionError, match=r"'adamw' .*Set optim\.nesterov=false"):
         create_optimizer(groups, "adamw", nesterov=True)
-    with pytest.raises(OptionError, match=r"nothing to train: every parameter is frozen\. Shorten model\.freeze"):
+    with pytest.raises(OptionError, match=r"nothing to train.*model\.freeze"):
         create_optimizer([{"params": []}], "sgd")
     with pytest.raises(OptionError, match="'adahessian' needs second derivatives"):
         create_optimizer(groups, "adahessian")

@@ -22,7 +22,7 @@ def test_the_loss_scale_is_off_unless_fp16():
 
 
 def test_refusals():
-    with pytest.raises(UnknownNameError, match=r"unknown mixed precision 'fp6'\. Did you mean 'fp16'\?"):
+    with pytest.raises(UnknownNameError, match=r"'fp6'.*Did you mean 'fp16'\?"):
         autocast(CPU, "fp6")
-    with pytest.raises(OptionError, match=r"run\.amp: fp16 needs a GPU\. On the CPU use run\.amp=bf16"):
+    with pytest.raises(OptionError, match=r"run\.amp.*fp16 .*GPU.*run\.amp=bf16"):
         create_scaler(CPU, "fp16")

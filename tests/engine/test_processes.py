@@ -24,7 +24,7 @@ def train(toy, group, batch):
     state = toy.state(synchronise(model, CPU) if group.world > 1 else model)
     rank_slice = RankSlice(group.rank, group.world, neighbour=True)
     loader = Loader(toy.dataset(dtype=torch.float64), batch, train=True, seed=1, rank_slice=rank_slice)
-    fit(state, loader, toy.recipe, toy.factor, toy.epochs, CPU, Events(), group=group)
+    fit(state, loader, toy.step_options, toy.factor, toy.epochs, CPU, Events(), group=group)
     tensors = [t.double().numpy() for module in (state.model, state.ema.module) for t in module.state_dict().values()]
     rows = [(row["step"], row["train_loss"], row["train_accuracy"]) for row in state.progress.history]
     return tensors, rows
@@ -76,12 +76,12 @@ def test_no_process_makes_a_step_that_is_broken_in_one(toy, together):
             state.model.classifier.weight.register_hook(lambda gradient: gradient * float("nan"))
         before = [p.detach().clone() for p in state.model.parameters()]
         try:
-            fit(state, loader, replace(toy.recipe, mixup=0, cutmix=0), toy.factor, 1, CPU, Events(), group=group)
+            fit(state, loader, replace(toy.step_options, mixup=0, cutmix=0), toy.factor, 1, CPU, Events(), group=group)
         except NonFiniteError as error:
             return str(error), all(map(torch.equal, before, state.model.parameters()))
 
     (one, kept), (other, also) = together(2, body)
-    assert kept and also and "training stopped at step 1, epoch 1, batch 1" in one and "gradient norm nan" in other
+    assert kept and also and "step 1, epoch 1, batch 1" in one and "gradient norm nan" in other
 
     def broken_of(group):
         return reduce_step(group, torch.zeros(2), group.rank == 1, False, False).broken

@@ -70,7 +70,7 @@ def test_shortest_runs_have_a_rate(total):
 
 
 def test_unknown_name_and_missing_interval():
-    with pytest.raises(UnknownNameError, match=r"unknown schedule 'cosin'\. Did you mean 'cosine'\?.*multistep"):
+    with pytest.raises(UnknownNameError, match=r"'cosin'.*Did you mean 'cosine'\?.*multistep"):
         learning_rate_factor("cosin", 0, 10)
-    with pytest.raises(OptionError, match=r"'step' needs every >= 1 step, got 0\. Give schedule\.every"):
+    with pytest.raises(OptionError, match=r"'step' .*every >= 1 .*\b0\b.*schedule\.every"):
         learning_rate_factor("step", 0, 10)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -31,7 +33,7 @@ def test_a_checkpoint_without_average_starts_it_at_the_weights(toy):
 
 
 def test_weights_alone_cannot_be_continued(toy):
-    with pytest.raises(CheckpointError, match=r"best\.pt cannot be continued: it has no optimizer, scaler, progress"):
+    with pytest.raises(CheckpointError, match=r"best\.pt .*no optimizer, scaler, progress"):
         toy.state().load_state_dict({"model": {}}, "best.pt")
 
 
@@ -46,10 +48,8 @@ def test_weights_of_another_model_list_what_differs():
     weights = {"weight": torch.zeros(3, 2), "extra": torch.zeros(1)}
     with pytest.raises(CheckpointError) as caught:
         load_weights(torch.nn.Linear(4, 3), weights, "x.pt")
-    assert str(caught.value) == (
-        "x.pt is of another model: missing bias; not in the model: extra; "
-        "weight: (3, 2) in the file, (3, 4) in the model"
-    )
+    message = r"x\.pt .*missing bias\b.*not in the model: extra\b.*weight: \(3, 2\) .*file, \(3, 4\) .*model$"
+    assert re.match(message, str(caught.value))
 
 
 def test_a_long_list_of_differences_is_cut():

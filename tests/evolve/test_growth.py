@@ -141,7 +141,7 @@ def test_a_width_that_the_code_of_a_model_fixes(images):
     state = copy.deepcopy(model.state_dict())
     from gcp.errors import GCPError
 
-    with pytest.raises(GCPError, match="width 'a' cannot go from 8 to 9: the model would not run any more"):
+    with pytest.raises(GCPError, match=r"'a' .*\b8 to 9\b"):
         grow(model, "a", 9, example=images)
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert trace(model, images)["a"].width == 8
@@ -156,5 +156,5 @@ def test_a_dimension_of_before_another_edit(make, images):
     stem, inner, outer = 27 * 10 + 2 * 10, 9 * (9 * 10 + 1), 10 * (9 * 9 + 1)
     behind = 12 * (10 + 1) + 12 * (9 * 10 + 1) + 5 * (12 + 1)
     assert sum(parameter.numel() for parameter in model.parameters()) == stem + inner + outer + behind
-    with pytest.raises(OptionError, match="'stem' was traced in another model, or before another edit: trace again"):
+    with pytest.raises(OptionError, match=r"'stem' .*trace again"):
         grow(model, old, 12)

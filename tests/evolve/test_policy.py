@@ -1,5 +1,6 @@
 """Who decides on widths: singular values, prices, costs and bounds, each against numbers made another way."""
 
+import re
 from copy import deepcopy
 
 import pytest
@@ -119,10 +120,9 @@ def test_by_spectrum(values, width, after):
 def test_reasons():
     values = {"a": torch.tensor([2.0, 1.0]), "b": torch.tensor([2.0, 0.01, 0.0])}
     found = by_spectrum(values, {"a": Width(2), "b": Width(3)}, Bounds(1), 0.01, 0.1)
-    assert [decision.why for decision in found] == [
-        "smallest singular value 0.5 of the largest, above 0.1",
-        "2 of 3 singular values below 0.01 of the largest",
-    ]
+    grown, shrunk = [decision.why for decision in found]
+    assert re.search(r"smallest singular value 0\.5 .*above 0\.1$", grown)
+    assert re.search(r"\b2 of 3 singular values below 0\.01 ", shrunk)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_budget(text, budget, bound):
     "text", ["", "20", "20 %", "parameters", "-3 MiB", "0 MiB", "3 GB", "nan flops", "1e999 flops"]
 )
 def test_no_budget(text):
-    with pytest.raises(OptionError, match="allowed: a number above 0 and one of parameters, flops, MiB"):
+    with pytest.raises(OptionError, match=r"allowed: .*above 0 .*parameters, flops, MiB"):
         Budget.parse(text)
 
 
@@ -226,7 +226,7 @@ def test_the_cheapest_shrink_first_and_no_further_than_asked():
     decisions = by_budget(found, dimensions, costs_of(dimensions), 270, Bounds(8, None, 1.5), "units")
     # c gives 6 units for 24; the cost is 276 then, and one unit of a brings it below 270
     assert [decision[:3] for decision in decisions] == [("c", 20, 14), ("a", 20, 19)]
-    assert decisions[0].why == "300 units, 270 are asked for; on trial 0.1 of the outputs for 24"
+    assert re.search(r"\b300 units.*\b270 .*\b0\.1 .*\b24$", decisions[0].why)
 
 
 def test_the_dearest_grow_first_and_no_further_than_asked():
@@ -284,7 +284,7 @@ def test_where(model, images):
     assert list(chosen(model, dimensions, ["features.layer3"])) == [name for name in names if "layer3" in name]
     with pytest.raises(UnknownNameError, match=r"unknown width 'features\.layer4'\. Did you mean"):
         chosen(model, dimensions, ["features.layer4"])
-    with pytest.raises(OptionError, match="no width of classifier can change: classifier: it is an output"):
+    with pytest.raises(OptionError, match=r"classifier: .*output"):
         chosen(model, dimensions, ["classifier"])
     freeze(model, ["features"])
     assert list(chosen(model, dimensions, ["features", "head"])) == ["head.reduction"]

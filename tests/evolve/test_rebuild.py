@@ -74,9 +74,9 @@ def test_faults():
     def build(**given):
         return gcp.create_model("resnet8_cifar", head="covariance", dim=4, num_classes=3, widths=given)
 
-    with pytest.raises(UnknownNameError, match=r"unknown width 'head.reductions'. Did you mean 'head.reduction'"):
+    with pytest.raises(UnknownNameError, match=r"'head\.reductions'.*Did you mean 'head\.reduction'"):
         build(**{"head.reductions": 5})
-    with pytest.raises(OptionError, match=r"width of 'head.reduction' is 0; allowed: a whole number >= 1"):
+    with pytest.raises(OptionError, match=r"'head\.reduction' .*\b0; allowed: .*>= 1\b"):
         build(**{"head.reduction": 0})
-    with pytest.raises(OptionError, match=r"width 'classifier' cannot be edited: it is an output"):
+    with pytest.raises(OptionError, match=r"'classifier' .*cannot be edited.*output"):
         build(classifier=4)

@@ -241,8 +241,8 @@ def test_cross_validation_leaves_noise_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 4}, "method 'pivot' looks at activations: give images"),
-        ({"width": 4, "method": "magnitud"}, "method is 'magnitud'; .* Did you mean 'magnitude'"),
+        ({"width": 4}, r"'pivot' .*activations.*give images"),
+        ({"width": 4, "method": "magnitud"}, r"'magnitud'; .*Did you mean 'magnitude'"),
         ({"width": 7, "method": "last"}, "is 6: to 7 it does not shrink; use grow"),
         ({"keep": [0, 0]}, "0 to 5, each once"),
         ({"keep": [0, 6]}, "0 to 5, each once"),
@@ -263,7 +263,7 @@ def test_faults_change_nothing(make, images, options, message):
 
 def test_groups_are_kept_whole(make, images):
     model = make("grouped")
-    with pytest.raises(OptionError, match="keep has to name whole groups of 'into', 3 channels each"):
+    with pytest.raises(OptionError, match=r"keep .*whole groups .*'into'.*3 channels"):
         shrink(model, "into", keep=[0, 1, 3], example=images)
     kept = shrink(model, "into", 6, images).kept
     assert [k % 3 for k in kept] == [0, 1, 2] * 2 and model.groups.groups == 2

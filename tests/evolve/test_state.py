@@ -157,11 +157,11 @@ def test_an_optimizer_that_cannot_follow_is_refused(make, images):
     steps(model, optimizer, images, 1)
     state = copy.deepcopy(model.state_dict())
     for width in (4, 8):
-        with pytest.raises(OptionError, match=r"Adafactor keeps 'row_var' of .* cannot follow a change"):
+        with pytest.raises(OptionError, match=r"Adafactor .*'row_var' .*cannot follow"):
             (grow if width > 6 else shrink)(model, "head.reduction", width, images=images, optimizer=optimizer)
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
 def test_an_average_has_to_be_a_module(make):
-    with pytest.raises(OptionError, match=r"ema is float; allowed: a module, or an object with one as \.module"):
+    with pytest.raises(OptionError, match=r"ema .*float; allowed: a module.*\.module"):
         grow(make("covariance"), "head.reduction", 8, ema=0.999)

@@ -1,6 +1,7 @@
 """Which channels hang together: by hand for small networks, and what is refused with its reason."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_groups_come_and_go_whole(make, images):
     model = make("grouped")
     ties = trace(model, images)
     assert names(ties) == {"into": 12} and ties["into"].step == 3
-    with pytest.raises(OptionError, match=r"width of 'into' is 14; allowed: multiples of 3.* such as 12 or 15"):
+    with pytest.raises(OptionError, match=r"'into' .*\b14; allowed: .*\b3\b.*\b12 or 15\b"):
         grow(model, "into", 14, example=images)
     grow(model, "into", 15, example=images)
     assert model.groups.groups == 5 and model.groups.weight.shape == (15, 3, 3, 3)
@@ -216,7 +217,7 @@ def test_a_norm_across_the_channels():
 
 def test_a_norm_of_other_channels():
     model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(5), nn.Conv2d(6, 2, 1))
-    with pytest.raises(GCPError, match="cannot be traced: a tensor of 1 has 5 entries for 6 channels"):
+    with pytest.raises(GCPError, match=r"cannot be traced.*\b5 entries .*\b6 channels"):
         trace(model, torch.empty(1, 3, 4, 4))
 
 
@@ -292,7 +293,7 @@ def test_factored_layers_stay(make):
     model = make("svd_pade")
     factorise(model, ["features.body.layer2.0.conv1=4"])
     reasons = {d.reason for d in trace(model).values() if d.reason}
-    assert any("is factored; change widths before compression" in reason for reason in reasons)
+    assert any(re.search("factored.*change widths before compression", reason) for reason in reasons)
 
 
 def test_nothing_is_left_behind(make, images):
@@ -318,7 +319,7 @@ def test_wrappers_and_faults():
             super().__init__()
             self._orig_mod = nn.Linear(2, 2)
 
-    with pytest.raises(OptionError, match="OptimizedModule is a wrapper: give the model inside"):
+    with pytest.raises(OptionError, match=r"OptimizedModule .*give the model inside"):
         trace(OptimizedModule(), torch.empty(1, 2))
     with pytest.raises(OptionError, match="give an example"):
         trace(nn.Linear(2, 2))

@@ -121,11 +121,11 @@ def test_bad_shape(eigenvalues):
 
 
 def test_names_and_options():
-    with pytest.raises(UnknownNameError, match=r"unknown rule 'tailor'\. Did you mean 'taylor'\? Known: exact, "):
+    with pytest.raises(UnknownNameError, match=r"'tailor'.*Did you mean 'taylor'\?.*exact, "):
         gcp.spectral_weight(torch.ones(1, 2), rule="tailor")
-    with pytest.raises(OptionError, match=r"'taylor' has no option 'degre': it takes degree\. Did you mean 'degree'\?"):
+    with pytest.raises(OptionError, match=r"'taylor' .*'degre'.*Did you mean 'degree'\?"):
         gcp.spectral_weight(torch.ones(1, 2), rule="taylor", degre=3)
-    with pytest.raises(OptionError, match="'exact' has no option 'degree': it takes no options"):
+    with pytest.raises(OptionError, match=r"'exact' .*'degree'.*no options"):
         gcp.spectral_weight(torch.ones(1, 2), degree=3)
 
 
@@ -148,7 +148,7 @@ BAD = [
 
 @pytest.mark.parametrize(("rule", "key", "value", "allowed"), BAD)
 def test_bad_values(rule, key, value, allowed):
-    with pytest.raises(OptionError, match=rf"option {key} of '{rule}' is {value!r}; allowed: .*{allowed}"):
+    with pytest.raises(OptionError, match=rf"{key} .*'{rule}' .*{value!r}; allowed: .*{allowed}"):
         create_rule(rule, **{key: value})
 
 

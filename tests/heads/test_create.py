@@ -64,9 +64,7 @@ def test_every_rule_has_a_head():
 )
 def test_unknown_head(given, nearest):
     for call in (lambda: create_head(given, 4), lambda: check_options(given), lambda: head_options(given)):
-        with pytest.raises(
-            UnknownNameError, match=f"unknown head '{given}'. Did you mean '{nearest}'. Known: average, "
-        ):
+        with pytest.raises(UnknownNameError, match=f"'{given}'.*Did you mean '{nearest}'.*average, "):
             call()
 
 
@@ -79,37 +77,37 @@ def test_a_name_that_is_no_text(given):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("svd_taylor", {"degre": 3}, "'svd_taylor' has no option 'degre': it takes degree. Did you mean 'degree'"),
-        ("svd_pade", {"degree": 3}, "'svd_pade' has no option 'degree': it takes no options"),
-        ("newton_schulz", {"iteration": 3}, "it takes iterations, products. Did you mean 'iterations'"),
+        ("svd_taylor", {"degre": 3}, r"'svd_taylor' .*'degre'.*Did you mean 'degree'"),
+        ("svd_pade", {"degree": 3}, r"'svd_pade' .*'degree'.*no options"),
+        ("newton_schulz", {"iteration": 3}, r"iterations, products.*Did you mean 'iterations'"),
         ("polar_express", {"default_precision": "float16"}, "has no option 'default_precision'"),
-        ("svd_taylor", {"degree": -1}, "option degree of 'svd_taylor' is -1; allowed: a whole number >= 0"),
+        ("svd_taylor", {"degree": -1}, r"degree .*'svd_taylor' .*-1; allowed: .*>= 0\b"),
         ("svd_taylor", {"degree": "many"}, "option degree of 'svd_taylor' is 'many'"),
-        ("svd_topn", {"keep": 1.5}, "is 1.5; allowed: a fraction in .0, 1.0., or a count"),
-        ("polar_express", {"lower": 2}, "option lower of 'polar_express' is 2; allowed: a number between 0 and 1"),
+        ("svd_topn", {"keep": 1.5}, r"\b1\.5; allowed: .*\b0, 1\.0\b.*count"),
+        ("polar_express", {"lower": 2}, r"lower .*'polar_express' .*\b2; allowed: .*\b0 .*\b1\b"),
         ("mpa_lyapunov", {"backward": "autograd"}, "allowed: one of lyapunov, iterations"),
         ("compact_bilinear", {"sketch": 0}, "option sketch of 'compact_bilinear' is 0"),
         ("compact_bilinear", {"seed": -1}, "option seed of 'compact_bilinear' is -1"),
-        ("compact_bilinear", {"seed": 2**64}, "option seed .* allowed: a whole number >= 0 and <= 9223372036854775807"),
-        ("compact_bilinear", {"sketch": 10**11}, "option sketch .* allowed: a whole number >= 1 and <= 1048576"),
-        ("polar_express", {"steps": 10_000_000}, "option steps .* allowed: a whole number >= 1 and <= 20"),
-        ("newton_schulz", {"iterations": 10**400}, "option iterations .* allowed: a whole number >= 1 and <= 100"),
-        ("svd_newton", {"iterations": 101}, "option iterations .* allowed: a whole number >= 1 and <= 100"),
-        ("svd_taylor", {"degree": 10**6}, "option degree .* allowed: a whole number >= 0 and <= 10000"),
-        ("svd_pi", {"iterations": 10**6}, "option iterations .* allowed: a whole number >= 1 and <= 10000"),
-        ("svd_pade", {"side": "chanel"}, "side is 'chanel'; allowed: auto, channel, sample. Did you mean 'channel'"),
-        ("svd_pade", {"form": "publish"}, "form is 'publish'; allowed: folded, published. Did you mean 'published'"),
-        ("svd_pade", {"precision": "float46"}, "precision is 'float46'; allowed: float32, float64, or null"),
-        ("svd_pade", {"reduction": "con"}, "reduction is 'con'; allowed: conv.* Did you mean 'conv'"),
+        ("compact_bilinear", {"seed": 2**64}, r"seed .*allowed: .*>= 0 .*<= 9223372036854775807\b"),
+        ("compact_bilinear", {"sketch": 10**11}, r"sketch .*allowed: .*>= 1 .*<= 1048576\b"),
+        ("polar_express", {"steps": 10_000_000}, r"steps .*allowed: .*>= 1 .*<= 20\b"),
+        ("newton_schulz", {"iterations": 10**400}, r"iterations .*allowed: .*>= 1 .*<= 100\b"),
+        ("svd_newton", {"iterations": 101}, r"iterations .*allowed: .*>= 1 .*<= 100\b"),
+        ("svd_taylor", {"degree": 10**6}, r"degree .*allowed: .*>= 0 .*<= 10000\b"),
+        ("svd_pi", {"iterations": 10**6}, r"iterations .*allowed: .*>= 1 .*<= 10000\b"),
+        ("svd_pade", {"side": "chanel"}, r"side .*'chanel'; allowed: auto, channel, sample\b.*Did you mean 'channel'"),
+        ("svd_pade", {"form": "publish"}, r"form .*'publish'; allowed: folded, published\b.*Did you mean 'published'"),
+        ("svd_pade", {"precision": "float46"}, r"precision .*'float46'; allowed: float32, float64, .*null"),
+        ("svd_pade", {"reduction": "con"}, r"reduction .*'con'; allowed: conv.* Did you mean 'conv'"),
         ("svd_pade", {"dim": 0}, "dim is 0; allowed: a whole number >= 1"),
         ("svd_pade", {"dim": 2.5}, "dim is 2.5; allowed: a whole number >= 1"),
-        ("svd_pade", {"dim": True}, "dim is True; allowed: a whole number >= 1"),
+        ("svd_pade", {"dim": True}, r"dim .*True; allowed: .*>= 1\b"),
         ("svd_pade", {"form": "published", "side": "sample"}, "form='published' works on the channel side"),
         ("svd_exact", {"form": "published"}, "rule 'exact' has no published form"),
-        ("average", {"side": "channel"}, "head 'average' has no 'side' .given: 'channel'.; it takes none of"),
+        ("average", {"side": "channel"}, r"'average' .*'side' .*'channel'.* none "),
         ("average", {"precision": "float64"}, "head 'average' has no 'precision'"),
-        ("covariance", {"side": "sample"}, "head 'covariance' has no 'side' .given: 'sample'.; it takes precision"),
-        ("newton_schulz", {"form": "published"}, "head 'newton_schulz' has no 'form'.*it takes side, precision"),
+        ("covariance", {"side": "sample"}, r"'covariance' .*'side' .*'sample'.* precision"),
+        ("newton_schulz", {"form": "published"}, r"'newton_schulz' .*'form'.* side, precision"),
         ("seb", {"form": "published"}, "head 'seb' has no 'form'"),
     ],
 )

@@ -144,9 +144,9 @@ def test_bilinear_of_features_whose_squares_overflow(name):
 
 @pytest.mark.parametrize("call", [gcp.create_head("average", 2), gcp.create_head("svd_pade", 2), gcp.covariance_sqrt])
 def test_what_is_no_real_tensor(call):
-    with pytest.raises(ShapeError, match=r"a feature map must be a torch tensor, got list.*torch.as_tensor"):
+    with pytest.raises(ShapeError, match=r"tensor.* list.*torch\.as_tensor"):
         call([[1.0, 2.0]])
-    with pytest.raises(ShapeError, match=r"a feature map must be real, got torch.complex64; take .real"):
+    with pytest.raises(ShapeError, match=r"real.*torch\.complex64.*\.real"):
         call(torch.ones(1, 2, 3, 3, dtype=torch.complex64))
     with pytest.raises(ShapeError, match=r"a matrix must be"):
         gcp.matrix_sqrt(None)

@@ -76,7 +76,7 @@ def test_without_channels_to_reduce_there_is_none():
 
 def test_the_weight_of_orthogonal_has_no_gradient_of_its_own():
     for reduction in (made("orthogonal")[0], nn.Identity()):
-        with pytest.raises(OptionError, match=r"optim.nog and optim.olr need a reduction by a plain convolution"):
+        with pytest.raises(OptionError, match=r"optim\.nog .*optim\.olr .*reduction"):
             trained_weight(reduction)
 
 
@@ -87,5 +87,5 @@ def test_any_constraint():
 
 
 def test_unknown():
-    with pytest.raises(OptionError, match=r"reduction is 'ortogonal'; allowed: conv, orthogonal. Did you mean"):
+    with pytest.raises(OptionError, match=r"reduction .*'ortogonal'; allowed: conv, orthogonal.* Did you mean"):
         create_reduction("ortogonal", 12, 5)

@@ -112,14 +112,14 @@ def test_every_rule_and_solver_is_an_option():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "tailor"}, "option rule of 'gaussian' is 'tailor'; allowed: one of .*Did you mean 'taylor'"),
+        ({"rule": "tailor"}, r"rule .*'gaussian' .*'tailor'; allowed: .*Did you mean 'taylor'"),
         ({"solver": "newton"}, "option solver of 'gaussian' is 'newton'"),
         ({"degree": 5}, "'exact' has no option 'degree'"),
         ({"rule": "taylor", "degree": -1}, "option degree of 'taylor' is -1"),
-        ({"mean_scale": 0}, "option mean_scale of 'gaussian' is 0; allowed: a number >= 0.001"),
-        ({"solver": "newton_schulz", "rule": "pade"}, "solver 'newton_schulz' brings its own backward"),
+        ({"mean_scale": 0}, r"mean_scale .*'gaussian' .*\b0; allowed: .*>= 0\.001\b"),
+        ({"solver": "newton_schulz", "rule": "pade"}, r"'newton_schulz' .*own backward"),
         ({"form": "published"}, "rule 'exact' has no published form"),
-        ({"degre": 5}, "'gaussian' has no option 'degre'.*Did you mean 'degree'"),
+        ({"degre": 5}, r"'gaussian' .*'degre'.*Did you mean 'degree'"),
     ],
 )
 def test_faults(options, message):

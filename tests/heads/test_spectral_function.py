@@ -52,9 +52,9 @@ def test_power_of_a_half_is_the_root():
     ("name", "options", "message"),
     [
         ("log_euclidean", {"ridge": 0}, "option ridge of 'log_euclidean' is 0"),
-        ("power", {"exponent": -1}, "function 'power' is not finite at eigenvalue 0; set ridge above 0"),
+        ("power", {"exponent": -1}, r"'power' .*eigenvalue 0\b.*ridge above 0\b"),
         ("power", {"exponent": 0}, "option exponent of 'power' is 0"),
-        ("power", {"rule": "newton"}, "rule 'newton' is the gradient of an iteration for the root"),
+        ("power", {"rule": "newton"}, r"'newton' .*iteration .*root"),
         ("power", {"form": "published"}, "head 'power' has no 'form'"),
     ],
 )

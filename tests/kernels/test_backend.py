@@ -1,6 +1,7 @@
 """Which library decomposes: decided by numbers alone, proved without any of them."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_a_backend_asked_for_is_taken(name):
 
 
 def test_a_backend_that_is_not_there():
-    with pytest.raises(OptionError, match=r"the eigensolver 'cupy' .* cannot be loaded here; type auto or torch"):
+    with pytest.raises(OptionError, match=r"'cupy' .* type auto or torch"):
         decide("cupy", 256, 128, has("cusolver"), OLD, (12, 8))
 
 
@@ -75,12 +76,12 @@ def test_overrides(monkeypatch):
 
 def test_a_wrong_name(monkeypatch):
     with (
-        pytest.raises(OptionError, match=r"the eigensolver is 'cusolve'.*Did you mean 'cusolver'"),
+        pytest.raises(OptionError, match=r"'cusolve'.*Did you mean 'cusolver'"),
         use_eigensolver("cusolve"),
     ):
         pass
     monkeypatch.setenv("GCP_EIGENSOLVER", "magma")
-    with pytest.raises(OptionError, match="the eigensolver is 'magma'; allowed: auto, torch, cusolver, cupy"):
+    with pytest.raises(OptionError, match=r"'magma'; allowed: auto, torch, cusolver, cupy"):
         backend.wanted(None)
 
 
@@ -92,8 +93,7 @@ def test_a_choice_is_logged_once(caplog, monkeypatch):
     with caplog.at_level(logging.INFO, "gcp"):
         for n in (256, 128, 8):
             assert backend.choose_backend(None, n, 64) == ("cusolver" if n > 32 else "torch")
-    assert [record.getMessage() for record in caplog.records] == [
-        "batched eigendecomposition on CUDA: cusolverDnXsyevBatched on torch's memory (chosen; torch 2.11.0+cu128, "
-        "CUDA 12.8; another one by GCP_EIGENSOLVER=torch|cusolver|cupy)"
-    ]
+    (message,) = [record.getMessage() for record in caplog.records]
+    chosen = r"cusolverDnXsyevBatched .*chosen.*torch 2\.11\.0\+cu128.*CUDA 12\.8\b"
+    assert re.search(rf"{chosen}.*GCP_EIGENSOLVER=torch\|cusolver\|cupy\b", message)
     backend._log_once.cache_clear()

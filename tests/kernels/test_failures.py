@@ -31,8 +31,8 @@ def test_nothing_is_wrong():
 @pytest.mark.parametrize(
     ("info", "message"),
     [
-        ([0, 0, 3, 0], r"cusolver, 4x4 float64: matrix 2 of a batch of 4 was not decomposed"),
-        ([0, 1, 0, 2, 5], r"matrix 1 of a batch of 5 and 2 more was not decomposed"),
+        ([0, 0, 3, 0], r"cusolver, 4x4 float64: matrix 2 .*\b4 "),
+        ([0, 1, 0, 2, 5], r"matrix 1 .*\b5 .*\b2 more "),
     ],
 )
 def test_index(info, message):
@@ -78,7 +78,7 @@ def test_capture(as_on_gpu, monkeypatch):
         device = torch.device("cuda")
 
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    with pytest.raises(DeviceError, match=r"cannot be captured in a CUDA graph: .* head.name=polar_express"):
+    with pytest.raises(DeviceError, match=r"CUDA graph.*head\.name=polar_express"):
         eigensolver.refuse_capture(Capturing())
     eigensolver.refuse_capture(torch.ones(1))
     assert torch.Tag.cudagraph_unsafe in torch.ops.gcp.eigh.default.tags

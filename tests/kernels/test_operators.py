@@ -80,7 +80,7 @@ def test_a_rule_without_a_kernel_is_computed_by_its_own_methods(as_on_gpu, monke
 def test_a_backward_through_parts_of_a_gradient_raises():
     S = symmetric(2, 4, 4).requires_grad_()
     core = torch.ops.gcp.spectral_core(KEPT, S, "Exact", 0.0, False)[0]
-    with pytest.raises(RuntimeError, match="double backward through a covariance head is not implemented"):
+    with pytest.raises(RuntimeError, match=r"double backward .*not implemented"):
         core.sum().backward()
     with pytest.raises(RuntimeError, match="double backward"):
         torch.ops.gcp.eigh(S, None)[0].sum().backward()

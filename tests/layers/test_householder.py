@@ -57,7 +57,7 @@ def test_gradcheck_twice(v, x, transpose):
 def test_rebuilding_refuses_a_double_backward():
     V, X = normal(4, 3).requires_grad_(), normal(3, 2, seed=1).requires_grad_()
     out = householder_apply(V, X, rebuild=True).square().sum() + V.square().sum()
-    with pytest.raises(RuntimeError, match=r"double backward needs the activations .* rebuild=False"):
+    with pytest.raises(RuntimeError, match=r"double backward .*rebuild=False"):
         torch.autograd.grad(out, V, create_graph=True)
 
 
@@ -159,7 +159,7 @@ def test_non_finite_columns_stay_in_their_column():
 @pytest.mark.parametrize(
     ("v", "x", "message"),
     [
-        ((3, 4), (5, 2), r"of one d >= 1 are needed, got V \(3, 4\) and X \(5, 2\)"),
+        ((3, 4), (5, 2), r"\bd >= 1 .*\(3, 4\) .*\(5, 2\)"),
         ((4,), (4, 2), r"got V \(4,\)"),
         ((3, 4), (4,), r"X \(4,\)"),
         ((3, 0), (0, 2), r"d >= 1"),

@@ -81,7 +81,7 @@ def test_state_dict_copy_and_removal():
 
 @pytest.mark.parametrize("make", [orthogonal, svd])
 def test_bad_arguments(make):
-    with pytest.raises(OptionError, match="Linear has no parameter 'wieght' of two dimensions or more: it has weight"):
+    with pytest.raises(OptionError, match=r"Linear .*'wieght' .*weight"):
         make(nn.Linear(3, 3), "wieght")
     with pytest.raises(OptionError, match="Linear has no parameter 'bias' of two dimensions"):
         make(nn.Linear(3, 3), "bias")
@@ -94,7 +94,7 @@ def test_bad_arguments(make):
 
 
 def test_svd_refuses_what_it_cannot_hold():
-    with pytest.raises(OptionError, match=r"leaves nothing to train .* use gcp.layers.orthogonal"):
+    with pytest.raises(OptionError, match=r"nothing to train .*gcp\.layers\.orthogonal"):
         svd(nn.Linear(3, 3), spectrum="fixed")
     with pytest.raises(OptionError, match=r"holds values within 0.9 and 1.1"):
         svd(nn.Linear(3, 3), spectrum="box", width=0.1)

@@ -62,11 +62,11 @@ def test_rectangular_of_a_matrix(shape):
 
 
 def test_matrices_that_are_not_orthonormal_are_refused():
-    with pytest.raises(ShapeError, match=r"not orthonormal: A\^T A differs from the identity by .*nearest_orthonormal"):
+    with pytest.raises(ShapeError, match=r"not orthonormal.*nearest_orthonormal"):
         Orthogonal.from_matrix(torch.eye(3) * 1.01)
     with pytest.raises(ShapeError, match="not orthonormal"):
         Orthogonal.from_matrix(torch.full((3, 3), float("nan")))
-    with pytest.raises(ShapeError, match=r"a square matrix \(d, d\) is needed, got shape \(3, 2\)"):
+    with pytest.raises(ShapeError, match=r"square .*\(d, d\) .*\(3, 2\)"):
         Orthogonal.from_matrix(torch.eye(3)[:, :2])
     with pytest.raises(ShapeError, match=r"\(out, in\) or \(out, in, 1, 1\) is needed"):
         OrthogonalConv1x1.from_matrix(torch.ones(2, 2, 3, 3))
@@ -74,7 +74,7 @@ def test_matrices_that_are_not_orthonormal_are_refused():
         Orthogonal.from_matrix(torch.eye(3).long())
     with pytest.raises(OptionError, match="has no bias; use OrthogonalLinear"):
         Orthogonal.from_matrix(torch.eye(3), torch.ones(3))
-    with pytest.raises(OptionError, match="2 reflectors cannot be any frame of 3 columns; use reflectors=3"):
+    with pytest.raises(OptionError, match=r"\b2 reflectors .*\b3 columns.*reflectors=3"):
         Orthogonal(3, reflectors=2).frame.assign(torch.eye(3))
 
 
@@ -148,7 +148,7 @@ def test_svd_of_a_convolution():
         nn.Conv2d(4, 4, 1, groups=2),
         nn.Conv2d(4, 4, 1, padding=1),
     ):
-        with pytest.raises(ShapeError, match="a 1x1 convolution of stride 1, no padding and one group is needed"):
+        with pytest.raises(ShapeError, match=r"1x1 .*stride 1\b.*no padding .*one group"):
             SVDConv1x1.from_conv(bad)
 
 
@@ -156,9 +156,7 @@ def test_singular_values_out_of_bounds_are_refused():
     linear = nn.Linear(3, 3)
     with torch.no_grad():
         linear.weight.copy_(torch.diag(torch.tensor([2.0, 1.0, 0.5])))
-    with pytest.raises(
-        OptionError, match=r"Box\(width=0.5\) holds values within 0.5 and 1.5, the matrix has values from 0.5 to 2"
-    ):
+    with pytest.raises(OptionError, match=r"width=0\.5\b.*\b0\.5 .*\b1\.5\b.*\b0\.5 to 2\b"):
         SVDLinear.from_linear(linear, "box")
     assert SVDLinear.from_linear(linear, "box", width=1.5).cond().item() == pytest.approx(4)
     nn.init.zeros_(linear.weight)

@@ -136,7 +136,7 @@ def test_no_parameter_is_without_gradient(name):
 def test_in_chans(name, in_chans):
     backbone = create_backbone(name, in_chans=in_chans)
     assert backbone(torch.randn(2, in_chans, 64, 64)).shape[1] == backbone.channels
-    with pytest.raises(ShapeError, match=rf"takes images \(B, {in_chans}, H, W\), got \(2, 3, 64, 64\)"):
+    with pytest.raises(ShapeError, match=rf"\(B, {in_chans}, H, W\).*\(2, 3, 64, 64\)"):
         backbone(torch.randn(2, 3, 64, 64))
 
 
@@ -152,7 +152,7 @@ def test_building_leaves_weights_batch_statistics_and_mode_alone():
 
 
 def test_images_that_do_not_fit():
-    with pytest.raises(ShapeError, match=r"images of 160x160 only, got 32x32; set data.image_size=160"):
+    with pytest.raises(ShapeError, match=r"160x160 .*32x32.*data\.image_size=160"):
         create_backbone("test_vit")(torch.zeros(1, 3, 32, 32))
     with pytest.raises(ShapeError, match="images of 8x8 do not fit backbone 'alexnet_bn'"):
         create_backbone("alexnet_bn").map_size(8)
@@ -188,8 +188,8 @@ def test_known_names_pass_and_are_listed_with_a_summary():
     ("options", "message"),
     [
         ({"last_stride": 3}, "last_stride must be 1, 2 or null"),
-        ({"in_chans": 0}, "in_chans must be a positive whole number, got 0"),
-        ({"pretrained": 1}, "pretrained must be true, false or the path of a file, got 1"),
+        ({"in_chans": 0}, r"in_chans .*positive .*\b0\b"),
+        ({"pretrained": 1}, r"pretrained .*true, false .*path .*\b1\b"),
     ],
 )
 def test_wrong_options(options, message):
@@ -199,7 +199,7 @@ def test_wrong_options(options, message):
 
 @pytest.mark.parametrize("name", ["alexnet_bn", "resnet8_cifar"])
 def test_no_published_weights(name):
-    with pytest.raises(OptionError, match=r"no published weights for backbone .* pretrained=FILE"):
+    with pytest.raises(OptionError, match=r"no published weights .*pretrained=FILE"):
         create_backbone(name, pretrained=True)
 
 
@@ -210,7 +210,7 @@ def test_failed_download_names_the_way_without_a_network(name, library, monkeypa
 
     monkeypatch.setattr(f"{library}.{'create_model' if library == 'timm' else 'get_model'}", fail)
     monkeypatch.setattr("gcp.models.downloads._unreachable", lambda address: None)
-    with pytest.raises(GCPError, match=r"could not be loaded \(OSError: no route to host\).*pretrained=FILE"):
+    with pytest.raises(GCPError, match=r"OSError: no route to host.*pretrained=FILE"):
         create_backbone(name, pretrained=True)
 
 

@@ -48,27 +48,27 @@ def program():
 
 
 FOREIGN = {
-    "empty": (b"", r"it is damaged, truncated to nothing: the file is empty"),
-    "zeros": (bytes(4096), r"it begins with zeros only, as a file does whose download was never finished"),
+    "empty": (b"", r"truncated .*file is empty"),
+    "zeros": (bytes(4096), r"zeros .*download"),
     "html": (b"\n<!DOCTYPE html><html><title>Sign in</title></html>", r"it is a web page, not weights: the download"),
     "xml": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", r"it is a web page, not weights"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", r"Git LFS pointer, .* run 'git lfs pull'"),
-    "text": (b"Too many requests\n", r"it is a text file, which begins with 'too many requests"),
+    "text": (b"Too many requests\n", r"text file.*'too many requests"),
     "json": (b'{"error": "not found"}', r"it is a text file, which begins with '{"),
     "gzip": (b"\x1f\x8b\x08" + bytes(60), r"it is a gzip archive: unpack it"),
     "tar": (tar(), r"it is a tar archive: unpack it"),
-    "zip": (archive(["photo.jpg", "readme.txt"]), r"a zip archive of something else \(photo.jpg, readme.txt\)"),
+    "zip": (archive(["photo.jpg", "readme.txt"]), r"zip .*photo\.jpg, readme\.txt"),
     "npz": (archive(["a.npy", "b.npy"]), r"it is a NumPy archive"),
     "npy": (b"\x93NUMPY\x01\x00" + bytes(60), r"it is a NumPy array"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(60), r"it is an HDF5 file"),
     "matlab": (b"MATLAB 5.0 MAT-file" + bytes(60), r"it is a MATLAB file"),
     "png": (b"\x89PNG\r\n" + bytes(60), r"it is an image"),
-    "noise": (bytes(range(200, 256)) * 9, r"it is damaged, truncated, or no file of weights"),
-    "torchscript": (program(), r"it is a TorchScript program, not weights: it would run code"),
+    "noise": (bytes(range(200, 256)) * 9, r"damaged, truncated, .*weights"),
+    "torchscript": (program(), r"TorchScript .*run code"),
     "list": (saved([1, 2]), r"holds no state dict"),
     "nothing": (saved({}), r"holds no state dict"),
     "numbers": (saved({"state_dict": {"a": 1}}), r"holds no state dict"),
-    "safetensors": (b"\x10\0\0\0\0\0\0\0{\"a\": broken}...", r"it is damaged, truncated, or no safetensors file"),
+    "safetensors": (b"\x10\0\0\0\0\0\0\0{\"a\": broken}...", r"damaged, truncated, .*safetensors"),
 }  # fmt: skip
 
 
@@ -143,7 +143,7 @@ NUMPY = {"epoch": np.int64(7), "best_prec1": np.float64(71.5), "curve": np.arang
 def test_numpy_numbers_need_the_flag(tmp_path, zipped):
     path = tmp_path / "old.pth"
     torch.save({"state_dict": WEIGHTS, **NUMPY}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match=r"NumPy's numbers beside the weights; convert it .* --numpy-scalars"):
+    with pytest.raises(CheckpointError, match=r"NumPy.* convert .* --numpy-scalars"):
         read_checkpoint(path)
     found = read_checkpoint(path, numpy_scalars=True)
     assert found.about["best_prec1"] == 71.5 and torch.equal(found.state["a.weight"], WEIGHTS["a.weight"])
@@ -187,7 +187,7 @@ def test_a_key_with_and_without_prefix(tmp_path):
 
 
 def test_a_run_folder(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no checkpoint in the folder .*: it holds none of best\.pt, last\.pt"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*best\.pt, last\.pt"):
         open_checkpoint(str(tmp_path))
     torch.save({"model": {"w": torch.ones(1)}, "ema": {"w": torch.zeros(1)}}, tmp_path / "last.pt")
     assert open_checkpoint(str(tmp_path)).averaged
@@ -197,7 +197,7 @@ def test_a_run_folder(tmp_path):
 
 def test_a_missing_file_names_the_nearest(tmp_path):
     torch.save(WEIGHTS, tmp_path / "best.pth")
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*bst\.pth: .* Did you mean .*best\.pth"):
+    with pytest.raises(CheckpointError, match=r"bst\.pth.* Did you mean .*best\.pth"):
         open_checkpoint(str(tmp_path / "bst.pth"))
 
 
@@ -211,7 +211,7 @@ def test_a_name_of_timm(monkeypatch, caplog):
     found = open_checkpoint("test_resnet.r160_in1k")
     monkeypatch.undo()
     assert torch.equal(found.state["conv1.0.weight"], weights.state_dict()["conv1.0.weight"])
-    with pytest.raises(CheckpointError, match=r"timm has no weights of that name\. Did you mean 'test_resnet\.r160"):
+    with pytest.raises(CheckpointError, match=r"timm .*Did you mean 'test_resnet\.r160"):
         open_checkpoint("test_resnet.r160_in2k")
 
 
@@ -221,7 +221,7 @@ def test_a_download_that_fails(monkeypatch):
 
     monkeypatch.setattr("timm.create_model", offline)
     monkeypatch.setattr("gcp.models.downloads._unreachable", lambda address: None)
-    with pytest.raises(CheckpointError, match=r"could not be loaded by timm \(OSError: no route\)\. Without a network"):
+    with pytest.raises(CheckpointError, match=r"timm .*OSError: no route\b.*network"):
         open_checkpoint("resnet18.a1_in1k")
 
 

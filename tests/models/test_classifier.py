@@ -98,10 +98,10 @@ def test_deepcopy_is_independent():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 0}, "num_classes must be a positive whole number, got 0"),
-        ({"hidden": [64, -1]}, r"hidden must be a list of layer widths .* got \(64, -1\)"),
+        ({"num_classes": 0}, r"num_classes .*positive .*\b0\b"),
+        ({"hidden": [64, -1]}, r"hidden .*\(64, -1\)"),
         ({"hidden": "4096"}, "hidden must be a list of layer widths"),
-        ({"dropout": 1.0}, "dropout must be a number from 0 to below 1, got 1.0"),
+        ({"dropout": 1.0}, r"dropout .*\b0 .*\b1\b.*1\.0\b"),
         ({"dim": 0}, "dim"),
         ({"head": "svd_taylor", "degre": 3}, "degree"),
     ],

@@ -80,7 +80,7 @@ def test_what_is_frozen_stays_frozen(frozen):
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("average", r"head 'average' cannot take the place of this model's head: 5 outputs in place of 15\."),
+        ("average", r"'average' .*\b5 .*\b15\b"),
         ("bilinear", "25 outputs in place of 15"),
         ("compact_bilinear", "8192 outputs in place of 15"),
     ],

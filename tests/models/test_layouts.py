@@ -1,6 +1,7 @@
 """Files of others against what their networks compute, written out in plain torch functions (tests/foreign.py)."""
 
 import logging
+import re
 
 import foreign
 import pytest
@@ -126,9 +127,9 @@ def _as_checkpoint(model):
 def test_what_a_layout_has_no_names_for():
     model = create_model("resnet8_cifar", "svd_exact", 5, dim=6)
     checkpoint, summary = _as_checkpoint(model)
-    with pytest.raises(CheckpointError, match=r"resnet8_cifar with svd_pade cannot be written in layout 'fast_mpn"):
+    with pytest.raises(CheckpointError, match=r"resnet8_cifar .*svd_pade .*'fast_mpn"):
         export(checkpoint, summary, "fast_mpn_cov", {**model.state_dict(), "head.buckets": torch.zeros(1)})
-    with pytest.raises(UnknownNameError, match=r"unknown layout 'fast_mpn'\. Did you mean 'fast_mpn_cov'"):
+    with pytest.raises(UnknownNameError, match=r"'fast_mpn'.*Did you mean 'fast_mpn_cov'"):
         export(checkpoint, summary, "fast_mpn", model.state_dict())
 
 
@@ -156,14 +157,14 @@ def test_pretrained_with_another_width_keeps_the_backbone(tmp_path, caplog):
     torch.save(content, tmp_path / "file.pth")
     model = create_model("resnet18", "svd_pade", 5, dim=4, last_stride=1, pretrained=tmp_path / "file.pth")
     assert torch.equal(model.features.body.conv1.weight, content["conv1.weight"])
-    assert "head.reduction.0.weight ((6, 512, 1, 1) in the file, (4, 512, 1, 1) in the model)" in caplog.text
+    assert re.search(r"head\.reduction\.0\.weight \(\(6, 512, 1, 1\) .*file, \(4, 512, 1, 1\) .*model\)", caplog.text)
 
 
 def test_pretrained_warns_of_the_order_where_the_classifier_is_taken(tmp_path, caplog):
     content, _ = foreign.build("fast_mpn_cov")
     torch.save(content, tmp_path / "file.pth")
     create_model("resnet18", "newton_schulz", 5, dim=6, pretrained=tmp_path / "file.pth")
-    assert "taken to read the upper triangle. Files of 2018 read the lower one" in caplog.text
+    assert re.search(r"upper triangle.* 2018 .*lower", caplog.text)
     caplog.clear()
     create_model("resnet18", "newton_schulz", 4, dim=6, pretrained=tmp_path / "file.pth")
     create_backbone("resnet18", pretrained=tmp_path / "file.pth")
@@ -187,7 +188,7 @@ def test_averaged_weights_of_timm_are_taken(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "gcp"):
         backbone = create_backbone("resnet18", pretrained=tmp_path / "file.pth")
     assert backbone.body.conv1.weight.abs().sum() > 0
-    assert "the averaged ones are taken ('state_dict_ema')" in caplog.text
+    assert re.search(r"averaged .*'state_dict_ema'", caplog.text)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "wide_resnet50_2", "resnext50_32x4d", "resnet20_cifar"])

@@ -77,7 +77,7 @@ def test_last_stride():
     for name, child in list(network.named_children())[:-2]:
         body.add_module(name, child)
     assert create_backbone(body, last_stride=1, image_size=64).map_size(64) == (4, 4)
-    with pytest.raises(OptionError, match="last_stride=1 does not work for backbone 'Sequential'"):
+    with pytest.raises(OptionError, match=r"last_stride=1 .*'Sequential'"):
         create_backbone(convolutional(), last_stride=1, image_size=32)
 
 
@@ -95,7 +95,7 @@ def test_a_timm_model_as_a_module():
     [
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), {}, r"gives \(1, 4\)"),
         (nn.Sequential(nn.Conv2d(1, 4, 3)), {}, "does not take images .* in_chans=N"),
-        (nn.Conv2d, {}, r"allowed: a name.*nn.Module. Did you mean Conv2d\(\)\?"),
+        (nn.Conv2d, {}, r"allowed: .*name.*nn\.Module.*Did you mean Conv2d\(\)\?"),
         (7, {}, "backbone is 7; allowed"),
         (nn.Conv2d(3, 4, 3), {"pretrained": True}, "brings its weights along: set pretrained=False"),
         ("resnet8_cifar", {"image_size": 32}, "image_size is for a backbone given as a module"),

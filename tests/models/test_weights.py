@@ -1,6 +1,7 @@
 """Files into models: whole, in part with a warning that says which, or refused."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -49,8 +50,8 @@ def test_other_class_count_keeps_the_rest_and_says_so(saved, caplog):
         again = model_of(pretrained=path, num_classes=7)
     assert same(model, again, "features") and same(model, again, "head")
     message = caplog.text
-    assert "classifier.weight ((5, 8) in the file, (7, 8) in the model)" in message
-    assert "classifier.bias ((5,) in the file, (7,) in the model)" in message
+    assert re.search(r"classifier\.weight \(\(5, 8\) .*file, \(7, 8\) .*model\)", message)
+    assert re.search(r"classifier\.bias \(\(5,\) .*file, \(7,\) .*model\)", message)
     assert "features" not in message and "head" not in message
 
 
@@ -93,8 +94,8 @@ def test_files_of_torchvision_and_timm_fill_the_backbone(tmp_path, name, caplog)
     model = create_model(name, "average", 5, hidden=(), pretrained=tmp_path / "file.pth")
     first = next(iter(source.state_dict().values()))
     assert torch.equal(next(iter(model.features.body.state_dict().values())), first)
-    assert "only in the file: fc.weight, fc.bias" in caplog.text
-    assert "classifier.weight (not in the file)" in caplog.text
+    assert re.search(r"only .*file: fc\.weight, fc\.bias", caplog.text)
+    assert re.search(r"classifier\.weight \(not .*file\)", caplog.text)
 
 
 def test_safetensors(tmp_path):
@@ -113,13 +114,13 @@ def test_backbone_alone(saved):
 
 def test_another_backbone_is_refused_with_the_keys_that_differ(saved):
     _, path = saved
-    with pytest.raises(CheckpointError, match=r"best.pt is of another backbone: .* features.body.layer1.1.conv1"):
+    with pytest.raises(CheckpointError, match=r"best\.pt .*backbone.*features\.body\.layer1\.1\.conv1"):
         model_of(backbone="resnet14_cifar", pretrained=path)
 
 
 def test_nothing_fits(tmp_path):
     torch.save({"alpha": torch.zeros(1), "beta": torch.zeros(2)}, tmp_path / "file.pt")
-    with pytest.raises(CheckpointError, match=r"nothing in .* fits the model. In the file: alpha, beta. In the model"):
+    with pytest.raises(CheckpointError, match=r"nothing .*fits .*alpha, beta\b.*model"):
         model_of(pretrained=tmp_path / "file.pt")
 
 
@@ -133,7 +134,7 @@ def test_damaged_files(saved, tmp_path):
 
 
 def test_missing_file_and_file_without_tensors(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*none.pt: the file does not exist"):
+    with pytest.raises(CheckpointError, match=r"none\.pt.* does not exist"):
         model_of(pretrained=tmp_path / "none.pt")
     torch.save({"epoch": 3}, tmp_path / "file.pt")
     with pytest.raises(CheckpointError, match="holds no state dict"):

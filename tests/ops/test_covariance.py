@@ -71,7 +71,7 @@ def test_noise_floor_spares_true_variance():
 
 
 def test_bad_shapes():
-    with pytest.raises(ShapeError, match=r"feature map \(B, C, H, W\) is needed, got shape \(2, 3\)"):
+    with pytest.raises(ShapeError, match=r"\(B, C, H, W\) .*\(2, 3\)"):
         samples(torch.ones(2, 3))
     with pytest.raises(ShapeError, match="empty"):
         samples(torch.ones(2, 0, 3, 3))

@@ -10,7 +10,7 @@ def test_value_passes_and_differentiation_raises():
     x = torch.ones(3, requires_grad=True)
     guarded = first_order(torch.arange(3.0), x)
     assert guarded.tolist() == [0.0, 1.0, 2.0] and guarded.requires_grad
-    with pytest.raises(RuntimeError, match="double backward through a covariance head is not implemented"):
+    with pytest.raises(RuntimeError, match=r"double backward .*not implemented"):
         (guarded.sum() + x.sum()).backward()
 
 

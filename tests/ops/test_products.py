@@ -82,14 +82,12 @@ def test_float64_is_never_rounded():
 
 
 def test_a_wrong_name():
-    with pytest.raises(
-        OptionError, match=r"option products of 'polar_express' is 'tf23'; allowed: one of full, tf32, bf16"
-    ):
+    with pytest.raises(OptionError, match=r"products .*'polar_express' .*'tf23'; allowed: .*full, tf32, bf16"):
         create_head("polar_express", 6, products="tf23")
 
 
 def test_combinations_that_make_no_sense():
-    with pytest.raises(OptionError, match=r"would diverge.*; take lower=0.05 steps=4, or products='tf32'"):
+    with pytest.raises(OptionError, match=r"diverge.*lower=0.05 steps=4.*products='tf32'"):
         create_head("polar_express", 6, products="bf16")
     with pytest.raises(OptionError, match=r"with precision='float64' nothing is rounded"):
         create_head("newton_schulz", 6, products="bf16", precision="float64")

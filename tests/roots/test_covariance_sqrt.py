@@ -79,10 +79,10 @@ def test_every_rule_is_its_weight(rule, shape):
 def test_options_and_names():
     x = torch.rand(1, 3, 2, 2)
     with pytest.raises(
-        OptionError, match=r"side is 'channels'; allowed: auto, channel, sample. Did you mean 'channel'"
+        OptionError, match=r"side .*'channels'; allowed: auto, channel, sample\b.*Did you mean 'channel'"
     ):
         gcp.covariance_sqrt(x, side="channels")
-    with pytest.raises(OptionError, match="precision is 'float16'; allowed: float32, float64, or null"):
+    with pytest.raises(OptionError, match=r"precision .*'float16'; allowed: float32, float64, .*null"):
         gcp.covariance_sqrt(x, precision="float16")
     with pytest.raises(OptionError, match="form='published' works on the channel side"):
         gcp.covariance_sqrt(x, rule="pade", form="published", side="sample")

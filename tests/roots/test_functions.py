@@ -169,9 +169,9 @@ def test_precision(name, options, side):
 
 def test_faults():
     x = torch.rand(1, 3, 2, 2)
-    with pytest.raises(UnknownNameError, match=r"unknown function 'inverse_root'. Did you mean 'inverse_sqrt'"):
+    with pytest.raises(UnknownNameError, match=r"'inverse_root'.*Did you mean 'inverse_sqrt'"):
         gcp.covariance_function(x, "inverse_root")
-    with pytest.raises(OptionError, match=r"function 'log' is not finite at eigenvalue 0; set ridge above 0"):
+    with pytest.raises(OptionError, match=r"'log' .*eigenvalue 0\b.*ridge above 0\b"):
         gcp.covariance_function(x, "log", ridge=0)
     with pytest.raises(OptionError, match=r"ridge is -1; allowed: a number >= 0"):
         gcp.covariance_function(x, ridge=-1)
@@ -179,7 +179,7 @@ def test_faults():
         gcp.covariance_function(x, "power", exponent=0)
     with pytest.raises(OptionError, match=r"'exact' has no option 'exponent'"):
         gcp.covariance_function(x, "log", exponent=0.5)
-    with pytest.raises(OptionError, match=r"rule 'newton' is the gradient of an iteration for the root"):
+    with pytest.raises(OptionError, match=r"'newton' .*iteration .*root"):
         gcp.covariance_function(x, rule="newton")
     with pytest.raises(RuntimeError, match="double backward"):
         leaf = x.clone().requires_grad_()

@@ -86,7 +86,7 @@ def test_wrong_shape(solver, shape):
 def test_not_symmetric(solver):
     P = torch.eye(3).repeat(2, 1, 1)
     P[1, 0, 1] = 0.5
-    with pytest.raises(ShapeError, match=r"matrix 1 of the batch is not symmetric; pass \(P \+ P\.mT\) / 2"):
+    with pytest.raises(ShapeError, match=r"matrix 1 .*not symmetric.*\(P \+ P\.mT\) / 2"):
         gcp.matrix_sqrt(P, solver=solver)
 
 
@@ -136,11 +136,11 @@ def test_options_and_names():
         gcp.matrix_sqrt(P, solver="eigh", rule="taylor")
     with pytest.raises(UnknownNameError, match=r"unknown rule 'pad'. Did you mean 'pade'"):
         gcp.matrix_sqrt(P, rule="pad")
-    with pytest.raises(OptionError, match="solver 'mpa' brings its own backward; rule='taylor' needs solver='eig'"):
+    with pytest.raises(OptionError, match=r"'mpa' .*rule='taylor' .*solver='eig'"):
         gcp.matrix_sqrt(P, rule="taylor", solver="mpa")
-    with pytest.raises(OptionError, match="solver 'mpa' has one form; form='published' needs solver='eig'"):
+    with pytest.raises(OptionError, match=r"'mpa' .*form='published' .*solver='eig'"):
         gcp.matrix_sqrt(P, solver="mpa", form="published")
-    with pytest.raises(OptionError, match=r"form is 'fold'; allowed: folded, published. Did you mean 'folded'"):
+    with pytest.raises(OptionError, match=r"form .*'fold'; allowed: folded, published\b.*Did you mean 'folded'"):
         gcp.matrix_sqrt(P, form="fold")
     with pytest.raises(OptionError, match="'exact' has no option 'side'"):
         gcp.matrix_sqrt(P, side="sample")

@@ -117,15 +117,15 @@ def test_defaults():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("newton_schulz", {"iterations": 0}, "option iterations of 'newton_schulz' is 0; allowed: a whole number >= 1"),
-        ("newton_schulz", {"steps": 3}, "'newton_schulz' has no option 'steps': it takes iterations"),
-        ("polar_express", {"lower": 0.0}, "option lower of 'polar_express' is 0.0; allowed: a number between 0 and 1"),
+        ("newton_schulz", {"iterations": 0}, r"iterations .*'newton_schulz' .*\b0; allowed: .*>= 1\b"),
+        ("newton_schulz", {"steps": 3}, r"'newton_schulz' .*'steps'.* iterations"),
+        ("polar_express", {"lower": 0.0}, r"lower .*'polar_express' .*\b0\.0; allowed: .*\b0 .*\b1\b"),
         ("polar_express", {"lower": 1.0}, "allowed: a number between 0 and 1"),
-        ("polar_express", {"step": 3}, "no option 'step': it takes lower, steps, products. Did you mean 'steps'"),
+        ("polar_express", {"step": 3}, r"'step'.* lower, steps, products\b.*Did you mean 'steps'"),
         ("polar_express", {"quintics": ()}, "no option 'quintics'"),
-        ("mpa", {"backward": "iteration"}, "allowed: one of lyapunov, iterations Did you mean 'iterations'"),
+        ("mpa", {"backward": "iteration"}, r"allowed: .*lyapunov, iterations.* Did you mean 'iterations'"),
         ("mtp", {"backward": None}, "option backward of 'mtp' is None"),
-        ("eig", {"iterations": 3}, "'eig' has no option 'iterations': it takes no options"),
+        ("eig", {"iterations": 3}, r"'eig' .*'iterations'.*no options"),
     ],
 )
 def test_bad_options(name, options, message):
@@ -134,5 +134,5 @@ def test_bad_options(name, options, message):
 
 
 def test_unknown_solver():
-    with pytest.raises(UnknownNameError, match=r"unknown solver 'newton_shulz'. Did you mean 'newton_schulz'"):
+    with pytest.raises(UnknownNameError, match=r"'newton_shulz'.*Did you mean 'newton_schulz'"):
         create_solver("newton_shulz")

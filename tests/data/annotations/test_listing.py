@@ -46,7 +46,7 @@ def test_numbers_are_sorted_as_numbers(tree):
 def test_list_that_is_missing(tree, name, missing):
     made = tree(name)
     (made["root"] / missing).rename(made["root"] / f"_{missing}")
-    message = rf"looks like .*, but lacks '{missing}'; it holds .*\. Did you mean '_{missing}'\?"
+    message = rf"lacks '{missing}'.* it holds .*Did you mean '_{missing}'\?"
     with pytest.raises(DataError, match=message):
         create(name, made)
 
@@ -54,7 +54,7 @@ def test_list_that_is_missing(tree, name, missing):
 def test_the_folder_of_images_is_missing(tree):
     made = tree("cub")
     (made["root"] / "images").rename(made["root"] / "image")
-    with pytest.raises(DataError, match=r"but lacks 'images'; it holds .*\. Did you mean 'image'\?"):
+    with pytest.raises(DataError, match=r"lacks 'images'.*'image'\?"):
         create("cub", made)
 
 
@@ -65,31 +65,31 @@ def test_the_folder_of_images_is_missing(tree):
         (
             "image_class_labels.txt",
             lambda lines: lines[:-1],
-            r"images.txt has 18 images and .*labels.txt has 17; 1 are in",
+            r"images\.txt .*18 .*labels\.txt .*17\b.* 1 ",
         ),
         (
             "images.txt",
             lambda lines: lines[1:],
-            r"images.txt has 17 images and .*image_class_labels.txt has 18; 1 are in",
+            r"images\.txt .*17 .*image_class_labels\.txt .*18\b.* 1 ",
         ),
-        ("train_test_split.txt", lambda lines: [*lines, "77 1"], r"train_test_split.txt has 19; .*, such as '77'"),
+        ("train_test_split.txt", lambda lines: [*lines, "77 1"], r"train_test_split\.txt .*19\b.*'77'"),
         (
             "train_test_split.txt",
             lambda lines: [lines[0][:-1] + "2", *lines[1:]],
             r"gives '2' for .* 1 for training or 0",
         ),
-        ("image_class_labels.txt", lambda lines: [*lines, lines[-1]], r"image_class_labels.txt has the id '.*' twice"),
+        ("image_class_labels.txt", lambda lines: [*lines, lines[-1]], r"image_class_labels\.txt .*twice"),
         (
             "images.txt",
             lambda lines: [*lines, "alone"],
-            r"images.txt has the line 'alone'; each line should be an id and",
+            r"images\.txt .*'alone'.* id ",
         ),
         ("train_test_split.txt", lambda lines: [], r"train_test_split.txt has 0; 18 are in one"),
         ("images.txt", lambda lines: [], r"images.txt has 0 images"),
         (
             "classes.txt",
             lambda lines: lines[:-1],
-            r"image_class_labels.txt gives '3(09)?' for .*\(6 such lines\); allowed",
+            r"image_class_labels\.txt .*'3(09)?' .*\(6 .*allowed",
         ),
     ],
 )
@@ -106,12 +106,12 @@ def test_lists_that_do_not_fit(tree, name, file, edit, message):
         (
             "cub",
             -1,
-            r"image_class_labels.txt gives '0' for image '1' \(6 such lines\); allowed: a number of classes.txt",
+            r"image_class_labels\.txt .*'0' .*'1' .*\b6 .*allowed: .*classes\.txt",
         ),
         (
             "cub",
             +1,
-            r"image_class_labels.txt gives '4' for image '13' \(6 such lines\); allowed: a number of classes.txt",
+            r"image_class_labels\.txt .*'4' .*'13' .*\b6 .*allowed: .*classes\.txt",
         ),
         ("nabirds", -1, r"image_class_labels.txt gives '308' for"),
     ],
@@ -132,7 +132,7 @@ def test_labels_that_are_off_by_one_and_all_known(tree):
     """The hierarchy of NABirds has names for the neighbours of a number, and the folders say that they are wrong."""
     made = tree("nabirds")
     change(made["root"] / "image_class_labels.txt", lambda lines: [line.replace(" 295", " 1") for line in lines])
-    with pytest.raises(DataError, match=r"into class '1', whose folder is '0001', and images.txt has it as '0295/"):
+    with pytest.raises(DataError, match=r"class '1'.*'0001'.*images\.txt .*'0295/"):
         create("nabirds", made)
 
 
@@ -156,9 +156,11 @@ def test_an_empty_class(tree):
     with pytest.raises(DataError) as error:
         create("cub", made)
     # One message with every fault.
-    assert str(error.value).startswith(f"2 faults in {made['root']}, read as CUB_200_2011/{{images, images.txt, ")
+    assert re.match(
+        rf"2 faults .*{re.escape(str(made['root']))}.* CUB_200_2011/\{{images, images\.txt, ", str(error.value)
+    )
     for split in ("train", "test"):
-        assert f"\n  {split} has no image of 1 of the 4 classes: '004.Dodo'" in str(error.value)
+        assert re.search(rf"\n  {split} .*\b1 .*\b4 .*'004\.Dodo'", str(error.value))
 
 
 @pytest.mark.parametrize("name", ["cub", "nabirds"])
@@ -167,14 +169,14 @@ def test_a_class_that_is_missing_in_test(tree, name):
     change(
         made["root"] / "train_test_split.txt", lambda lines: [f"{line.split()[0]} 1" for line in lines[:6]] + lines[6:]
     )
-    with pytest.raises(DataError, match=r"  test has no image of 1 of the 3 classes: '(001.Bird_0|Bird 295 .*)'$"):
+    with pytest.raises(DataError, match=r"test .*\b1 .*\b3 .*'(001\.Bird_0|Bird 295 .*)'$"):
         create(name, made)
 
 
 def test_no_test_image_at_all(tree):
     made = tree("cub")
     change(made["root"] / "train_test_split.txt", lambda lines: [f"{line.split()[0]} 1" for line in lines])
-    with pytest.raises(DataError, match=r"  test has no image of 3 of the 3 classes: '001.Bird_0', '002.Bird_1', '003"):
+    with pytest.raises(DataError, match=r"test .*\b3 .*\b3 .*'001\.Bird_0', '002\.Bird_1', '003"):
         create("cub", made)
 
 
@@ -185,7 +187,7 @@ def test_a_list_that_is_no_text(tree):
         create("cub", made)
     (made["root"] / "images.txt").unlink()
     (made["root"] / "images.txt").mkdir()
-    with pytest.raises(DataError, match=rf"cannot read the list {re.escape(str(made['root']))}/images\.txt: Is a dir"):
+    with pytest.raises(DataError, match=rf"{re.escape(str(made['root']))}/images\.txt: Is a dir"):
         create("cub", made)
 
 

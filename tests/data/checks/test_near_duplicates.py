@@ -69,7 +69,7 @@ def test_noise_flat_images_and_broken_files_are_like_nothing(photographs, tmp_pa
 
 def test_too_many_are_refused(monkeypatch):
     monkeypatch.setattr(near_duplicates, "MOST", 2)
-    with pytest.raises(DataError, match="3 images are too many to compare each with each; at most 2"):
+    with pytest.raises(DataError, match=r"\b3 images .*at most 2\b"):
         alike(["a", "b", "c"])
 
 

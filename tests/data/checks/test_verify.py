@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_nothing():
 
 def test_a_process_that_dies_is_one_clear_message(tmp_path, monkeypatch):
     monkeypatch.setattr("gcp.data.checks.verify.decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(DataError, match="a process that decoded images has died, as happens when the memory is full"):
+    with pytest.raises(DataError, match=r"process .*died.*memory"):
         verify([str(picture(tmp_path / "a.jpg"))], workers=1)
 
 
@@ -93,8 +94,5 @@ def test_sets_that_are_no_files():
     found = verify_sets({"train": stream, "test": memory})
     assert found.images == 12
     # Two bad images, and a shard that is shorter than it says.
-    assert [reason for _, reason in found.unreadable] == [
-        "cannot read bad",
-        "cannot read bad",
-        "b holds 3 images; by the info of the data set it has 4.",
-    ]
+    first, second, short = [reason for _, reason in found.unreadable]
+    assert first == second == "cannot read bad" and re.search(r"^b .*\b3 images.*\b4\.$", short)

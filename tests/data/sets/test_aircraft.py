@@ -36,9 +36,7 @@ def test_as_torchvision_reads_it(tree, ours, theirs):
 def test_a_variant_that_is_not_in_the_list(tree):
     root = tree("aircraft")["root"]
     (root / "data/images_variant_test.txt").write_text("0000004 Cesna 172\n")
-    with pytest.raises(
-        DataError, match=r"test\.txt has the line '0000004 Cesna 172'; 'Cesna 172' is not in .*'Cessna 172'\?"
-    ):
+    with pytest.raises(DataError, match=r"test\.txt .*'0000004 Cesna 172'.*'Cesna 172' .*'Cessna 172'\?"):
         aircraft(root)
 
 

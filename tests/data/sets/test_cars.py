@@ -12,10 +12,7 @@ from trees import cars as made
 from gcp.data import DATASETS, create_dataset
 from gcp.errors import DataError
 
-UNLABELLED = (
-    r"^[^\n]*cars_test_annos\.mat has no labels, so there is nothing to score on: the labels of the test "
-    r"images are in cars_test_annos_withlabels\.mat\. Put that file into [^\n]*$"
-)
+UNLABELLED = r"^[^\n]*cars_test_annos\.mat [^\n]*no labels[^\n]*cars_test_annos_withlabels\.mat[^\n]* into [^\n]*$"
 
 
 def cars(root, **options):
@@ -78,7 +75,7 @@ def test_annotations_without_labels(tree, layout):
         cars(root)
     # The same file under the name of the other.
     shutil.copy(bare, labelled)
-    with pytest.raises(DataError, match=r"withlabels[^\n]*\.mat has no labels, so there is nothing to score on"):
+    with pytest.raises(DataError, match=r"withlabels[^\n]*\.mat [^\n]*no labels"):
         cars(root)
 
 
@@ -88,11 +85,11 @@ def test_annotations_without_labels(tree, layout):
         (
             "torchvision",
             "devkit/cars_train_annos.mat",
-            r"stanford_cars has no cars_train_annos\.mat\. Looked there and in dev",
+            r"no cars_train_annos\.mat.* dev",
         ),
         ("torchvision", "devkit/cars_meta.mat", r"has no cars_meta\.mat"),
-        ("kaggle", "cars_train", "cars_annos.mat, but that one describes car_ims/|looks like"),
-        ("car_ims", "cars_annos.mat", r"looks like car_ims/ and cars_annos\.mat, but lacks 'cars_annos\.mat'"),
+        ("kaggle", "cars_train", r"cars_annos.mat, .*car_ims/|looks like"),
+        ("car_ims", "cars_annos.mat", r"car_ims/ .*lacks 'cars_annos\.mat'"),
     ],
 )
 def test_what_is_missing_is_named(tree, layout, file, message):
@@ -108,17 +105,13 @@ def test_the_one_file_of_another_layout(tree):
     root = tree("cars", layout="kaggle")["root"]
     shutil.rmtree(root / "car_devkit")
     made.save(root / "cars_annos.mat", [("car_ims/000001.jpg", 1)], ("relative_im_path", "class"), ["a"])
-    with pytest.raises(
-        DataError, match=r"has no cars_train_annos\.mat.* It has cars_annos\.mat, but that one describes car_ims/"
-    ):
+    with pytest.raises(DataError, match=r"no cars_train_annos\.mat.* cars_annos\.mat, .* car_ims/"):
         cars(root)
 
 
 def test_no_layout(tmp_path):
     (tmp_path / "birds").mkdir()
-    with pytest.raises(
-        DataError, match=r"the data set is not in .*Looked .* for car_ims/ and cars_annos\.mat.* It holds 'birds'"
-    ):
+    with pytest.raises(DataError, match=r"not in .*car_ims/ .*cars_annos\.mat.*'birds'"):
         cars(tmp_path)
 
 
@@ -127,9 +120,7 @@ def test_labels_from_zero(tree):
     path = root / "stanford_cars/devkit/cars_train_annos.mat"
     records = [(label, f"{number:05d}.jpg") for number, label in enumerate([0, 1, 2], 1)]
     made.save(path, records, ("class", "fname"))
-    with pytest.raises(
-        DataError, match=rf"the labels in {re.escape(str(path))} go from 0 to 2; they should be within 1 to 3"
-    ):
+    with pytest.raises(DataError, match=rf"labels .*{re.escape(str(path))} .*\b0 to 2\b.* 1 to 3\b"):
         cars(root)
 
 
@@ -139,9 +130,7 @@ def test_truncated_annotations(tree, kept, file):
     root = tree("cars", layout="torchvision")["root"]
     path = root / "stanford_cars/devkit" / file
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(
-        DataError, match=rf"(cannot read the annotations )?[^\n]*{file}(: .* damaged: replace it| has no variable)"
-    ):
+    with pytest.raises(DataError, match=rf"{file}(: .*replace| .*no variable)"):
         cars(root)
 
 
@@ -149,7 +138,7 @@ def test_other_content(tree):
     root = tree("cars", layout="torchvision")["root"]
     path = root / "stanford_cars/devkit/cars_train_annos.mat"
     savemat(path, {"annotation": np.zeros(3)})
-    with pytest.raises(DataError, match=r"has no variable 'annotations', but 'annotation'\. Did you mean 'annotation'"):
+    with pytest.raises(DataError, match=r"no variable 'annotations'.*'annotation'\?"):
         cars(root)
     savemat(path, {"annotations": np.zeros(3)})
     with pytest.raises(DataError, match=r"the records of .* have no field 'fname', but none"):

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 import torchvision.datasets
@@ -40,11 +42,8 @@ def test_images_classes_and_counts(cifar, name):
     assert images.dtype == torch.uint8 and images.numpy().tobytes() == made["images"]["test"].tobytes()
     assert labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert splits.train.in_memory and splits.train.paths is None
-    held = "held out class by class (fraction 0.1, seed 0)"
-    assert splits.rule == (
-        f"{name.upper()} by torchvision. Test: the test batch (6); validation: 3 of the 12 training images, {held}; "
-        "training: 9 images."
-    )
+    parts = r"Test: .*\b6\b.*validation: 3 of the 12 .*class by class.* 0\.1\b.*seed 0\b.*training: 9\b"
+    assert re.match(rf"{name.upper()} .*{parts}", splits.rule)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,7 +68,7 @@ def test_files_that_are_not_the_published_ones(cifar, file):
     made = cifar("cifar10")
     path = made["root"] / "cifar-10-batches-py" / file
     command = rf'python -c "from torchvision.datasets import CIFAR10; CIFAR10\(\'{made["root"]}\', download=True\)"'
-    message = rf"the files in .*cifar-10-batches-py are not all there, or not the published ones .*{command}"
+    message = rf"cifar-10-batches-py .*{command}"
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(DataError, match=message):
         create("cifar10", made["root"])
@@ -80,10 +79,10 @@ def test_files_that_are_not_the_published_ones(cifar, file):
 
 def test_another_folder(cifar, tmp_path):
     made = cifar("cifar10")
-    message = r"CIFAR100 is not in .*tree: looked for the folder 'cifar-100-python' .* it holds 'cifar-10-batches-py'"
+    message = r"CIFAR100 .*tree.*'cifar-100-python' .*'cifar-10-batches-py'"
     with pytest.raises(DataError, match=message):
         create("cifar100", made["root"])
-    with pytest.raises(DataError, match=r"holds no 'tere', but 'tree'\. Did you mean 'tree'\?"):
+    with pytest.raises(DataError, match=r"'tere'.* Did you mean 'tree'\?"):
         create("cifar10", tmp_path / "tere")
 
 

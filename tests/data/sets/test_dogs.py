@@ -1,5 +1,7 @@
 """Stanford Dogs."""
 
+import re
+
 import numpy as np
 import pytest
 from trees import dogs as made
@@ -26,23 +28,23 @@ def test_layouts(tree, layout):
 
 
 def test_the_rule_warns_of_imagenet(tree):
-    assert "pretrained on ImageNet has seen test images of this set" in dogs(tree("dogs")["root"]).rule
+    assert re.search(r"pretrained .*ImageNet .*test images", dogs(tree("dogs")["root"]).rule)
 
 
 @pytest.mark.parametrize("label", [0, -1])
 def test_labels_from_zero(tree, label):
     root = tree("dogs")["root"]
     made.save(root / "train_list.mat", [("n1-a/x.jpg", label), ("n1-b/x.jpg", 1)])
-    with pytest.raises(DataError, match=rf"train_list\.mat go from {label} to 1; they should be within 1 to 1"):
+    with pytest.raises(DataError, match=rf"train_list\.mat .* {label} to 1\b.* 1 to 1\b"):
         dogs(root)
 
 
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ([("n1-a/x.jpg", 1)], "give label 1 to 'n1-a' and to 'n02085620-Chihuahua'"),
+        ([("n1-a/x.jpg", 1)], r"label 1 .*'n1-a' .*'n02085620-Chihuahua'"),
         ([(f"{made.BREEDS[0]}/x.jpg", 5)], "give label 1 to|no image with label 4"),
-        ([(f"{made.BREEDS[0]}/x.jpg", 1.5)], "should hold whole numbers here; the first is 1.5"),
+        ([(f"{made.BREEDS[0]}/x.jpg", 1.5)], r"whole numbers.* 1\.5"),
     ],
 )
 def test_lists_that_do_not_fit(tree, pairs, message):
@@ -57,9 +59,7 @@ def test_truncated_lists(tree, kept):
     root = tree("dogs", layout="lists")["root"]
     path = root / "lists/test_list.mat"
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(
-        DataError, match=r"^cannot read the annotations [^\n]*test_list\.mat: [^\n]* damaged: replace it\.$"
-    ):
+    with pytest.raises(DataError, match=r"^[^\n]*test_list\.mat: [^\n]*replace[^\n]*$"):
         dogs(root)
 
 
@@ -73,7 +73,7 @@ def test_lists_that_are_missing(tree):
 def test_images_that_are_missing(tree):
     root = tree("dogs")["root"]
     (root / "Images").rename(root / "Pictures")
-    with pytest.raises(DataError, match=r"has the lists of Stanford Dogs and no images: looked for .*Images/"):
+    with pytest.raises(DataError, match=r"no images.*Images/"):
         dogs(root)
 
 

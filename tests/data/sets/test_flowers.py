@@ -39,16 +39,14 @@ def test_as_torchvision_reads_it(tree, monkeypatch, split):
 def test_labels_out_of_range(tree, labels):
     root = tree("flowers")["root"]
     savemat(root / "imagelabels.mat", {"labels": np.array([labels])})
-    with pytest.raises(DataError, match=rf"the labels in .* go from {labels[0]} to {labels[2]}; .* within 1 to 102"):
+    with pytest.raises(DataError, match=rf"labels .*\b{labels[0]} to {labels[2]}\b.* 1 to 102\b"):
         flowers(root)
 
 
 def test_numbers_beyond_the_labels(tree):
     root = tree("flowers")["root"]
     savemat(root / "setid.mat", {"trnid": [[1, 2]], "valid": [[3]], "tstid": [[4, 99]]})
-    with pytest.raises(
-        DataError, match=r"numbers the images of test from 4 to 99, but imagelabels\.mat .* for 1 to 21"
-    ):
+    with pytest.raises(DataError, match=r"test .*\b4 to 99\b.*imagelabels\.mat .*\b1 to 21\b"):
         flowers(root)
 
 
@@ -57,7 +55,7 @@ def test_damaged_annotations(tree, file):
     root = tree("flowers")["root"]
     path = root / file
     path.write_bytes(path.read_bytes()[:150])
-    with pytest.raises(DataError, match=rf"^cannot read the annotations [^\n]*{file}: [^\n]* damaged: replace it\.$"):
+    with pytest.raises(DataError, match=rf"^[^\n]*{file}: [^\n]*replace[^\n]*$"):
         flowers(root)
     path.unlink()
     with pytest.raises(DataError, match=rf"lacks '{file}'"):

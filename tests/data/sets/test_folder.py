@@ -29,8 +29,8 @@ def test_three_splits_are_used_as_they_are(make_tree):
     assert names(splits.val) == ["val/cat/000.jpg", "val/dog/000.jpg", "val/dog/001.jpg"]
     assert splits.val.labels.tolist() == [0, 1, 1]
     assert [len(part) for part in (splits.train, splits.val, splits.test)] == [9, 3, 4]
-    rule = "folders {train,val,test}/class. Test: 4 images; validation: 3 images of its own; training: 9 images."
-    assert splits.rule == rule
+    rule = r"\{train,val,test\}/class\b.*Test: 4 .*validation: 3 .*of its own.*training: 9\b"
+    assert re.search(rule, splits.rule)
 
 
 def test_validation_is_held_out_of_train(make_tree):
@@ -40,15 +40,16 @@ def test_validation_is_held_out_of_train(make_tree):
         f"train/dog/00{i}.jpg" for i in range(4)
     ]
     assert names(splits.test)[0] == "test/cat/000.jpg"
-    assert "validation: 2 of the 9 training images, held out class by class (fraction 0.25" in splits.rule
+    assert re.search(r"validation: 2 of the 9 .*class by class.* 0\.25\b", splits.rule)
 
 
 def test_val_without_test_is_the_test_split(make_tree):
     splits = folder(make_tree(without("test")))
     assert names(splits.test) == ["val/cat/000.jpg", "val/dog/000.jpg", "val/dog/001.jpg"]
     assert all(name.startswith("train/") for name in names(splits.train) + names(splits.val))
-    assert splits.rule.startswith("folders {train,val}/class. Test: 3 images; validation: 2 of the 9 training images")
-    assert splits.rule.endswith("The folder 'val' is the test split, since there is no folder 'test'.")
+    assert re.search(
+        r"\{train,val\}/class\b.*Test: 3 .*validation: 2 of the 9 .*'val' .*test split.*'test'", splits.rule
+    )
 
 
 def test_other_folders_are_named(make_tree):
@@ -128,22 +129,22 @@ def test_few_shot(make_tree):
 
 
 def test_no_root():
-    with pytest.raises(OptionError, match=r"data\.root of folder: got None; allowed: the folder"):
+    with pytest.raises(OptionError, match=r"data\.root of folder.*None; allowed: .*folder"):
         create_dataset("folder")
 
 
 def test_root_that_does_not_exist(make_tree):
     root = make_tree(FULL)
     wrong = root.parent / "imagse" / "birds"
-    message = f"{wrong} does not exist: {root.parent} holds no 'imagse', but 'images'. Did you mean 'images'?"
-    with pytest.raises(DataError, match=re.escape(message)):
+    message = rf"{re.escape(str(wrong))} .*{re.escape(str(root.parent))} .*'imagse'.*Did you mean 'images'\?"
+    with pytest.raises(DataError, match=message):
         folder(wrong)
 
 
 def test_root_that_is_a_file(tmp_path):
     (tmp_path / "x.zip").touch()
     for root in (tmp_path / "x.zip", str(tmp_path / "x.zip" / "images")):
-        with pytest.raises(DataError, match=r"x\.zip, in data\.root, is a file; unpack it and give the folder"):
+        with pytest.raises(DataError, match=r"x\.zip, .*data\.root.* unpack "):
             folder(root)
     with pytest.raises(OptionError, match=r"data\.root must be the path of a folder; got 5"):
         folder(5)
@@ -160,13 +161,13 @@ def test_folder_that_cannot_be_listed(make_tree, monkeypatch):
 
 def test_classes_without_splits(make_tree):
     root = make_tree({"all": {"cat": 1, "dog": 1}}) / "all"
-    with pytest.raises(DataError, match=r"it holds 'cat', 'dog'\. Move these classes into 'train', and a part of the"):
+    with pytest.raises(DataError, match=r"'cat', 'dog'.*'train'"):
         folder(root)
 
 
 def test_no_train_folder(make_tree, tmp_path):
     root = make_tree({"Train": {"cat": 1}, "test": {"cat": 1}})
-    with pytest.raises(DataError, match=r"no folder 'train'.* it holds 'Train', 'test'\. Did you mean 'Train'"):
+    with pytest.raises(DataError, match=r"no folder 'train'.*'Train', 'test'.*Did you mean 'Train'"):
         folder(root)
     with pytest.raises(DataError, match=rf"no folder 'train'.* Set data\.root={re.escape(str(tmp_path))}/two\."):
         make_tree(FULL, root="two")
@@ -174,7 +175,7 @@ def test_no_train_folder(make_tree, tmp_path):
 
 
 def test_train_alone(make_tree):
-    with pytest.raises(DataError, match="no folder 'test' or 'val': there is nothing to score"):
+    with pytest.raises(DataError, match=r"no folder 'test' .*'val'"):
         folder(make_tree(without("val", "test")))
 
 
@@ -182,7 +183,7 @@ def test_empty_class(make_tree):
     root = make_tree(FULL)
     (root / "train" / "ant").mkdir()
     (root / "train" / "ant" / "readme.txt").touch()
-    with pytest.raises(DataError, match=r"no image in class 'ant' of .*train\. Looked for \.jpg"):
+    with pytest.raises(DataError, match=r"'ant' .*train\..*\.jpg"):
         folder(root)
 
 
@@ -203,19 +204,19 @@ def test_flat_split(make_tree):
     root = make_tree(without("val", "test"))
     (root / "val").mkdir()
     Image.new("RGB", (9, 9)).save(root / "val" / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(DataError, match="one folder per class; it holds 1 image in no class folder"):
+    with pytest.raises(DataError, match=r"holds 1 image .*no class folder"):
         folder(root)
 
 
 def test_classes_that_differ(make_tree):
     both = {"cat": 1, "dog": 1}
     root = make_tree({"train": both, "val": {**both, "yak": 1}, "test": {"cat": 1}})
-    with pytest.raises(DataError, match=r"val has 'yak', which train has not; test lacks 'dog'\."):
+    with pytest.raises(DataError, match=r"val .*'yak'.*train .*test .*'dog'"):
         folder(root)
 
 
 def test_nothing_to_hold_out(make_tree):
-    with pytest.raises(DataError, match="no validation image can be held out: each of the 2 classes"):
+    with pytest.raises(DataError, match=r"no validation image .*\b2 classes"):
         folder(make_tree({"train": {"cat": 1, "dog": 1}, "test": {"cat": 1, "dog": 1}}))
 
 
@@ -225,7 +226,7 @@ def test_unreadable_image(make_tree, content):
     splits = folder(root)
     (root / "test" / "cat" / "001.jpg").write_bytes(content)
     assert splits.test[0][0].shape == (3, 16, 16)
-    with pytest.raises(DataError, match=r"cannot read .*test/cat/001\.jpg: (UnidentifiedImage|OS)Error: "):
+    with pytest.raises(DataError, match=r"test/cat/001\.jpg: (UnidentifiedImage|OS)Error: "):
         splits.test[1]
 
 
@@ -234,7 +235,7 @@ def test_truncated_image(make_tree):
     splits = folder(root)
     path = root / "test" / "cat" / "001.jpg"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=r"cannot read the image .*001\.jpg: OSError: .*truncated"):
+    with pytest.raises(DataError, match=r"001\.jpg: OSError: .*truncated"):
         splits.test[1]
 
 
@@ -250,7 +251,7 @@ def test_unreadable_image_through_a_loader_is_one_clear_message(make_tree, worke
 def test_sixteen_bits_are_refused(make_tree):
     root = make_tree(FULL)
     Image.fromarray(np.full((20, 20), 40_000, dtype=np.uint16)).save(root / "test" / "cat" / "000.png")
-    with pytest.raises(DataError, match=r"000\.png has mode 'I;16'; allowed are 8 bits per channel"):
+    with pytest.raises(DataError, match=r"000\.png .*'I;16'.*allowed .*8 bits"):
         folder(root)
 
 

@@ -1,5 +1,7 @@
 """Folders in the hub's format; no network."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ def test_splits_as_for_files(create):
     assert np.bincount(splits.test.labels).tolist() == [4, 4, 4]
     assert np.bincount(splits.val.labels).tolist() == [1, 1, 1]
     assert np.bincount(splits.train.labels).tolist() == [3, 3, 3]
-    assert "validation: 3 of the 12 training images, held out class by class (fraction 0.1, seed 0)" in splits.rule
+    assert re.search(r"validation: 3 of the 12 .*class by class.* 0\.1\b.*seed 0\b", splits.rule)
     assert not set(splits.train.indices) & set(splits.val.indices)
     few = create(per_class=2)
     assert np.bincount(few.train.labels).tolist() == [2, 2, 2] and len(few.test) == 12
@@ -68,24 +70,23 @@ def test_batches_do_not_depend_on_workers(create):
 def test_roles_of_the_splits(create):
     splits = create(labels={"train": EVERY, "validation": [0, 1, 2, 2], "test": [0, 1, 2]})
     assert (len(splits.train), len(splits.val), len(splits.test)) == (12, 4, 3)
-    assert splits.rule == "test: the split 'test' (3); validation: the split 'validation' (4); training: 12 images."
+    assert re.search(r"test: .*'test' \(3\).*validation: .*'validation' \(4\).*training: 12\b", splits.rule)
 
 
 def test_a_split_without_labels_is_not_used(create):
     splits = create(labels={"train": EVERY, "validation": [0, 1, 2, 2], "test": [-1, -1]})
     assert (len(splits.train), len(splits.val), len(splits.test)) == (9, 3, 4)
-    assert "test: the split 'validation' (4), since no other can be scored and nothing may be selected" in splits.rule
-    assert splits.rule.endswith("Without labels, not used: test.")
+    assert re.search(r"test: .*'validation' \(4\).*not used: test\b", splits.rule)
 
 
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
-        ({"train": EVERY}, "no split to score the trained model on: it has 'train'; needed"),
-        ({"test": EVERY, "other": EVERY}, "no split to train on: it has 'test', 'other'|it has 'other', 'test'"),
+        ({"train": EVERY}, r"no split to score .*'train'.*needed"),
+        ({"test": EVERY, "other": EVERY}, r"no split to train on: .*('test', 'other'|'other', 'test')"),
         (
             {"train": EVERY, "test": [0, -1, 1]},
-            "split 'test' of .* has 1 labels that are no class: the first is -1, of image 1",
+            r"split 'test' .*\b1 labels .*-1, .*image 1\b",
         ),
     ],
 )
@@ -95,9 +96,9 @@ def test_sets_that_cannot_be_used(create, labels, text):
 
 
 def test_columns(create):
-    with pytest.raises(DataError, match=r"several columns of ClassLabel: fine, coarse.*data.name='hfds/.*#fine'"):
+    with pytest.raises(DataError, match=r"fine, coarse.*data\.name='hfds/.*#fine'"):
         create("")
-    with pytest.raises(DataError, match=r"no column 'fin'. Did you mean 'fine'\? Its columns: img, fine, coarse"):
+    with pytest.raises(DataError, match=r"'fin'.*Did you mean 'fine'\?.*img, fine, coarse"):
         create("#fin")
     assert create("#coarse").classes == ("all",)
     with pytest.raises(DataError, match=r"cannot open data set|holds .* values"):
@@ -110,17 +111,17 @@ def test_folders_of_classes(make_tree, tmp_path):
     splits = create_dataset(f"hfds/{place}", tmp_path / "cache", image_size=16)
     assert splits.classes == ("cat", "dog") and (len(splits.train), len(splits.val), len(splits.test)) == (6, 2, 2)
     (place / "test/cat/000.jpg").unlink()
-    with pytest.raises(DataError, match=r"cannot read the image 0 in test of hfds/.*FileNotFoundError"):
+    with pytest.raises(DataError, match=r"image 0 in test of hfds/.*FileNotFoundError"):
         splits.test[0]
     (place / "test/dog/000.jpg").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"cannot read the image 1 in test of hfds/.*UnidentifiedImageError"):
+    with pytest.raises(DataError, match=r"image 1 in test of hfds/.*UnidentifiedImageError"):
         splits.test[1]
 
 
 def test_names_that_are_not_there(tmp_path):
     with pytest.raises(DataError, match=r"cannot open data set 'hfds//nowhere/x': .*nowhere"):
         create_dataset("hfds//nowhere/x", tmp_path)
-    with pytest.raises(DataError, match=r"cannot open data set 'hfds/nobody/nothing': ConnectionError"):
+    with pytest.raises(DataError, match=r"'hfds/nobody/nothing': ConnectionError"):
         create_dataset("hfds/nobody/nothing", tmp_path)
     with pytest.raises(OptionError, match=r"data.root must be the path of a folder; got 3"):
         create_dataset("hfds/a", 3)
@@ -128,7 +129,5 @@ def test_names_that_are_not_there(tmp_path):
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setattr("gcp.data.source.find_spec", lambda name: None)
-    with pytest.raises(
-        DataError, match=r"'hfds/a' is read by the package datasets, which is not installed: pip install .*\[data\]"
-    ):
+    with pytest.raises(DataError, match=r"'hfds/a' .*datasets.* pip install .*\[data\]"):
         create_dataset("hfds/a")

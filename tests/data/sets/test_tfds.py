@@ -58,12 +58,10 @@ def test_shards_of_every_split_are_read_once(create):
 
 
 def test_refused(create, monkeypatch):
-    with pytest.raises(OptionError, match=r"data.per_class of tfds/set#kind: got 1; allowed: null"):
+    with pytest.raises(OptionError, match=r"data\.per_class of tfds/set#kind.* 1\b.*allowed: null"):
         create(per_class=1)
     monkeypatch.setattr("gcp.data.source.find_spec", lambda name: None if name == "tensorflow_datasets" else True)
-    with pytest.raises(
-        DataError, match=r"by the package tensorflow-datasets, which is not installed: pip install tens"
-    ):
+    with pytest.raises(DataError, match=r"tensorflow-datasets.* pip install tens"):
         create()
 
 
@@ -72,5 +70,5 @@ def test_a_set_that_cannot_be_opened(create, monkeypatch):
         raise RuntimeError("not prepared")
 
     monkeypatch.setattr("timm.data.readers.create_reader", refuse)
-    with pytest.raises(DataError, match=r"cannot open data set 'tfds/set#kind': RuntimeError: not prepared"):
+    with pytest.raises(DataError, match=r"'tfds/set#kind': RuntimeError: not prepared"):
         create()

@@ -44,14 +44,12 @@ def test_inaturalist(tmp_path):
     assert (len(splits.train), len(splits.val), len(splits.test)) == (6, 2, 2)
     assert splits.test.labels.tolist() == [0, 1] and "the split 'validation' (2), since no other" in splits.rule
     next((tmp_path / "2021_valid").rglob("0.jpg")).unlink()
-    with pytest.raises(DataError, match=r"cannot read the image . in validation of torch/inaturalist"):
+    with pytest.raises(DataError, match=r"image . in validation of torch/inaturalist"):
         splits.test.read([0, 1])
 
 
 def test_names(tmp_path):
-    with pytest.raises(UnknownNameError, match=r"torchvision data set 'mnits'. Did you mean 'mnist'\? Known: .*kmnist"):
+    with pytest.raises(UnknownNameError, match=r"'mnits'.*Did you mean 'mnist'\?.*kmnist"):
         create_dataset("torch/mnits", tmp_path)
-    with pytest.raises(
-        DataError, match=r"(?s)cannot open the split 'train' of 'torch/kmnist' in .*: Dataset not found.* -c .*True\)"
-    ):
+    with pytest.raises(DataError, match=r"(?s)'train' of 'torch/kmnist' .*Dataset not found.* -c .*True\)"):
         create_dataset("torch/kmnist", tmp_path)

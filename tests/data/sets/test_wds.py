@@ -53,7 +53,7 @@ def test_splits(place):
     assert len(shards["train"] | shards["val"]) == 4
     assert "test: the split 'test' (12); validation: " in splits.rule
     held = len(shards["val"])
-    assert f"{held} of its 4 shards held out whole, not class by class (fraction 0.1, seed 0)" in splits.rule
+    assert re.search(rf"\b{held} of .*\b4 shards .*whole.* 0\.1\b.*seed 0\b", splits.rule)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -92,14 +92,14 @@ def test_held_out_shards_are_never_in_train(place, fraction):
 def test_nothing_is_held_out(place):
     splits = create(place, val_fraction=0)
     assert (len(splits.train), len(splits.val), len(splits.train.shards)) == (12, 0, 4)
-    assert "validation: none, every training image is trained on (val_fraction 0)" in splits.rule
+    assert re.search(r"validation: none.*val_fraction 0\b", splits.rule)
 
 
 def test_named_splits_are_used_as_they_are(place):
     info = json.loads((place / "_info.json").read_text())["splits"]
     change(place, splits={"train": info["train"], "validation": info["test"]})
     only = create(place)
-    assert len(only.test) == 12 and "test: the split 'validation' (12), since no other can be scored" in only.rule
+    assert len(only.test) == 12 and re.search(r"test: .*'validation' \(12\)", only.rule)
     parts = (
         {"filenames": ["test-0000.tar"], "shard_lengths": [4]},
         {"filenames": ["test-0001.tar"], "shard_lengths": [6]},
@@ -127,7 +127,7 @@ def test_the_label_may_be_a_field(tmp_path):
         shard(tmp_path / f"{split}.tar", samples)
     assert run(main, [str(tmp_path), "train=train-*.tar", "test=test-*.tar", "--field", "kind"]) == 0
     assert sorted(labels(create(tmp_path, "wds/x#kind").test)) == [0, 0, 1, 1]
-    with pytest.raises(DataError, match=r"0 in .*test-0.tar has 'x' in field 'word' of .json; allowed"):
+    with pytest.raises(DataError, match=r"\b0 in .*test-0\.tar .*'x' .*'word' .*\.json.*allowed"):
         labels(create(tmp_path, "wds/x#word").test)
     with pytest.raises(DataError, match=r"has no class, a number, in .cls; it has jpg, json"):
         labels(create(tmp_path).test)
@@ -155,11 +155,11 @@ def test_info_is_written_by_the_script(place, capsys):
     [
         (["nowhere", "train=*.tar"], "needed are a folder, and SPLIT=PATTERN"),
         (["."], "needed are a folder, and SPLIT=PATTERN"),
-        ([".", "train=*.zip"], "no file in .* matches '\\*.zip', the shards of 'train'"),
+        ([".", "train=*.zip"], r"no file .*'\*\.zip'.*'train'"),
         ([".", "train=broken.tar"], "cannot read the shard .*broken.tar: ReadError"),
         ([".", "train=empty.tar"], "empty.tar holds no image"),
-        ([".", "train=whole.tar", "--classes", "names.txt"], "labels up to 1, but the file of classes has 1 lines"),
-        ([".", "train=whole.tar", "--classes", "none.txt"], "cannot read the names of the classes in none.txt"),
+        ([".", "train=whole.tar", "--classes", "names.txt"], r"labels up to 1\b.*\b1 lines"),
+        ([".", "train=whole.tar", "--classes", "none.txt"], r"names of the classes .*none\.txt"),
     ],
 )
 def test_the_script_refuses(tmp_path, monkeypatch, capsys, words, text):
@@ -186,17 +186,17 @@ SPLIT = {"filenames": ["train-0000.tar"], "shard_lengths": [5]}
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"classes": None}, "must have 'classes', and 'splits' .*KeyError: 'classes'"),
+        ({"classes": None}, r"'classes'.*'splits' .*KeyError: 'classes'"),
         ({"classes": 3}, "must have 'classes'.*TypeError"),
         ({"splits": {"train": {"filenames": ["a.tar"]}}}, "KeyError: 'shard_lengths'"),
         ({"splits": {"train": {"filenames": ["a.tar"], "shard_lengths": [1, 2]}}}, "must have .*ValueError"),
         ({"splits": {"train": {"filenames": ["a.tar"], "shard_lengths": [0]}}}, "the shard length 0; allowed: whole"),
         ({"splits": {"train": {"filenames": [], "shard_lengths": []}}}, "a split without shards"),
-        ({"splits": {"train": SPLIT}}, "no split to score the trained model on: it has 'train'"),
-        ({"splits": {"test": SPLIT}}, "no split to train on: it has 'test'; needed are 'train'"),
+        ({"splits": {"train": SPLIT}}, r"no split to score .*'train'"),
+        ({"splits": {"test": SPLIT}}, r"no split to train on.*'test'.*needed .*'train'"),
         (
             {"splits": {"train": SPLIT, "test": SPLIT}},
-            "lists the shard 'train-0000.tar' of 'test' twice: 'train-0000.tar' of 'train' too",
+            r"'train-0000\.tar' .*'test' .*'train-0000\.tar' .*'train'",
         ),
         ({"splits": {"train": SPLIT | {"filenames": ["pipe:touch x"]}}}, "names the shard 'pipe:touch x'; allowed"),
         ({"splits": {"train": SPLIT | {"filenames": ["https://a/b'; touch x"]}}}, "names the shard .*; allowed"),
@@ -212,13 +212,13 @@ def test_an_info_file_that_cannot_be_right(place, values, text):
 def test_a_shard_of_train_that_is_linked_into_test(place):
     (place / "test-0001.tar").unlink()
     (place / "test-0001.tar").symlink_to(place / "train-0002.tar")
-    with pytest.raises(DataError, match=r"the shard 'test-0001.tar' of 'test' twice: 'train-0002.tar' of 'train' too"):
+    with pytest.raises(DataError, match=r"'test-0001\.tar' .*'test' .*'train-0002\.tar' .*'train'"):
         create(place)
 
 
 def test_a_single_shard_cannot_be_held_out(place):
     change(place, splits={"train": SPLIT, "test": {"filenames": ["test-0000.tar"], "shard_lengths": [4]}})
-    with pytest.raises(DataError, match=r"the training split is a single shard, and a stream is held out by whole"):
+    with pytest.raises(DataError, match=r"training split .*single shard"):
         create(place)
 
 
@@ -226,14 +226,12 @@ def test_broken_shards(place):
     image = picture(place / "one.jpg").read_bytes()
     contents = {
         "cannot read the image b in .*test-0000.tar": [(n, {"jpg": image[:40], "cls": b"0"}) for n in "bcde"],
-        "a in .* has 2 images, it holds jpg, png, cls; allow": [("a", {"jpg": image, "png": image, "cls": b"0"})],
-        "a in .* has 0 images, it holds txt, cls; allowed: one": [("a", {"txt": b"", "cls": b"0"})],
-        "a in .* ends at its first dot, so that 'b.0.jpg' counts as": [("a.b.0", {"jpg": image, "cls": b"0"})],
-        "a in .* has 'cat' in .cls; allowed: the number of its class, from 0. Words": [
-            ("a", {"jpg": image, "cls": b"cat"})
-        ],
+        r"a in .*\b2 images.* jpg, png, cls; allow": [("a", {"jpg": image, "png": image, "cls": b"0"})],
+        r"a in .*\b0 images.* txt, cls; allowed: one": [("a", {"txt": b"", "cls": b"0"})],
+        r"a in .* first dot.*'b\.0\.jpg'": [("a.b.0", {"jpg": image, "cls": b"0"})],
+        r"a in .*'cat' .*\.cls; allowed: .*number": [("a", {"jpg": image, "cls": b"cat"})],
         "label of a in .* is 3; allowed: 0 to 2": [("a", {"jpg": image, "cls": b"3"})],
-        "test-0000.tar holds 1 images; by the info of the data set it has 4": [("a", {"jpg": image, "cls": b"0"})],
+        r"test-0000\.tar .*\b1 images.*\b4\.$": [("a", {"jpg": image, "cls": b"0"})],
     }
     for text, samples in contents.items():
         shard(place / "test-0000.tar", samples)
@@ -244,24 +242,22 @@ def test_broken_shards(place):
     with pytest.raises(DataError, match=r"test-0001.tar"):
         labels(create(place).test.subset([1]))
     (place / "test-0002.tar").unlink()
-    with pytest.raises(DataError, match=r"cannot read the shard .*test-0002.tar: FileNotFoundError"):
+    with pytest.raises(DataError, match=r"test-0002\.tar: FileNotFoundError"):
         labels(create(place).test.subset([2]))
 
 
 def test_refused_with_the_reason(place):
-    with pytest.raises(
-        OptionError, match=r"data.per_class of wds/birds: got 2; allowed: null. A stream is read in order"
-    ):
+    with pytest.raises(OptionError, match=r"data\.per_class of wds/birds.* 2; allowed: null"):
         create(place, per_class=2)
-    with pytest.raises(OptionError, match=r"data.root of wds/birds: got None; allowed: the folder that it lies in"):
+    with pytest.raises(OptionError, match=r"data\.root of wds/birds.* None; allowed: .*folder"):
         create(None)
-    with pytest.raises(UnknownNameError, match=r"unknown data set 'wd/birds'. Did you mean 'wds/birds'\?"):
+    with pytest.raises(UnknownNameError, match=r"'wd/birds'.*Did you mean 'wds/birds'\?"):
         create(place, "wd/birds")
-    with pytest.raises(DataError, match=r"the split 'test' is a stream, which can only be read in order"):
+    with pytest.raises(DataError, match=r"'test' .*stream.* in order"):
         create(place).images("test")
 
 
 def test_without_the_package(place, monkeypatch):
     monkeypatch.setattr("gcp.data.source.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"by the package webdataset, which is not installed: pip install .*\[data\]"):
+    with pytest.raises(DataError, match=r"webdataset.* pip install .*\[data\]"):
         create(place)
