@@ -180,7 +180,7 @@ def train(toy, group, evolution, images):
     fit(
         state,
         loader,
-        toy.recipe,
+        toy.step_options,
         toy.factor,
         toy.epochs,
         CPU,
@@ -231,7 +231,7 @@ def test_torch_compile_follows(toy, evolution, monkeypatch):
         state = toy.state(toy.model(torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 1), head="covariance"))
         evolving = evolution(Planned({3: ("features.3", 4, 7)}))
         events = Events(callbacks=[toy.Watch(evolving.make)])
-        fit(state, toy.loader(), toy.recipe, toy.factor, 1, CPU, events, compile)
+        fit(state, toy.loader(), toy.step_options, toy.factor, 1, CPU, events, compile)
         return state.model.state_dict()
 
     plain, compiled = train(False), train(True)

@@ -145,7 +145,7 @@ def test_torch_compile_notices(toy, begin, go, monkeypatch):
     torch.compiler.reset()
 
     def train(state, events, compile=False):
-        return fit(state, toy.loader(), toy.recipe, toy.factor, 1, torch.device("cpu"), events, compile)
+        return fit(state, toy.loader(), toy.step_options, toy.factor, 1, torch.device("cpu"), events, compile)
 
     after = Pooling("covariance", {})  # quicker to compile than a root
     plain = go(begin(), Switch(BEFORE, after, 2), fit=train).model.state_dict()

@@ -1,5 +1,7 @@
 """Oxford Flowers; torchvision's own reader is the oracle."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.io import savemat
@@ -22,7 +24,7 @@ def test_layouts(tree, layout):
     assert [len(part) for part in (splits.train, splits.val, splits.test)] == [
         built[n] for n in ("train", "val", "test")
     ]
-    assert "validation: 3 images of its own" in splits.rule
+    assert re.search("validation: 3 .*of its own", splits.rule)
     assert splits.test[0][0].shape == (3, 16, 16)
 
 
