@@ -61,7 +61,7 @@ def test_features_are_reproducible_non_negative_and_decaying():
 
 def test_selection_keeps_the_order_and_names_the_nearest():
     assert select_heads(["seb", "svd_p*", "svd_pade"]) == ["seb", "svd_pade", "svd_pi"]
-    with pytest.raises(UnknownNameError, match="Did you mean 'newton_schulz'"):
+    with pytest.raises(UnknownNameError, match=r"'newton_schulz'\?"):
         select_heads(["newton_shulz"])
 
 

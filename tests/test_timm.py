@@ -144,9 +144,9 @@ def test_torchscript_of_heads_that_are_plain_operations(head, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"global_pool": "avg"}, r"global_pool is 'avg'; allowed: 'gcp' \(the head\) or '' \(none\)"),
-        ({"num_classes": -1}, r"num_classes is -1; allowed: a whole number >= 0"),
-        ({"head": "svd_pad"}, r"unknown head 'svd_pad'. Did you mean 'svd_pade'"),
+        ({"global_pool": "avg"}, r"global_pool.*'avg'.*'gcp'.*''"),
+        ({"num_classes": -1}, r"num_classes.* -1.*>= 0"),
+        ({"head": "svd_pad"}, r"head 'svd_pad'.*'svd_pade'"),
         ({"degree": 3}, r"'newton_schulz' has no option 'degree'"),
         ({"drop_path_rate": 0.1}, r"'newton_schulz' has no option 'drop_path_rate'"),
         ({"pretrained_cfg": "x"}, r"takes no pretrained_cfg"),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 
 import pytest
@@ -69,16 +70,16 @@ def test_every_fault_at_once_and_nothing_begun(ablate, here):
     )
     assert code == 2 and err.startswith("error: 8 faults in the study:")
     for text in [
-        "--heads: unknown head 'svd_pad'. Did you mean 'svd_pade'?",
-        "--heads: unknown head 'svd_pade,average'. Give them apart: svd_pade average. Known: ",
-        "--heads: no head matches 'foo*'.",
-        "--seeds: got '2,2'; allowed: how many, 1 to 1000, such as 5 for 0 to 4, or which, such as 3,7,11",
-        "--reference: no variant 'averag'.",
-        "run.seed: set by --seeds",
-        "\n  optim.lrr: unknown key",
-        "average, form=published: head.form: head 'average' has no 'form'",
+        "--heads.*'svd_pad'.*'svd_pade'",
+        "--heads.*'svd_pade,average'.* svd_pade average",
+        r"--heads.*'foo\*'",
+        "--seeds.*'2,2'.* 1 to 1000.*3,7,11",
+        "--reference.*'averag'",
+        r"run\.seed.*--seeds",
+        r"\n  optim\.lrr: ",
+        r"average, form=published: head\.form: .*'average'.*'form'",
     ]:
-        assert text in err
+        assert re.search(text, err), text
     assert not (here / "runs").exists()
 
 
@@ -98,60 +99,60 @@ def test_invalid_combinations_can_be_left_out(ablate, here):
 @pytest.mark.parametrize(
     "words, text",
     [
-        ([], "one of --config and --study is needed"),
-        (["--config", "small.yaml"], "nothing varies: give --heads PATTERN ... or --grid key=v1,v2"),
-        (["--config", "small.yaml", "--grid", "optim.lr=0.1,0.1"], "--grid optim.lr=0.1,0.1: a value is given twice"),
+        ([], "--config.*--study"),
+        (["--config", "small.yaml"], "--heads PATTERN.*--grid key=v1,v2"),
+        (["--config", "small.yaml", "--grid", "optim.lr=0.1,0.1"], r"--grid optim\.lr=0\.1,0\.1: .*twice"),
         (
             ["--config", "small.yaml", "--heads", "average", "--name", "a/b"],
-            "--name: got 'a/b'; allowed: a folder's name",
+            "--name.*'a/b'.*folder's name",
         ),
-        (["--config", "smal.yaml", "--heads", "average"], "no file 'smal.yaml'; did you mean 'small.yaml'?"),
-        (["--config", "small.yaml", "--heads", "average", "--grid"], "--grid needs a value, such as head.dim=64,128"),
+        (["--config", "smal.yaml", "--heads", "average"], r"'smal\.yaml'.*'small\.yaml'"),
+        (["--config", "small.yaml", "--heads", "average", "--grid"], r"--grid.*value.*head\.dim=64,128"),
         (["--config", "small.yaml", "--heads", "average", "--grid="], "--grid needs a value"),
         (
             ["--config", "small.yaml", "--heads", "average", "--grid", "optim.lr"],
-            "--grid optim.lr: no values; allowed: key=v1,v2",
+            r"--grid optim\.lr.*key=v1,v2",
         ),
         (["--config", "small.yaml", "--heads", "average", "--reference", "--jobs", "2"], "--reference needs a value"),
         (["--study", "none.yaml"], "no file 'none.yaml'"),
         (["--config", "small.yaml", "--heads", "average", "data.name=cub", "data.root=none"], "none"),
         (["--config", "small.yaml", "--heads", "average", "model.pretrained=a/b.pt"], "no checkpoint at a/b.pt"),
-        (["resume=nothing"], "no study in nothing: it has no study.yaml"),
-        (["resume=x", "--heads", "average"], "--heads: a study that is resumed keeps its settings"),
+        (["resume=nothing"], r"nothing: .*study\.yaml"),
+        (["resume=x", "--heads", "average"], "--heads: .*resumed"),
         (
             ["--config", "small.yaml", "--heads", "average", "--jobs", "0"],
-            "--jobs is '0'; allowed: a whole number >= 1",
+            "--jobs.*'0'.*>= 1",
         ),
     ],
 )
 def test_messages(words, text, ablate):
     code, _, err = ablate(*words)
-    assert code == 2 and text in err and "Traceback" not in err
+    assert code == 2 and re.search(text, err) and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
     "text, faults",
     [
-        ("", ["config: missing; allowed: a recipe, relative to this file"]),
-        ("config: [small.yaml]\nheads: [average]\n", ["config: got ['small.yaml'] (list); allowed: a recipe"]),
+        ("", ["config: missing.*a recipe"]),
+        ("config: [small.yaml]\nheads: [average]\n", [r"config: .*\['small\.yaml'\].*a recipe"]),
         (
             "titel: x\nconfig: small.yaml\nheads: average\nseeds: {a: 1}\ngrid: {optim.lr: [1, 1]}\npublished: [1]\n",
             [
-                "titel: unknown key. Did you mean 'title'?",
+                "titel: .*'title'",
                 "heads: got 'average'",
                 "seeds: got",
                 "grid: got",
                 "published:",
             ],
         ),
-        ("config: small.yaml\nheads: [svd_pad]\n", ["heads: unknown head 'svd_pad'. Did you mean 'svd_pade'?"]),
+        ("config: small.yaml\nheads: [svd_pad]\n", ["heads.*'svd_pad'.*'svd_pade'"]),
     ],
 )
 def test_faults_of_a_file(text, faults, ablate, here):
     (here / "ü s.yaml").write_text(text)
     code, _, err = ablate("--study", "ü s.yaml")
     assert code == 2 and err.startswith(f"error: {len(faults)} fault")
-    assert all(f"\n  ü s.yaml: {fault}" in err for fault in faults)
+    assert all(re.search(rf"\n  ü s\.yaml: {fault}", err) for fault in faults)
 
 
 def test_a_damaged_study(ablate, here):
@@ -253,10 +254,10 @@ def test_seeds_and_heads_can_be_added_but_nothing_changed(grid, ablate, here):
     assert states(folder) == {"average-seed0": "done", "covariance-seed0": "done"}
     assert (folder / "cells/average-seed0/result.json").stat().st_mtime_ns == before
     code, _, err = ablate(*one, "2", "optim.lr=0.2", "train.epochs=4")
-    assert code == 2 and "2 faults in the settings, with which runs/studies/x cannot be continued" in err
-    assert "optim.lr: got 0.2; the study has 0.05" in err and "train.epochs: got 4; the study has 2" in err
+    assert code == 2 and re.search("2 faults.*runs/studies/x", err)
+    assert re.search(r"optim\.lr: .*0\.2;.*0\.05\b", err) and re.search(r"train\.epochs: .*4;.* 2\b", err)
     code, _, err = ablate(*one, "1", "--grid", "optim.lr=0.05,0.1")
-    assert code == 2 and "varies head.name, not head.name, optim.lr; give another --name" in err
+    assert code == 2 and re.search(r"head\.name, .*head\.name, optim\.lr;.*--name", err)
     assert len(list((folder / "cells").iterdir())) == 2
 
 

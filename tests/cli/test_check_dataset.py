@@ -55,11 +55,11 @@ def test_the_report(tree, check):
     root, _ = cars(tree)
     code, out, _ = check("cars", root)
     assert code == 2
-    assert "layout      cars_train/, cars_test/ and a .mat file for each" in out
-    assert "classes     3 (published: 196)" in out
+    assert re.search(r"layout +cars_train/, cars_test/ .*\.mat", out)
+    assert re.search(r"classes +3 .*196", out)
     assert re.search(r"train +12 +8,144 +4 AM General Hummer SUV 2000 +4 AM General", out)
-    assert "validation  held out of train class by class, 3 images at data.val_fraction=0.1" in out
-    assert "3 faults:\n  3 classes, published: 196;" in out and "test has 6 images, published: 8,041" in out
+    assert re.search(r"validation +held out.* 3 images .*data\.val_fraction=0\.1", out)
+    assert re.search(r"3 faults:\n  3 classes.*196", out) and re.search("test .*6 images.*8,041", out)
 
 
 def test_smallest_and_largest_class(tree, check):
@@ -77,12 +77,12 @@ def test_smallest_and_largest_class(tree, check):
 
 def test_one_image_of_each_class_leaves_none_for_validation(tree, check):
     code, out, _ = check("dogs", tree("dogs", per_class=1)["root"], "--partial")
-    assert code == 2 and "1 fault:\n  no validation image can be held out of train" in out
+    assert code == 2 and re.search("1 fault:\n  no validation image.* train", out)
 
 
 def test_notes_and_own_validation(tree, check):
-    assert "has seen test images of this set" in " ".join(check("dogs", tree("dogs")["root"], "--partial")[1].split())
-    assert "validation  3 images of its own" in check("flowers", tree("flowers", folder="b")["root"], "--partial")[1]
+    assert "seen test images" in " ".join(check("dogs", tree("dogs")["root"], "--partial")[1].split())
+    assert re.search("validation +3 images", check("flowers", tree("flowers", folder="b")["root"], "--partial")[1])
 
 
 def test_all_faults_in_one_run(tree, check):
@@ -93,10 +93,10 @@ def test_all_faults_in_one_run(tree, check):
     shutil.copy(place / "cars_train/00003.jpg", place / "cars_test/00005.jpg")
     code, out, err = check("cars", root, "--verify", "--sheet", "--json", "found.json")
     assert (code, err) == (2, "")
-    assert "train has 12 images, published: 8,144" in out
-    assert f"1 of 12 files of train missing, the first: {place}/cars_train/00002.jpg" in out
+    assert re.search("train .*12 images.*8,144", out)
+    assert re.search(rf"1 of 12 files .*{re.escape(str(place))}/cars_train/00002\.jpg", out)
     assert f"{place}/cars_train/00003.jpg (train) = {place}/cars_test/00005.jpg (test)" in out
-    assert "1 image in two splits, of 18 compared byte for byte" in out
+    assert re.search("1 image in two splits.* 18 ", out)
     assert f"{place}/cars_train/00007.jpg: UnidentifiedImageError" in out
     found = json.loads(Path("found.json").read_text())
     assert len(found["faults"]) == 7  # the unreadable one is found by both checks
@@ -119,9 +119,9 @@ def test_images_that_are_twice_in_a_split_or_alike(tree, check):
     assert check("folder", root)[0] == 0  # without --verify only what is in two splits is compared
     code, out, err = check("folder", root, "--verify", "--json", "found.json")
     assert (code, err) == (2, "")
-    assert "repeated    1 image of one split in two classes, 1 twice in one class" in out
+    assert re.search("repeated +1 .*two classes, 1 .*one class", out)
     assert f"{image} ({first.name}) = {second / 'copy.jpg'} ({second.name})" in out
-    assert "alike       1 pair in two splits, 0 pairs in two classes, 0 pairs in one class" in out
+    assert re.search("alike +1 .*two splits, 0 .*two classes, 0 .*one class", out)
     found = json.loads(Path("found.json").read_text())
     assert len(found["repeated"]) == 2 and found["shared"] == []
     assert len(found["alike"]) == 1 and str(test / "turned.png") in found["alike"][0]
@@ -146,14 +146,14 @@ def test_shared_images_are_a_fault_of_the_data_set_and_training_goes_on(tree, ch
     copied = next((root / "train").rglob("*.jpg"))
     shutil.copy(copied, next((root / "test").iterdir()) / "another.jpg")
     code, out, _ = check("folder", root)
-    assert code == 2 and "1 fault:\n  1 image in two splits, byte for byte the same; the first:" in out
+    assert code == 2 and re.search("1 fault:\n  1 image in two splits.*:\n", out)
     assert len(create_dataset("folder", root, image_size=16).test)
 
 
 def test_many_files_are_compared_with_verify_only(tree, check, monkeypatch):
     monkeypatch.setattr("gcp.cli.check_dataset.MANY", 17)
     root, _ = cars(tree)
-    assert "not looked for among 18 images; --verify compares" in check("cars", root, "--partial")[1]
+    assert re.search("not .* 18 images.*--verify", check("cars", root, "--partial")[1])
     assert "0 images in two splits, of 18" in check("cars", root, "--partial", "--verify")[1]
 
 
@@ -162,7 +162,7 @@ def test_sheet(tree, check):
     code, out, _ = check("dogs", root, "--partial", "--sheet")
     columns, rows = grid(7)
     size = GAP + columns * WIDTH, GAP + rows * HEIGHT
-    assert code == 0 and f"sheet       dogs-classes.png (7 classes, {size[0]} x {size[1]} pixels)" in out
+    assert code == 0 and re.search(rf"sheet +dogs-classes\.png .*7 classes, {size[0]} x {size[1]} ", out)
     assert Image.open("dogs-classes.png").size == size
     assert check("dogs", root, "--partial", "--sheet", "other name.png")[0] == 0 and Path("other name.png").is_file()
 
@@ -194,18 +194,18 @@ def test_a_set_that_is_not_there(tmp_path, check):
     ("words", "message"),
     [
         (["crs", "x"], r"unknown data set 'crs'. Did you mean 'cars'\?"),
-        (["cars"], r"lies on disk; type its folder: gcp check cars FOLDER"),
-        (["digits", "x"], r"built in and takes no folder; type gcp check digits"),
-        (["cars", "x", "y"], r"unexpected 'y': type gcp check NAME ROOT \[flags\]"),
-        (["--verify", "cars", "x"], r"the data set comes first: type gcp check NAME ROOT"),
-        (["cars", "x", "--verfy"], r"unknown flag '--verfy'. Did you mean '--verify'"),
+        (["cars"], r"gcp check cars FOLDER"),
+        (["digits", "x"], r"no folder.*gcp check digits"),
+        (["cars", "x", "y"], r"'y'.*gcp check NAME ROOT \[flags\]"),
+        (["--verify", "cars", "x"], r"first.*gcp check NAME ROOT"),
+        (["cars", "x", "--verfy"], r"flag '--verfy'.*'--verify'"),
         (["cars", "x", "--json"], r"--json needs a value"),
         (
             ["cars", "x", "--json", "/no/such/folder/x.json"],
             r"--json /no/such/folder/x.json: not a file in a folder that",
         ),
         (["cars", "x", "--sheet", "/no/such/folder/x.png"], r"--sheet /no/such/folder/x.png: not a file"),
-        (["cars", "x", "--sheet", "x.jpg"], r"--sheet is 'x.jpg'; allowed: a file that ends in .png"),
+        (["cars", "x", "--sheet", "x.jpg"], r"--sheet.*'x.jpg'.*.png"),
     ],
 )
 def test_faults_of_the_command_line_are_one_line(check, words, message):

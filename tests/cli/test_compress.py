@@ -80,7 +80,7 @@ def test_other_tools_take_it(compress, here, capsys):
     assert run(gcp.cli.train.main, ["--config", "small.yaml", *words]) == 0
     assert "left out" not in capsys.readouterr().err
     assert run(gcp.cli.train.main, ["--config", "small.yaml", words[0], "model.factors=[classifier=3]"]) == 2
-    assert f"Set model.factors as in its configuration: model.factors=[{text}]" in capsys.readouterr().err
+    assert f" model.factors=[{text}]" in capsys.readouterr().err
 
 
 def test_layouts_of_others_get_the_products(here, capsys):
@@ -108,7 +108,7 @@ def test_fine_tuning_resumes(compress, here, train, evaluate, refused):
     result = json.loads((folder / "result.json").read_text())["test"]["best"]
     assert tuned["top1"] == result["top1"]
     words = ("--checkpoint", "x", "--params", "0.5", "--finetune", "1", "--force", *QUICK)
-    assert "x-params-0.5-finetuned is there already; continue it by" in refused(compress(*words))
+    assert re.search(r"x-params-0\.5-finetuned .*continue", refused(compress(*words)))
     answer = train(f"resume={folder}", "train.epochs=2")
     assert answer.code == 0 and "continuing" in answer.out
     assert evaluate("--checkpoint", str(folder)).code == 0
@@ -142,15 +142,15 @@ def test_sweep(compress, here):
     ("words", "message"),
     [
         ([], r"no checkpoint\. Type for example"),
-        (["--checkpoint", "x"], r"one of --rank, .*--error is needed, got none"),
+        (["--checkpoint", "x"], r"--rank, .*--error.*none"),
         (["--checkpoint", "x", "--rank", "2", "--params", "0.5"], r"got --rank and --params"),
-        (["--checkpoint", "x", "--params", "2"], r"--params is '2'; allowed: above 0, at most 1"),
-        (["--checkpoint", "x", "--rank", "2.5"], r"--rank is '2.5'; allowed: a whole number >= 1"),
-        (["--checkpoint", "x", "--rank", "2", "--method", "svdd"], r"unknown method 'svdd'\. Did you mean 'svd'\?"),
+        (["--checkpoint", "x", "--params", "2"], r"--params.*'2'.* 0.* 1"),
+        (["--checkpoint", "x", "--rank", "2.5"], r"--rank.*'2.5'.*>= 1"),
+        (["--checkpoint", "x", "--rank", "2", "--method", "svdd"], r"method 'svdd'.*'svd'"),
         (["--checkpoint", "x", "--rank", "2", "split=tst"], r"unknown split 'tst'"),
         (["--checkpoint", "x", "--rank", "2", "optim.lr=1"], r"optim\.lr: cannot change in a compression without"),
         (["--checkpoint", "x", "--rank", "2", "--include", "clasifier"], r"unknown layer 'clasifier'.*'classifier'"),
-        (["--checkpoint", "x", "--rank", "2", "--images", "0"], r"--images is '0'; allowed: a whole number >= 1"),
+        (["--checkpoint", "x", "--rank", "2", "--images", "0"], r"--images.*'0'.*>= 1"),
         (["--checkpoint", "x", "--rank", "2", "--finetune", "0"], r"--finetune is '0'"),
         (["--checkpoint", "x", "--rank", "2", "--out", "runs/x"], r"runs/x holds the model itself"),
         (["--checkpoint", "y", "--rank", "2"], r"no run to be found"),
@@ -164,10 +164,10 @@ def test_mistakes(words, message, compress, refused):
 def test_results_are_not_overwritten_and_compressed_models_not_compressed(compress, refused):
     words = ("--checkpoint", "x", "--rank", "2", *QUICK)
     assert compress(*words).code == 0
-    assert "x-rank-2 is not empty; replace what is in it by --force" in refused(compress(*words))
+    assert re.search("x-rank-2 is not empty.*--force", refused(compress(*words)))
     assert compress(*words, "--force").code == 0
     text = refused(compress("--checkpoint", "runs/x-rank-2/best.pt", "--rank", "1", *QUICK))
-    assert "is compressed already; compress the checkpoint that it was made from" in text
+    assert re.search("compressed already.*checkpoint", text)
 
 
 def test_help(compress):

@@ -50,16 +50,16 @@ def test_inspect(convert, file):
     code, out, _ = convert("--inspect", "in.pth")
     told = facts(out)
     assert code == 0 and told.pop("size").startswith("128 tensors, 11.1")
+    assert re.search("upper.*lower.*--data", told.pop("order"))
+    assert told.pop("layout").startswith("fast_mpn_cov: ")
     assert told == {
         "file": "in.pth",
-        "layout": "fast_mpn_cov: fast-MPN-COV, mpncovresnet",
         "backbone": "resnet18",
         "last stride": "1",
         "head": "newton_schulz",
         "d": "6",
         "classifier": "21 -> 5",
         "classes": "5",
-        "order": "not told by the file: upper (2019 and later) or lower (2018); --data tells by the accuracy",
         "epoch": "not told",
     }
     assert convert("in.pth", "--inspect") == (code, out, "")
@@ -172,33 +172,33 @@ def test_classes_of_other_data_are_refused(convert, labelled, evaluate, image_fo
     labelled("lower")
     assert convert("in.pth", "out.pt", "--data", "labelled", "--image-size", SIZE)[0] == 0
     answer = evaluate("--checkpoint", "out.pt", "data.name=folder", f"data.root={image_folder}", "data.image_size=96")
-    assert answer.code == 2 and "out.pt was trained on 4 classes, the data set has 2" in answer.err
+    assert answer.code == 2 and re.search(r"out\.pt .* 4 classes.* 2\b", answer.err)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["in.pth"], r"needs IN and OUT before the flags, got 1 of them"),
-        ([], r"needs IN and OUT before the flags, got 0"),
-        (["in.pth", "in.pth"], r"is the file to be converted; give another name"),
+        (["in.pth"], r"IN and OUT.* 1 of them"),
+        ([], r"IN and OUT.* 0"),
+        (["in.pth", "in.pth"], r"another name"),
         (["in.pth", "small.yaml"], r"small.yaml exists; replace it by --force"),
-        (["in.pth", "nowhere/out.pt"], r"nowhere/out.pt is not a file in a folder that exists"),
+        (["in.pth", "nowhere/out.pt"], r"nowhere/out.pt .*folder"),
         (["in.pth", "."], r"is not a file in a folder"),
-        (["on.pth", "out.pt"], r"no checkpoint at on.pth: .* Did you mean in.pth\?"),
-        (["in.pth", "out.pt", "--to", "fast_mpn"], r"unknown to 'fast_mpn'. Did you mean 'fast_mpn_cov'"),
-        (["in.pth", "out.pt", "--order", "uper"], r"unknown order 'uper'. Did you mean 'upper'"),
+        (["on.pth", "out.pt"], r"on.pth: .*in.pth\?"),
+        (["in.pth", "out.pt", "--to", "fast_mpn"], r"to 'fast_mpn'.*'fast_mpn_cov'"),
+        (["in.pth", "out.pt", "--order", "uper"], r"order 'uper'.*'upper'"),
         (["in.pth", "out.pt", "--order", "auto"], r"--order auto needs labelled images"),
         (["in.pth", "out.pt", "--write-order", "lower"], r"--write-order is for the layouts of others"),
         (["in.pth", "out.safetensors", "--to", "fast_mpn_cov"], r"the layouts of others are files of torch"),
-        (["in.pth", "out.pt", "--backbone", "resnet50"], r"does not hold the weights of backbone 'resnet50'"),
-        (["in.pth", "out.pt", "--backbone", "resnet5O"], r"unknown backbone 'resnet5O'. Did you mean"),
-        (["in.pth", "out.pt", "--head", "svd_pad"], r"unknown head 'svd_pad'. Did you mean 'svd_pade'"),
+        (["in.pth", "out.pt", "--backbone", "resnet50"], r"not .*weights.*'resnet50'"),
+        (["in.pth", "out.pt", "--backbone", "resnet5O"], r"backbone 'resnet5O'.*'resnet50'\?"),
+        (["in.pth", "out.pt", "--head", "svd_pad"], r"head 'svd_pad'.*'svd_pade'"),
         (["in.pth", "out.pt", "--head", "average"], r"does not fit resnet18 with head average"),
-        (["in.pth", "out.pt", "--data", "nofolder"], r"no folder nofolder of labelled images"),
-        (["in.pth", "out.pt", "--data", "digits"], r"the images have 10 classes, the file 5: another data set"),
+        (["in.pth", "out.pt", "--data", "nofolder"], r"no folder nofolder"),
+        (["in.pth", "out.pt", "--data", "digits"], r" 10 classes.* 5: another data set"),
         (["in.pth", "out.pt", "--data", "images", "--image-size", "0"], r"--image-size is '0'"),
         (["in.pth", "out.pt", "--last-stride", "3"], r"unknown last-stride '3'. .*Known: 1, 2"),
-        (["in.pth", "out.pt", "--froce"], r"unknown flag '--froce'. Did you mean '--force'"),
+        (["in.pth", "out.pt", "--froce"], r"flag '--froce'.*'--force'"),
         (["--inspect"], r"one file is inspected at a time"),
         (["--inspect", "small.yaml"], r"small.yaml cannot be read: it is a text file"),
     ],
@@ -251,7 +251,7 @@ def test_a_run_folder_and_back_to_a_layout(convert, uninterrupted, here):
     assert copy.about["classes"] == ours["classes"] and copy.about["config"] == ours["config"]
     assert all(torch.equal(copy.state[key], value) for key, value in ours["model"].items())
     code, _, err = convert(uninterrupted, "copy.pth.tar", "--to", "differentiable_svd")
-    assert code == 2 and "cannot be written in layout 'differentiable_svd'" in err
+    assert code == 2 and re.search("cannot be written .*'differentiable_svd'", err)
 
 
 def test_the_script_says_how(tmp_path):

@@ -77,21 +77,21 @@ def test_as_a_process(finished, spawn, here):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], r"no checkpoint\. Type for example\n  gcp evaluate --checkpoint runs/NAME/best\.pt\n"),
-        (["x"], r"unexpected 'x': a checkpoint or a run is given as --checkpoint x"),
-        (["--chekpoint", "x"], r"unknown flag '--chekpoint'\. Did you mean '--checkpoint'\?"),
+        ([], r"no checkpoint.*\n  gcp evaluate --checkpoint runs/NAME/best\.pt\n"),
+        (["x"], r"'x'.* --checkpoint x\b"),
+        (["--chekpoint", "x"], r"flag '--chekpoint'.*'--checkpoint'"),
         (
             ["--checkpoint", "runs/x/bst.pt"],
-            r"no checkpoint runs/x/bst\.pt\. runs/x has best\.pt, .* mean 'best\.pt'\?",
+            r"runs/x/bst\.pt\..* has best\.pt, .*'best\.pt'",
         ),
-        (["--checkpoint", "y"], r"no run to be found: looked for y and runs/y"),
+        (["--checkpoint", "y"], r"no run.* y and runs/y"),
         (
             ["--checkpoint", "small.yaml"],
-            r"checkpoint small\.yaml is damaged or truncated: it is a text file, which begins",
+            r"small\.yaml.*damaged.*text file",
         ),
-        (["--checkpoint", "x", "split=tst"], r"unknown split 'tst'\. Did you mean 'test'\?"),
-        (["--checkpoint", "x", "optim.lr=1"], r"optim\.lr: cannot change in an evaluation; allowed: data\.\*"),
-        (["--checkpoint", "x", "data.image_sze=9"], r"data\.image_sze: unknown key.*; did you mean data\.image_size\?"),
+        (["--checkpoint", "x", "split=tst"], r"split 'tst'.*'test'"),
+        (["--checkpoint", "x", "optim.lr=1"], r"optim\.lr.* data\.\*"),
+        (["--checkpoint", "x", "data.image_sze=9"], r"data\.image_sze.*data\.image_size\?"),
         (["--checkpoint", "x", "run.device=cuda:63"], r"run\.device: cuda:63 was asked for"),
         (["--checkpoint", "x", "data.name=folder", "data.root=no"], r"the folder .*no does not exist"),
         (["--checkpoint", "x", "--json", "no/x.json"], r"cannot write no/x\.json: "),
@@ -122,7 +122,7 @@ def test_checkpoint_with_a_flipped_bit(finished, evaluate, refused, here):
 
 def test_checkpoint_of_other_classes(finished, evaluate, refused, image_folder):
     text = refused(evaluate("--checkpoint", "x", "data.name=folder", f"data.root={image_folder}", "data.per_class=1"))
-    assert text == "runs/x/best.pt was trained on 10 classes, the data set has 2"
+    assert re.search(r"runs/x/best\.pt .* 10 classes.* 2\b", text)
 
 
 @pytest.mark.parametrize("content", [{"weights": 1}, [1, 2], {"model": {}, "format": 99}, {"model": {}, "format": 1}])
@@ -295,30 +295,30 @@ def test_a_model_of_timm(here, evaluate):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--timm", "resnet5o"], r"unknown model of timm 'resnet5o'\. Did you mean 'resnet50'\?"),
+        (["--timm", "resnet5o"], r"model of timm 'resnet5o'.*'resnet50'"),
         (
             ["--timm", "test_vit", "--checkpoint", "runs/x/best.pt"],
-            r"is not of 'test_vit' of timm: it has no classifier",
+            r"not .*'test_vit'.*no classifier",
         ),
         (
             ["--checkpoint", "x", "evaluate.crops=tne"],
-            r"evaluate\.crops: got 'tne' \(text\); allowed: one, mirror, ten;",
+            r"evaluate\.crops.*'tne'.*one, mirror, ten",
         ),
-        (["--checkpoint", "x", "--compare", "z"], r"no run to be found: looked for z and runs/z"),
+        (["--checkpoint", "x", "--compare", "z"], r"no run.* z and runs/z"),
         (["--checkpoint", "x", "--compare", "x", "--cam", "a.png"], r"--compare scores two models; leave --predict"),
         (["--checkpoint", "x", "--predict", "nowhere"], r"no folder nowhere of images"),
         (
             ["--checkpoint", "x", "--predict", "small.yaml"],
-            r"small\.yaml is a file; --predict takes the folder of images",
+            r"small\.yaml is a file.*--predict.*folder",
         ),
         (["--checkpoint", "x", "--predict", "empty"], r"no image in empty: looked for \.jpg"),
         (["--checkpoint", "x", "--predict", "runs", "no/x.csv"], r"cannot write no/x\.csv: --predict needs a file"),
         (["--checkpoint", "x", "--cam", "small.yaml"], r"cannot read the image small\.yaml: "),
         (["--checkpoint", "x", "--report", "small.yaml"], r"cannot make the folder small\.yaml of --report"),
-        (["--checkpoint", "x", "--order", "uper"], r"unknown order 'uper'\. Did you mean 'upper'\?"),
-        (["--checkpoint", "x", "--order", "lower"], r"--order is for files of others; .* whose order is upper"),
-        (["--checkpoint", "plain.pth"], r"plain\.pth does not tell its images; add data\.name=NAME data\.root=FOLDER"),
-        (["--checkpoint", "odd.pth", "data.name=digits"], r"odd\.pth does not tell its model: .* add --timm NAME"),
+        (["--checkpoint", "x", "--order", "uper"], r"order 'uper'.*'upper'"),
+        (["--checkpoint", "x", "--order", "lower"], r"--order.* upper"),
+        (["--checkpoint", "plain.pth"], r"plain\.pth.*data\.name=NAME data\.root=FOLDER"),
+        (["--checkpoint", "odd.pth", "data.name=digits"], r"odd\.pth.*model.*--timm NAME"),
     ],
 )
 def test_more_mistakes(words, message, finished, evaluate, refused, here):

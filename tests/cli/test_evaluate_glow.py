@@ -131,7 +131,7 @@ def test_images_of_a_folder(glow, place):
 
     Image.fromarray(board).resize((9, 8)).save(folder / "wide.png")
     out = glow("--predict", "some images", "data.workers=0")[1]
-    assert "resized     1 image of other sides than 8 x 8" in out and "and 4 more: --out FOLDER writes all" in out
+    assert re.search("resized +1 image.* 8 x 8", out) and re.search(" 4 more.*--out FOLDER", out)
     (folder / "broken.png").write_text("x")
     code, _, err = glow("--predict", "some images", "data.workers=0")
     assert code == 2 and "cannot read the image" in err and "broken.png" in err
@@ -155,24 +155,24 @@ def test_samples_are_those_of_the_flow_and_of_the_seed(glow, place, monkeypatch)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("split=tets", "unknown split 'tets'. Did you mean 'test'?"),
-        ("splt=test", "splt: cannot change in the evaluation of a flow; allowed: data.root"),
-        ("data.image_size=16", "data.image_size: cannot change in the evaluation of a flow"),
-        ("run.devic=cpu", "did you mean run.device?"),
-        ("--samples 0 --out o", "--samples is '0'; allowed: a whole number from 1 to 1000."),
-        ("--samples 3", "--samples draws a picture: add --out FOLDER"),
-        ("--temperature 1", "--temperature is that of samples: add --samples N --out FOLDER"),
-        ("--samples 3 --out o --temperature nan", "--temperature is 'nan'; allowed: numbers > 0"),
-        ("--samples 3 --out o --json s.json", "add split=test or --predict FOLDER"),
+        ("split=tets", "split 'tets'.*'test'"),
+        ("splt=test", r"splt: .*data\.root"),
+        ("data.image_size=16", r"data\.image_size: cannot change"),
+        ("run.devic=cpu", r"run\.devic\b.*run\.device\?"),
+        ("--samples 0 --out o", "--samples.*'0'.*1 to 1000"),
+        ("--samples 3", "--samples.*--out FOLDER"),
+        ("--temperature 1", "--temperature.*--samples N --out FOLDER"),
+        ("--samples 3 --out o --temperature nan", "--temperature.*'nan'.*> 0"),
+        ("--samples 3 --out o --json s.json", "split=test.*--predict FOLDER"),
         ("--predict nothing", "no folder nothing of images"),
-        ("--out damaged.pt", "cannot make the folder damaged.pt of --out"),
-        ("--json nothing/s.json", "cannot write nothing/s.json"),
-        ("runs/x", "unexpected 'runs/x': a checkpoint or a run is given as --checkpoint runs/x"),
+        ("--out damaged.pt", r"folder damaged\.pt.*--out"),
+        ("--json nothing/s.json", r"cannot write nothing/s\.json"),
+        ("runs/x", "'runs/x'.* --checkpoint runs/x"),
     ],
 )
 def test_mistakes(words, message, glow):
     code, _, err = glow(*words.split())
-    assert code == 2 and err.count("error: ") == 1 and message in err and "Traceback" not in err
+    assert code == 2 and err.count("error: ") == 1 and re.search(message, err) and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -183,13 +183,13 @@ def test_mistakes(words, message, glow):
             "classifier.pt is of a classifier, not of a flow. Type\n  gcp evaluate --check",
         ),
         ("damaged.pt", "checkpoint damaged.pt is damaged or truncated"),
-        ("digits-glow-svd-2", "Did you mean runs/digits-glow-svd-1?"),
-        ("runs/digits-glow-svd-1/bets.pt", "Did you mean 'best.pt'?"),
+        ("digits-glow-svd-2", r"digits-glow-svd-2.*runs/digits-glow-svd-1\?"),
+        ("runs/digits-glow-svd-1/bets.pt", r"bets\.pt.*'best\.pt'\?"),
     ],
 )
 def test_no_flow(flow, message, glow):
     code, _, err = glow(flow=flow)
-    assert code == 2 and err.count("error: ") == 1 and message in err and "Traceback" not in err
+    assert code == 2 and err.count("error: ") == 1 and re.search(message, err) and "Traceback" not in err
 
 
 def test_a_split_without_images(glow, place):

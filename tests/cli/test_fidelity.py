@@ -30,7 +30,7 @@ def test_sweep_into_a_folder(tmp_path, capsys, monkeypatch):
     words = ["--rules", "exact", "--sweeps", "zero_channels", "--dim", "3", "4", *TINY[2:], "--out", str(folder)]
     assert run(main, words) == 0
     out = capsys.readouterr().out
-    assert "null eigenvalues, from zero channels; d = 3" in out and "d = 4" not in out, "the first width is shown"
+    assert re.search("zero channels; d = 3", out) and "d = 4" not in out, "the first width is shown"
     rows = rows_of(folder)
     assert {(row["head"], row["oracle"], row["channels"]) for row in rows} == {
         ("svd_exact", "50 digits", "3"),
@@ -56,7 +56,7 @@ def test_features_of_a_run(uninterrupted, tmp_path, monkeypatch, capsys):
     words = ["--checkpoint", "x", "--heads", "svd_exact", "--batches", "2", "evaluate.batch_size=3", "split=val"]
     assert run(main, [*words, "--out", "found"]) == 0
     out = capsys.readouterr().out
-    assert "x/best.pt (digits, val): 6 maps of 8 channels and 4 samples" in out and "effective rank" in out
+    assert re.search(r"x/best\.pt \(digits, val\): 6 .* 8 channels .*4 samples", out) and "effective rank" in out
     rows = rows_of(tmp_path / "found")
     assert {path.name for path in (tmp_path / "found" / "figures").iterdir()} == {
         "fidelity_features.svg",
@@ -118,25 +118,25 @@ def test_nothing_in_a_file_is_executed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--heads", "svd_pad"], r"unknown head 'svd_pad'. Did you mean 'svd_pade'"),
-        (["--heads", "svd_pade,svd_pi"], r"unknown head 'svd_pade,svd_pi'. Give them apart: svd_pade svd_pi\. Known"),
-        (["--heads", "average"], r"average: no matrix root, .*allowed: svd_exact, "),
+        (["--heads", "svd_pad"], r"head 'svd_pad'.*'svd_pade'"),
+        (["--heads", "svd_pade,svd_pi"], r"'svd_pade,svd_pi'.* svd_pade svd_pi"),
+        (["--heads", "average"], r"average: .*svd_exact, "),
         (["--heads", "svd_exact", "--forms", "published"], r"svd_exact has no form published"),
-        (["--rules", "tailor"], r"unknown rule 'tailor'. Did you mean 'taylor'"),
+        (["--rules", "tailor"], r"rule 'tailor'.*'taylor'"),
         (["--rules", "exact", "--heads", "seb"], r"--heads and --rules both choose heads"),
-        (["--forms", "foldet"], r"unknown form 'foldet'. Did you mean 'folded'"),
-        (["--precisions", "float16"], r"unknown precision 'float16'. Did you mean 'float(32|64)'"),
+        (["--forms", "foldet"], r"form 'foldet'.*'folded'"),
+        (["--precisions", "float16"], r"precision 'float16'.*'float(32|64)'"),
         (["--sides", "left"], r"unknown side 'left'"),
-        (["--sweeps", "gaps"], r"unknown sweep 'gaps'. Did you mean 'gap'"),
-        (["--dim", "1"], r"--dim is '1'; allowed: a whole number >= 2"),
+        (["--sweeps", "gaps"], r"sweep 'gaps'.*'gap'"),
+        (["--dim", "1"], r"--dim.*'1'.*>= 2"),
         (["--draws", "0"], r"--draws is '0'"),
-        (["--drawz", "2"], r"unknown flag '--drawz'. Did you mean '--draws'"),
+        (["--drawz", "2"], r"flag '--drawz'.*'--draws'"),
         (["svd_pade"], r"unexpected 'svd_pade'"),
-        (["split=val"], r"unexpected 'split=val': settings are those of a model, given with --checkpoint"),
+        (["split=val"], r"'split=val'.*--checkpoint"),
         (["data.name=digits"], r"unexpected 'data.name=digits'"),
         (["--checkpoint", "x", "--features", "y"], r"leave one of them out"),
         (["--checkpoint", "no_such_run"], r"no_such_run"),
-        (["--checkpoint", "no_such_run", "split=tets"], r"unknown split 'tets'. Did you mean 'test'"),
+        (["--checkpoint", "no_such_run", "split=tets"], r"split 'tets'.*'test'"),
         (["--checkpoint", "x", "head.dim=3"], r"head.dim: cannot change in a measurement"),
         (["--features", "no_such.npy"], r"--features no_such.npy: no such file"),
         (["--out", "/proc/nothing"], r"--out /proc/nothing: cannot make that folder"),

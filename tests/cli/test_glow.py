@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import re
 import signal
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_a_run_from_its_beginning_to_its_end(glow, place):
     assert result["validation"]["final"]["loss"] == pytest.approx(result["validation"]["best"]["loss"])
     for name in ("samples", "interpolations", "reconstructions"):
         assert Image.open(folder / f"{name}.png").size[0] > 500
-    assert "1294 training, 143 validation, 360 test images of 1 x 8 x 8, 17 grey levels" in out
+    assert re.search("1294 train.* 143 val.* 360 test.* 1 x 8 x 8, 17 ", out)
     assert "train bits  val bits" in out and "bits/dim" in out and "Gaussian minus flow" in out
     assert load(folder / "config.yaml", [], FlowConfig).flow.form == "plu"
 
@@ -160,33 +161,33 @@ def test_the_table_has_bits(whole):
 def test_numbers_that_are_not_finite(glow):
     code, _, err = glow("--config", "flow.yaml", "optim.lr=1e30", "optim.clip=null", "schedule.warmup=0")
     assert code == 2 and "training stopped at step" in err
-    assert "lower optim.lr, set optim.clip, or set flow.coupling=additive." in err
+    assert "flow.coupling=additive" in err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("flow.form=lu", "flow.form: got 'lu' (text); allowed: plain, plu, svd; did you mean plu?"),
-        ("data.image_size=9", "data.image_size: got 9 (whole number); allowed: an even number, a flow halves"),
-        ("data.in_chans=2", "data.in_chans: got 2 (whole number); allowed: 1 (grey) or 3 (colour)"),
-        ("flow.temperatures=[]", "flow.temperatures: got [] (list); allowed: a list of at least 1, each a number > 0"),
-        ("flow.levels=4", "flow.levels: got 4 (whole number); allowed: a whole number <= 3, images of 8 x 8"),
+        ("flow.form=lu", r"flow\.form.*'lu'.*plain, plu, svd.*plu\?"),
+        ("data.image_size=9", r"data\.image_size.* 9 .*even"),
+        ("data.in_chans=2", r"data\.in_chans.* 2 .* 1 .* 3 "),
+        ("flow.temperatures=[]", r"flow\.temperatures.*\[\].*at least 1.*> 0"),
+        ("flow.levels=4", r"flow\.levels.* 4 .*<= 3.* 8 x 8"),
         (
             "flow.spectrum=box flow.form=plain",
-            "allowed: the default with flow.form: plain; did you mean flow.form=svd?",
+            r"flow\.form: plain.*flow\.form=svd\?",
         ),
-        ("train.mixup=0.2", "train.mixup: unknown key, got 0.2 (number); allowed: epochs, batch_size, accumulate, ema"),
-        ("head.name=svd_pade", "head: a section for gcp train; allowed here: run, data, flow, optim"),
+        ("train.mixup=0.2", r"train\.mixup: .*0\.2.*epochs, batch_size, accumulate, ema"),
+        ("head.name=svd_pade", "head: .*gcp train.*run, data, flow, optim"),
         ("hed.name=svd_pade", "hed: unknown key"),
         ("stages=[]", "stages: unknown key"),
-        ("data.name=digit", "did you mean digits?"),
+        ("data.name=digit", r"data\.name.*'digit'.*digits\?"),
         ("optim.lr=0", "optim.lr: got 0"),
-        ("flow=svd", "sets a section; allowed: one of its keys"),
+        ("flow=svd", "section.*one of its keys"),
     ],
 )
 def test_faults(glow, place, words, message):
     code, _, err = glow("--config", "flow.yaml", *words.split())
-    assert code == 2 and message in err and "Traceback" not in err
+    assert code == 2 and re.search(message, err) and "Traceback" not in err
     assert not (place / "runs").exists()
 
 
@@ -205,16 +206,16 @@ def test_a_run_of_the_other_kind_is_one_fault(command, place, capsys, whole):
     code = run(main, words.get(command, [f"resume={whole}"]))
     err = capsys.readouterr().err
     expected = {
-        "train_glow": "sections for gcp train; these settings are not for gcp train-glow: type gcp train",
-        "train": "flow: a section for gcp train-glow; these settings are not for gcp train: type gcp train-",
-        "evaluate": f"of a flow, which has no classes. Type\n  gcp evaluate-glow --checkpoint '{whole}",
+        "train_glow": "not for gcp train-glow.* gcp train",
+        "train": "flow: .*not for gcp train:.* gcp train-",
+        "evaluate": rf"(?s)of a flow.*\n  gcp evaluate-glow --checkpoint '{re.escape(str(whole))}",
     }
-    assert code == 2 and err.count("error: ") == 1 and expected[command] in err
+    assert code == 2 and err.count("error: ") == 1 and re.search(expected[command], err)
 
 
 def test_what_may_change_on_resume(glow, whole):
     err = glow(f"resume={whole}", "flow.width=16")[2]
-    assert "flow.width: cannot change in a run that is resumed" in err
+    assert "flow.width: cannot change" in err
 
 
 def test_help(glow):

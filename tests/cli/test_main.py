@@ -1,6 +1,7 @@
 """`gcp` and its commands, and how a command ends."""
 
 import errno
+import re
 import sys
 
 import pytest
@@ -86,21 +87,21 @@ def test_help_of_every_command(name, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
-        (["ablation"], "Did you mean 'ablate'?"),
-        (["check_dataset"], "Did you mean 'check'?"),
-        (["train_glow"], "Did you mean 'train-glow'?"),
-        (["--config", "x"], "the command comes first, such as gcp train"),
+        (["trian"], "command 'trian'.*'train'"),
+        (["ablation"], r"'ablation'.*'ablate'\?"),
+        (["check_dataset"], r"'check_dataset'.*'check'\?"),
+        (["train_glow"], r"'train_glow'.*'train-glow'\?"),
+        (["--config", "x"], "command.*first.* gcp train"),
         (["head.name=svd_pade"], "the command comes first"),
-        (["list", "recipe"], "Did you mean 'recipes'?"),
-        (["train", "--confg", "x"], "Did you mean '--config'?"),
+        (["list", "recipe"], r"'recipe'.*'recipes'\?"),
+        (["train", "--confg", "x"], r"'--confg'.*'--config'\?"),
         (["predict", "x"], "needs MODEL and FOLDER"),
     ],
 )
 def test_a_mistyped_command(words, message, capsys):
     assert run(gcp, words) == 2
     out, error = capsys.readouterr()
-    assert out == "" and error.startswith("error: ") and message in error
+    assert out == "" and error.startswith("error: ") and re.search(message, error)
 
 
 def test_version(capsys):
@@ -139,4 +140,4 @@ def test_as_a_process(spawn):
     with spawn("train.py", "--confg", "x") as process:
         out, error = process.communicate()
     assert (process.returncode, out) == (2, "")
-    assert error.startswith("error: unknown flag '--confg'. Did you mean '--config'?") and error.count("\n") == 1
+    assert re.search(r"^error: .*'--confg'.*'--config'\?", error) and error.count("\n") == 1

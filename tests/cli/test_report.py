@@ -1,5 +1,6 @@
 """scripts/report.py from its command line."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -56,25 +57,25 @@ def test_figures_alone(report):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "nowhere is no folder; give the folder of a study"),
+        (["nowhere"], "nowhere is no folder.*folder of a study"),
         (["--out", "x"], "the folder of a study comes first"),
         (["s", "t"], "unexpected 't'"),
         (["s", "a=1"], "a report has no settings"),
-        (["s", "--figure", "x"], "Did you mean '--figures'"),
+        (["s", "--figure", "x"], "'--figure'.*'--figures'"),
         (["s", "--out", "a", "--figures", "b"], "give one of them"),
-        (["s", "--out", "s/cells.csv"], "s/cells.csv is a file"),
+        (["s", "--out", "s/cells.csv"], r"s/cells\.csv is a file"),
     ],
 )
 def test_mistakes(report, words, message):
     code, out, err = report(*words)
-    assert (code, out) == (2, "") and err.startswith("error: ") and message in err and "Traceback" not in err
+    assert (code, out) == (2, "") and err.startswith("error: ") and re.search(message, err) and "Traceback" not in err
 
 
 def test_a_folder_that_cannot_be_made(report):
     code, _, err = report("s", "--out", "s/cells.csv/report")
     assert code == 2 and "s/cells.csv is a file" in err
     code, _, err = report("s", "--figures", "/proc/nothing")
-    assert code == 2 and "cannot make the folder /proc/nothing: No such file" in err
+    assert code == 2 and "/proc/nothing: No such file" in err
 
 
 def test_the_script(report, monkeypatch, capsys):

@@ -4,6 +4,7 @@ In place of Python there is a script that prints the words that it is given.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -140,7 +141,7 @@ def test_the_launcher_leaves_a_fault_of_the_user_as_it_is(tmp_path, code):
 @pytest.mark.parametrize("variable", ["GPUS", "PROCESSES"])
 def test_a_number_of_processes_that_is_none(script, variable):
     code, words, error = script("train.sh", "cub/modern", **{variable: "all"})
-    assert code == 2 and not words and error.startswith(f"error: {variable}=all; allowed: a number such as")
+    assert code == 2 and not words and re.search(rf"^error: {variable}=all.*a number", error)
 
 
 STUBS = {
@@ -218,7 +219,7 @@ def test_a_configuration_comes_first(script, word):
 
 def test_a_misspelt_recipe_gets_the_nearest(script):
     code, _, error = script("train.sh", "cub/resnet50_sebb", "data.root=x", venv=sys.prefix)
-    assert code == 2 and "did you mean 'configs/cub/resnet50_seb.yaml'?" in error and "Traceback" not in error
+    assert code == 2 and "'configs/cub/resnet50_seb.yaml'?" in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize(
@@ -267,17 +268,17 @@ def test_names_of_methods(script, tmp_path, old, head):
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        ("train_alexnet.sh", ["nowhere"], "error: ROOT is the folder of the data set; there is no folder 'nowhere'."),
-        ("finetune_fgvc.sh", ["cub", "nowhere"], "error: ROOT is the folder of the data set; there is no folder"),
-        ("finetune_fgvc.sh", ["cub"], "error: ROOT is missing: bash scripts/finetune_fgvc.sh cub ROOT"),
-        ("finetune_fgvc.sh", ["birds", "."], "error: no data set 'birds'; allowed: cub, cars, aircraft, dogs, or"),
+        ("train_alexnet.sh", ["nowhere"], "error: ROOT .*no folder 'nowhere'"),
+        ("finetune_fgvc.sh", ["cub", "nowhere"], "error: ROOT .*no folder"),
+        ("finetune_fgvc.sh", ["cub"], r"error: ROOT .*bash scripts/finetune_fgvc\.sh cub ROOT"),
+        ("finetune_fgvc.sh", ["birds", "."], "error: .*'birds'.*cub, cars, aircraft, dogs"),
         (
             "finetune_fgvc.sh",
             ["cub/resnet", "."],
-            "error: no recipe 'cub/resnet'; bash scripts/finetune_fgvc.sh --help",
+            r"error: .*'cub/resnet'.*bash scripts/finetune_fgvc\.sh --help",
         ),
     ],
 )
 def test_mistakes(script, name, words, message):
     code, given, error = script(name, *words)
-    assert (code, given) == (2, []) and error.startswith(message)
+    assert (code, given) == (2, []) and re.match(message, error)

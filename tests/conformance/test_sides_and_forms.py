@@ -89,14 +89,12 @@ def test_published_form_is_worse_on_close_eigenvalues(name, output_and_gradient,
 
 
 def test_published_works_on_the_channel_side(published_head, features):
-    with pytest.raises(
-        OptionError, match="form='published' works on the channel side; use side='auto' or side='channel'"
-    ):
+    with pytest.raises(OptionError, match=r"form='published'.*side='auto'.*side='channel'"):
         published_head(4, form="published", side="sample")
     assert published_head(9, form="published")(features(1, 9, 2, 2)).shape == (1, 45)
 
 
 def test_exact_has_one_form(eigen_head):
     if eigen_head.name == "svd_exact":
-        with pytest.raises(OptionError, match=r"no published form; use form='folded', or rule='original'"):
+        with pytest.raises(OptionError, match=r"published.*form='folded'.*rule='original'"):
             eigen_head(4, form="published")

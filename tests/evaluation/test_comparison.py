@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -54,15 +56,13 @@ def test_interval_covers():
     [
         (
             (50, 4, 16, 30),
-            r"^The second model is better: \+12\.00 points \(95 % interval \+3\.05 to \+20\.48\); 20 ",
+            r"second.*better.*\+12\.00.*\+3\.05.*\+20\.48.* 20 ",
         ),
-        ((50, 16, 4, 30), r"^The first model is better: -12\.00 points .* 4 of them in the second \(p = 0\.012\)\.$"),
-        ((50, 4, 5, 30), r"^No difference is shown: \+1\.12 points .*\(p = 1\)\.$"),
-        ((50, 0, 0, 30), r"^Both models are right on the same images: \+0\.00 points"),
+        ((50, 16, 4, 30), r"first.*better.*-12\.00 .* 4 .*p = 0\.012\b"),
+        ((50, 4, 5, 30), r"No difference.*\+1\.12 .*p = 1\b"),
+        ((50, 0, 0, 30), r"same images.*\+0\.00 "),
         ((50, 0, 100, 3), r"\(p < 0\.0001\)\.$"),
     ],
 )
 def test_sentence(counts, sentence):
-    import re
-
     assert re.search(sentence, compare(*outcomes(*counts)).sentence), compare(*outcomes(*counts)).sentence

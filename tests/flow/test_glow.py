@@ -96,7 +96,7 @@ def test_refusals():
         Glow((1, 4, 4), levels=3)
     with pytest.raises(OptionError, match="steps is 0"):
         Glow((1, 4, 4), steps=0)
-    with pytest.raises(ShapeError, match=r"images \(B, 1, 4, 4\) are needed, got \(2, 1, 8, 8\)"):
+    with pytest.raises(ShapeError, match=r"\(B, 1, 4, 4\).*\(2, 1, 8, 8\)"):
         trained().log_prob(torch.zeros(2, 1, 8, 8))
     with pytest.raises(ShapeError, match="latents of shapes"):
         trained().inverse([torch.zeros(1, 4)])

@@ -25,9 +25,7 @@ def config(*overrides):
 def test_device():
     assert build.build_device(config()) == CPU
     assert build.build_device(config("run.device=auto")).type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(
-        OptionError, match=r"run\.device: cuda:63 was asked for, but .* available\. Set run\.device=cpu"
-    ):
+    with pytest.raises(OptionError, match=r"run\.device: cuda:63 .*run\.device=cpu"):
         build.build_device(config("run.device=cuda:63"))
 
 
@@ -55,7 +53,7 @@ def test_a_part_of_a_published_data_set(tree):
 
 def test_map_of_one_position():
     build.check_map(build.build_model(config(), 10, CPU), 5)  # 2x2
-    with pytest.raises(ShapeError, match=r"at least two samples, but the feature map is 1x1: .*data\.image_size"):
+    with pytest.raises(ShapeError, match=r"two samples.* 1x1.*data\.image_size"):
         build.check_map(build.build_model(config(), 10, CPU), 4)
     build.check_map(build.build_model(config("head.name=average"), 10, CPU), 4)
 

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shlex
 import signal
 import time
@@ -69,13 +70,13 @@ def test_tensorboard(uninterrupted):
 def test_result(uninterrupted):
     result = json.loads((uninterrupted / "result.json").read_text())
     assert result["test"]["final"]["count"] == 360 and result["validation"]["best"]["count"] == 143
-    assert result["selection"].startswith("best is chosen on the validation split. test: every fifth image by index")
+    assert re.search(r"validation.*test: every fifth", result["selection"])
 
 
 def test_names_of_runs_without_a_name(small, here):
     for number in (1, 2):
         answer = small("train.epochs=1")
-        assert answer.code == 0 and f"run        runs/digits-resnet8_cifar-svd_pade-{number}\n" in answer.out
+        assert answer.code == 0 and re.search(rf"run +runs/digits-resnet8_cifar-svd_pade-{number}\n", answer.out)
     assert len(list((here / "runs").iterdir())) == 2
 
 
@@ -124,7 +125,7 @@ def test_a_finished_run_can_be_extended(small, train, at_update, here, monkeypat
 def test_fewer_epochs_than_are_begun(small, train, refused, at_update, here):
     at_update(5, lambda _: signal.raise_signal(signal.SIGINT))
     assert small("run.name=x").code == 130
-    assert "train.epochs: got 1; allowed: at least 2, which are begun" in refused(train("resume=x", "train.epochs=1"))
+    assert re.search(r"train\.epochs.* 1;.* 2,", refused(train("resume=x", "train.epochs=1")))
     assert "epochs: 3\n" in (here / "runs/x/config.yaml").read_text()
     assert train("resume=x", "train.epochs=2").code == 0
 
@@ -140,8 +141,8 @@ def test_nan_in_the_features(small, train, refused, here, monkeypatch, same_runs
 
     monkeypatch.setattr(Backbone, "_features", broken)
     text = refused(small("run.name=x"))
-    assert text.startswith("training stopped at step 5, epoch 2, batches 3-4: ")
-    assert "the features of sample 0" in text and "First non-finite: the output of layer features (Backbone)." in text
+    assert re.search("step 5, epoch 2, batches 3-4: ", text)
+    assert "the features of sample 0" in text and re.search(r"non-finite: .*features \(Backbone\)", text)
     assert len(text.splitlines()) == 1 and len(list((here / "runs/x").glob("*.pt"))) == 3
     monkeypatch.setattr(Backbone, "_features", features)
     assert train("resume=x").code == 0
@@ -194,7 +195,7 @@ def test_one_process_at_a_time(small, train, refused, at_update, here):
     small("run.name=x")
     other = RunFolder(here / "runs/x")
     other.lock()
-    assert refused(train("resume=x")) == "run runs/x is being trained by another process; wait for it or end it"
+    assert re.search("runs/x .*another process; .*wait", refused(train("resume=x")))
     other.unlock()
     assert train("resume=x").code == 0
 
@@ -256,16 +257,14 @@ def test_data_that_have_changed(folder_run, train, image_folder, refused, at_upd
     assert folder_run().code == 130
     for split in ("train", "val", "test"):
         (image_folder / split / "dog").rename(image_folder / split / "fox")
-    assert "was trained on other classes: class 1 is 'dog' there and 'fox' in the data set" in refused(
-        train("resume=x")
-    )
+    assert re.search("class 1 .*'dog'.*'fox'", refused(train("resume=x")))
     for split in ("train", "val", "test"):
         (image_folder / split / "fox").rename(image_folder / split / "dog")
         (image_folder / split / "ant").mkdir()
         for number in range(8):
             path = image_folder / split / "ant" / f"{number}.png"
             path.write_bytes((image_folder / "train" / "cat" / "0.png").read_bytes())
-    assert "last.pt was trained on 2 classes, the data set has 3" in refused(train("resume=x"))
+    assert re.search(r"last\.pt .* 2 classes.* 3\b", refused(train("resume=x")))
     for split in ("train", "val", "test"):
         for path in (image_folder / split / "ant").iterdir():
             path.unlink()
@@ -281,7 +280,7 @@ def test_an_image_that_is_gone(folder_run, train, image_folder, refused, at_upda
     whole = path.read_bytes()
     path.unlink()
     text = refused(train("resume=x"))
-    assert "last.pt was trained on other images: train (" in text and "Put the files back" in text
+    assert re.search(r"last\.pt .*other images: train \(", text) and "Put the files back" in text
     path.write_bytes(whole)
     assert train("resume=x").code == 0
 

@@ -29,7 +29,7 @@ def test_sweep_has_every_value_by_every_method_and_says_what_cannot_be(tmp_path)
     assert [(point.method, point.value) for point in points] == [("dense", None)] + [
         (method, value) for value in (0.3, 0.6) for method in ("svd", "asvd", "output_pca")
     ]
-    assert len(said) == 3 and all("at params 0.001: params=0.001 cannot be met" in line for line in said)
+    assert len(said) == 3 and all("params=0.001 cannot be met" in line for line in said)
     assert all(point.parameters <= point.value * points[0].parameters for point in points[1:])
     draw_sweep(points, tmp_path / "sweep.png")
     draw_layers(decompose(dense, params=0.5)[1], tmp_path / "layers.png")

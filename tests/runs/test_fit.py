@@ -95,8 +95,8 @@ def test_the_process_is_left_as_it_was():
         ([(torch.zeros(2, 2, 6, 6), torch.zeros(3, dtype=torch.long))], r"labels of torch.int64 \(3,\)"),
         ([torch.zeros(2, 2, 6, 6)], "batch 1.*Tensor.*images, labels"),
         ([], "no batches"),
-        ([(torch.zeros(2, 2, 6, 6), torch.tensor([0, 2]))], "batch 1.*label 2; allowed: 0 to 1"),
-        ([(torch.zeros(2, 2, 6, 6), torch.tensor([0, -1]))], "batch 1.*label -1; allowed: 0 to 1"),
+        ([(torch.zeros(2, 2, 6, 6), torch.tensor([0, 2]))], "batch 1.*label 2.*0 to 1"),
+        ([(torch.zeros(2, 2, 6, 6), torch.tensor([0, -1]))], "batch 1.*label -1.*0 to 1"),
     ],
 )
 def test_a_batch_that_is_none_is_named(loader, words):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 
 import pytest
@@ -99,14 +100,14 @@ def test_a_checkpoint_of_another_run_is_remarked(edited, caplog):
     edited(config("optim", "lr", 0.777))
     with caplog.at_level(logging.WARNING, logger="gcp"):
         open_model("x", [], ALONE)
-    assert "is of another run than the folder that it lies in: optim.lr is 0.777" in caplog.text
+    assert re.search(r"another run.*optim\.lr.* 0\.777", caplog.text)
 
 
 def test_a_checkpoint_of_other_images_is_remarked(edited, caplog):
     path = edited(lambda saved: saved["images"].update(test="12 images, abc"))
     with caplog.at_level(logging.WARNING, logger="gcp"):
         open_model(str(path), [], ALONE).splits()
-    assert "is of a run on other images: test split 12 images, abc there" in caplog.text
+    assert re.search("other images.*test.* 12 images, abc", caplog.text)
 
 
 def test_the_own_run_is_not_remarked(run, caplog):
@@ -128,5 +129,5 @@ def test_a_classifier_is_not_both_missing_and_left_over(tmp_path, caplog):
     torch.save({**state, "classifier.weight": torch.ones(7, 64), "classifier.bias": torch.ones(7)}, tmp_path / "f.pt")
     with caplog.at_level(logging.WARNING, logger="gcp"):
         gcp.create_model("resnet8_cifar", "average", 3, pretrained=tmp_path / "f.pt")
-    assert "classifier.weight ((7, 64) in the file, (3, 64) in the model)" in caplog.text.replace("((", "((")
+    assert re.search(r"classifier\.weight \(\(7, 64\).*file.*\(3, 64\).*model", caplog.text)
     assert "only in the file" not in caplog.text and "not in the file" not in caplog.text

@@ -31,10 +31,10 @@ def test_recipe_of(recipes):
 def test_the_recipe_of_a_missing_run_is_named(recipes, small, refused, here):
     words = ["model.backbone=resnet18", "data.in_chans=3", "data.image_size=96"]
     text = refused(small(*words, "model.pretrained=runs/digits-first/best.pt"))
-    assert text == (
-        "no checkpoint at runs/digits-first/best.pt, which model.pretrained names. Train it: gcp train --config "
-        "digits/first data.root=ROOT. Or give model.pretrained=FILE for weights that you have, or "
-        "model.pretrained=true for the plain ImageNet weights of resnet18."
+    assert re.fullmatch(
+        r"no checkpoint.* runs/digits-first/best\.pt\b.*model\.pretrained.*: gcp train --config digits/first "
+        r"data\.root=ROOT.*model\.pretrained=FILE.*model\.pretrained=true.*ImageNet.*resnet18\.",
+        text,
     )
     assert not (here / "runs").exists()
 
@@ -42,7 +42,7 @@ def test_the_recipe_of_a_missing_run_is_named(recipes, small, refused, here):
 @pytest.mark.parametrize("file", ["runs/other/best.pt", "best.pt", "configs"])
 def test_a_missing_file_of_no_recipe(file, recipes, small, refused):
     text = refused(small(f"model.pretrained={file}"))
-    assert text.startswith(f"no checkpoint at {file}, which model.pretrained names. Give model.pretrained=FILE for")
+    assert re.search(rf"^no checkpoint.* {re.escape(file)}, .*model\.pretrained=FILE", text)
     assert "ImageNet" not in text, "nobody publishes weights of resnet8_cifar"
 
 
@@ -61,7 +61,7 @@ def test_the_run_that_is_meant_is_named(file, meant, small, refused, here):
         (here / run).mkdir(parents=True)
         (here / run / "config.yaml").write_text("")
     text = refused(small(f"model.pretrained={file}"))
-    assert text.endswith(f"you have. Did you mean model.pretrained={meant}?" if meant else "that you have.")
+    assert re.search(rf" model\.pretrained={meant}\?$" if meant else r"model\.pretrained=FILE[^?]*$", text)
 
 
 def test_fine_tuning_on_fewer_classes_keeps_all_but_the_classifier(small, image_folder, here, caplog):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -109,7 +110,7 @@ def test_one_process_writes_and_speaks(place, run, zygote):
     words = [*WORDS, "run.name=x", "train.epochs=1", *(["hybrid.at=1 steps"] if SWITCHES else [])]
     codes, out, err = zygote.together(2, place, *words)
     assert codes == [0, 0] and err == ""
-    assert out.count("processes  2, with 4 images of a batch each; batch-norm statistics of all processes") == 1
+    assert len(re.findall("processes +2, .*4 images.*batch-norm", out)) == 1
     assert out.count("best on validation") == 1
     assert len(list(run.glob("events.out.*"))) == 1
 
@@ -170,15 +171,15 @@ def test_a_process_that_stands_still_is_named(place, run, zygote):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["optim.lr=fast"], "optim.lr: got 'fast'"),
-        (["run.device=cuda:1"], "is one GPU for 2 processes. Set run.device=cuda."),
+        (["optim.lr=fast"], r"optim\.lr.*'fast'"),
+        (["run.device=cuda:1"], r"one GPU.* 2 processes.*run\.device=cuda\b"),
         (["data.name=folder", "data.root=nowhere"], "nowhere"),
     ],
 )
 def test_a_mistake_is_told_once(words, message, place, run, zygote):
     codes, _, err = zygote.together(2, place, *WORDS, "run.name=x", *words)
     assert sorted(codes) == [1, 2]
-    assert err.count("error: ") == 1 and message in err and "Traceback" not in err
+    assert err.count("error: ") == 1 and re.search(message, err) and "Traceback" not in err
     assert not run.exists()
 
 

@@ -50,7 +50,7 @@ def test_final_and_best_are_scored_with_their_own_weights(tmp_path):
         "epoch": 2,
     }
     assert result["validation"] == {"final": {"loss": 0.4, "top1": None}, "best": BEST}
-    assert result["selection"] == "best is chosen on the validation split. As told." and result["seconds"] == 3.5
+    assert re.search(r"validation.*As told\.", result["selection"]) and result["seconds"] == 3.5
 
 
 def test_the_same_weights_are_scored_once(tmp_path):
@@ -75,11 +75,13 @@ def test_best_is_missing(tmp_path, caplog):
 def test_table():
     scores = {"loss": 0.25, "top1": 97.5, "top5": 100.0, "macro": 97.25, "count": 360, "step": 9, "epoch": 3}
     text = format_result({"test": {"final": scores, "best": scores | {"epoch": 12}}})
-    assert text.splitlines() == [
-        "test split             top-1 %   top-5 %   macro %      loss   epoch",
-        "final weights            97.50    100.00     97.25    0.2500       3",
-        "best on validation       97.50    100.00     97.25    0.2500      12",
+    rows = [
+        r"test.* top-1 % +top-5 % +macro % +loss +epoch$",
+        r"final.* 97\.50 +100\.00 +97\.25 +0\.2500 +3$",
+        r"best.* 97\.50 +100\.00 +97\.25 +0\.2500 +12$",
     ]
+    lines = text.splitlines()
+    assert len(lines) == len(rows) and all(map(re.search, rows, lines)), text
     assert "top-5" not in format_result({"test": {"final": scores | {"top5": None}, "best": scores}})
 
 

@@ -61,12 +61,12 @@ def test_every_image_is_scored_once(kind, words, train, evaluate):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (["data.name=hfd/cifar10"], "data.name: got 'hfd/cifar10' .*did you mean hfds/cifar10"),
-        (["data.name=wds/x"], "data.root: got null .* the folder that it lies in"),
+        (["data.name=hfd/cifar10"], "data.name: got 'hfd/cifar10' .*hfds/cifar10"),
+        (["data.name=wds/x"], "data.root: .*null .*folder"),
         (["data.name=torch/mnist"], "data.root: got null"),
-        (["data.name=wds/x", "data.root=.", "data.per_class=2"], "data.per_class of wds/x: got 2; allowed: null"),
+        (["data.name=wds/x", "data.root=.", "data.per_class=2"], "data.per_class.* 2.*null"),
         (["data.name=wds/x", "data.root=.", "data.per_class=null"], "cannot read .*_info.json"),
-        (["data.name=tfds/x"], "which is not installed: pip install tensorflow"),
+        (["data.name=tfds/x"], "not installed.*pip install tensorflow"),
     ],
 )
 def test_one_message(settings, text, small, refused, here):

@@ -74,7 +74,7 @@ def test_what_is_not_there(run, here):
     (run / "best.pt").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"best\.pt"):
         gcp.load("x")
-    with pytest.raises(GCPError, match=r"Did you mean runs/x\?"):
+    with pytest.raises(GCPError, match=r"runs/x\?"):
         gcp.load("xx")
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_image(run, here, lazy):
     for given, message in (
         (np.zeros((8, 8, 3), np.uint8), r"image number 1 is of type ndarray; .*Image\.fromarray"),
         ([Image.new("L", (8, 8)), torch.zeros(3, 8, 8)], r"image number 2 is of type Tensor; .* to the model itself"),
-        ((name for name in ["a.png"]), r"of type generator; allowed: paths and Pillow images, one or a list of them"),
+        ((name for name in ["a.png"]), r"generator.*paths.*Pillow images.*list"),
         (None, r"of type NoneType; allowed"),
         ([deep], r"the image number 1 has mode 'I;16'; allowed are 8 bits"),
         (lazy, r"cannot read the image .*cut\.png: "),

@@ -1,6 +1,7 @@
 """The benchmark of flows: every form in every phase, ratios over svd, and refusals before any work."""
 
 import json
+import re
 
 import pytest
 from benchmark_glow import main
@@ -12,7 +13,9 @@ SMALL = [word for name, value in SIZES.items() for word in (f"--{name}", str(val
 def test_every_form_and_phase(tmp_path, call):
     code, out, _ = call(main, [*SMALL, "--json", tmp_path / "times.json"])
     assert code == 0
-    assert "convolution alone, 4 channels, 2 maps of 2 x 2" in out and "flow, 1 level of 1 step, width 4" in out
+    assert re.search("convolution.* 4 channels, 2 maps.* 2 x 2", out) and re.search(
+        "flow, 1 level.* 1 step, width 4", out
+    )
     points = json.loads((tmp_path / "times.json").read_text())["points"]
     assert len(points) == 2
     for point in points:
@@ -29,12 +32,12 @@ def test_every_form_and_phase(tmp_path, call):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--size", "20"], "--size is 20; allowed: a multiple of 8"),
-        (["--batch", "0"], "--batch: got '0'"),
+        (["--size", "20"], "--size.*20.*multiple of 8"),
+        (["--batch", "0"], "--batch.*'0'"),
         (["flow.form=svd"], "flow.form=svd"),
         (["--json", "/nowhere/at/all.json"], "not a file in a folder that exists"),
     ],
 )
 def test_refusals(words, message, call):
     code, _, error = call(main, words)
-    assert code == 2 and message in error
+    assert code == 2 and re.search(message, error)

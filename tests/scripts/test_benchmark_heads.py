@@ -1,6 +1,7 @@
 """The benchmark of the heads from its command line."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,11 +103,11 @@ def test_smaller_side_needs_less_memory_than_the_published_form():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--heads", "svd_pad"], "unknown head 'svd_pad'. Did you mean 'svd_pade'"),
-        (["--map", "0"], "--map: got '0'; allowed: a whole number >= 1"),
+        (["--heads", "svd_pad"], "head 'svd_pad'.*'svd_pade'"),
+        (["--map", "0"], "--map.*'0'.*>= 1"),
         (["--map", "1", "--dim", "4"], "at least two samples"),
         (["--dtype", "flot32"], "'flot32'"),
-        (["--device", "tpu9"], "got 'tpu9'; allowed: cpu, cuda"),
+        (["--device", "tpu9"], "'tpu9'.*cpu, cuda"),
         (["--baselin"], "--baselin"),
         (["svd_pade"], "svd_pade"),
         (["--json", "/no/such/folder/x.json"], "not a file in a folder that exists"),
@@ -114,7 +115,7 @@ def test_smaller_side_needs_less_memory_than_the_published_form():
 )
 def test_refusals(words, message, call):
     code, _, error = call(main, words)
-    assert code == 2 and message in error and "Traceback" not in error
+    assert code == 2 and re.search(message, error) and "Traceback" not in error
 
 
 def test_script_runs_outside_its_folder(tmp_path):

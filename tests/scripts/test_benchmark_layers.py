@@ -1,6 +1,7 @@
 """The benchmark of layers: methods that compute the same thing, and its command line."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,13 +72,13 @@ def test_everything_is_written(tmp_path, call):
     ("words", "message"),
     [
         (["--tasks", "aply"], "'aply'"),
-        (["--methods", "sequentil"], "unknown method 'sequentil'. Did you mean 'sequential'"),
-        (["--blocks", "x"], "--blocks: got 'x'; allowed: a whole number >= 1"),
+        (["--methods", "sequentil"], "method 'sequentil'.*'sequential'"),
+        (["--blocks", "x"], "--blocks.*'x'.*>= 1"),
     ],
 )
 def test_refusals(words, message, call):
     code, _, error = call(main, words)
-    assert code == 2 and message in error
+    assert code == 2 and re.search(message, error)
 
 
 def test_script_runs_outside_its_folder(tmp_path):

@@ -1,6 +1,7 @@
 """The benchmark of a training step: its rows, its baselines, and the part of the head."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,14 +47,14 @@ def test_command(tmp_path, call):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--heads", "svd_pad"], "unknown head 'svd_pad'. Did you mean 'svd_pade'"),
+        (["--heads", "svd_pad"], "head 'svd_pad'.*'svd_pade'"),
         (["--amp", "fp8"], "'fp8'"),
         (["--backbone", "resnet51"], "resnet51"),
     ],
 )
 def test_refusals(words, message, call):
     code, _, error = call(main, [*words, *(WORDS if words[0] == "--heads" else [])])
-    assert code == 2 and message in error
+    assert code == 2 and re.search(message, error)
 
 
 def test_scripts_explain_themselves(tmp_path):

@@ -1,6 +1,7 @@
 """The benchmark of loop and loader from its command line."""
 
 import json
+import re
 
 import pytest
 from benchmark_training import LOADERS, main
@@ -49,15 +50,15 @@ def test_loop_measures_both_loops(tmp_path, call):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["lop"], "unknown topic 'lop'. Did you mean 'loop'"),
-        (["loader", "--batch", "1"], "--batch: got '1'; allowed: a whole number >= 2"),
-        (["loop", "--head", "svd_pad"], "unknown head 'svd_pad'. Did you mean 'svd_pade'"),
+        (["lop"], "topic 'lop'.*'loop'"),
+        (["loader", "--batch", "1"], "--batch.*'1'.*>= 2"),
+        (["loop", "--head", "svd_pad"], "head 'svd_pad'.*'svd_pade'"),
         (["loop", "--backbone", "resnet20_cifa"], "resnet20_cifar"),
     ],
 )
 def test_refusals(words, message, call):
     code, _, error = call(main, words)
-    assert code == 2 and message in error
+    assert code == 2 and re.search(message, error)
 
 
 def test_monitor_measures_a_step_with_and_without(tmp_path, call):
@@ -69,4 +70,4 @@ def test_monitor_measures_a_step_with_and_without(tmp_path, call):
     assert (point["map"], point["channels"], point["images"], point["every"]) == (16, 4, 16, 50)
     assert set(point["step"]) == set(point["observation"]) == set(point["share"]) == SPREAD
     assert point["step"]["min"] > 0 and point["share"]["median"] < 50
-    assert "observation of 16 images, 4 channels, 16 samples" in out and "one step out of 50" in out
+    assert re.search("observation.* 16 images, 4 channels, 16 samples", out) and "one step out of 50" in out

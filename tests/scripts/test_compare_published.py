@@ -88,5 +88,5 @@ def test_script(tmp_path):
 
 
 def test_unknown_topic():
-    with pytest.raises(UnknownNameError, match=r"unknown topic 'padé'\. Did you mean 'pade'\? Known: centring"):
+    with pytest.raises(UnknownNameError, match=r"topic 'padé'.*'pade'.*centring"):
         main(["pade", "padé"])

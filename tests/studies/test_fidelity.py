@@ -219,7 +219,7 @@ def test_methods():
         methods(["svd_exact"], ["published"])
     with pytest.raises(OptionError, match="average: no matrix root"):
         methods(["average"])
-    with pytest.raises(UnknownNameError, match="Did you mean 'taylor'"):
+    with pytest.raises(UnknownNameError, match=r"'taylor'\?"):
         heads_of_rules(["tayler"])
 
 

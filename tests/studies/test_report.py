@@ -189,10 +189,10 @@ def test_the_answer(study):
     folder, scores = study
     sentences = answer(open_study(folder))
     first = mean(scores["svd_exact"])
-    assert sentences[0].startswith(f"The highest mean accuracy is that of svd_exact: {first:.2f} ± ")
+    assert re.search(rf"highest.* svd_exact: {first:.2f} ± ", sentences[0])
     text = "\n".join(sentences)
     assert re.search(r"Failed, and left out .*svd_pi \(1 of 3 runs: loss is nan.*average \(all 3 runs: loss", text)
-    assert "Inf or NaN came up in 4 of 12 runs: svd_pi and average." in text
+    assert re.search("Inf or NaN .* 4 of 12 runs: svd_pi and average", text)
 
 
 def table_study(folder, rows):
@@ -234,11 +234,11 @@ def test_standings_and_sentences(tmp_path):
     }
     assert study.rows[0]["variant"] == "up" and study.rows[-1]["variant"] == "broken"
     text = "\n".join(answer(study))
-    assert "that of up: 91.00 ± 0.30 % over 5 runs, +1.00 points from base (95 % interval +0.50 to +1.50)" in text
-    assert "Better than base, in points: up (+1.00)." in text
-    assert "Worse than base, in points: down (-1.00)." in text
-    assert "from base by these runs, in points: corrected (+0.40) and near (+0.10). That is no proof" in text
-    assert "The same accuracy as base with every seed: twin." in text
+    assert re.search(r" up: 91\.00 ± 0\.30 .*5 runs.*\+1\.00 .*base .*\+0\.50 .*\+1\.50\b", text)
+    assert re.search(r"Better .*base\b.*: up \(\+1\.00\)\.", text)
+    assert re.search(r"Worse .*base\b.*: down \(-1\.00\)\.", text)
+    assert re.search(r"base\b.*: corrected \(\+0\.40\) and near \(\+0\.10\)\..*no proof", text)
+    assert re.search(r"same .*base\b.*: twin\.", text)
     assert "shifted and single." in text
 
 
@@ -265,7 +265,7 @@ def test_a_reference_that_is_a_value(tmp_path):
     }
     text = "\n".join(answer(study))
     assert "It is a reference." in text
-    assert "Worse than the counterpart with form=folded, in points: a, form=published (-1.00)." in text
+    assert re.search(r"Worse .*form=folded\b.*: a, form=published \(-1\.00\)\.", text)
     assert "or of a counterpart: c, form=published." in text
 
 
@@ -409,9 +409,9 @@ def relabel(folder):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: None, "is no folder; give the folder of a study"),
-        (lambda folder: folder.mkdir(), "neither cells.csv nor table.csv has a row with a variant"),
-        (lambda folder: (small(folder), relabel(folder)), "neither cells.csv nor table.csv has a row with a variant"),
+        (lambda folder: None, "no folder.*folder of a study"),
+        (lambda folder: folder.mkdir(), "cells.csv.*table.csv.*variant"),
+        (lambda folder: (small(folder), relabel(folder)), "cells.csv.*table.csv.*variant"),
         (lambda folder: (small(folder), (folder / "study.yaml").write_text("a: [")), r"study\.yaml cannot be read"),
         (lambda folder: (small(folder), (folder / "study.yaml").write_text("- 1")), "holds no keys with values"),
         (lambda folder: (small(folder), (folder / "cells.csv").write_bytes(b"\xff\xfe\x00")), "no table of comma"),

@@ -209,7 +209,7 @@ def test_an_optimizer_without_hooks_is_refused():
     from timm.optim.lookahead import Lookahead
 
     weight = weight_and_gradient()
-    with pytest.raises(OptionError, match="optimizer Lookahead wraps another one and calls no hooks"):
+    with pytest.raises(OptionError, match=r"Lookahead.*no hooks"):
         ConditionedStep(Lookahead(torch.optim.SGD([weight], 0.1)), lambda: weight, nog=True).attach()
 
 

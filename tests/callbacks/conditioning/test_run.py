@@ -1,5 +1,6 @@
 """Runs with spectral norms, an orthogonal reduction, NOG and OLR: said, killed, continued, evaluated."""
 
+import re
 import signal
 
 import pytest
@@ -39,4 +40,4 @@ def test_evaluated_as_trained(small, evaluate, here):
 
 def test_nothing_to_act_on_is_one_clear_fault(small, refused):
     text = refused(small("optim.nog=true", "head.dim=null"))
-    assert "optim.nog: got true (switch); allowed: false with head.dim: null, which leaves no reduction" in text
+    assert re.search(r"optim\.nog.*true.*false.*head\.dim: null", text)

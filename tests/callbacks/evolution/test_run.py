@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import signal
 from itertools import pairwise
@@ -83,7 +84,7 @@ def test_the_records_agree(whole, place):
     assert count == result["test"]["final"]["parameters"] == int(rows(whole, "metrics.csv")[-1]["parameters"])
     told = (place / "told").read_text()
     assert f"after step 3, in epoch 2: {edits[0]['why']}; output error" in told
-    assert "\nevolve     spectrum, every 3 steps from step 1 to 6\n           2 widths: " in told
+    assert re.search(r"\nevolve +spectrum, .* 3 steps .* 1 to 6\n +2 widths: ", told)
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -214,8 +215,8 @@ def test_together_with(words, here, zygote, whole):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evolve.where=[features.layr1]"], "unknown width 'features.layr1'. Did you mean"),
-        (["evolve.where=[hed]"], "Did you mean 'head'? Known: features, "),
+        (["evolve.where=[features.layr1]"], r"'features\.layr1'.*'features'"),
+        (["evolve.where=[hed]"], r"'hed'.*'head'.*features, "),
         (
             [
                 "evolve.policy=budget",
@@ -223,20 +224,20 @@ def test_together_with(words, here, zygote, whole):
                 "evolve.grow_above=0.15",
                 "evolve.shrink_below=0.1",
             ],
-            "got 25 parameters; with every width that may change at evolve.min_width=4 the model still costs ",
+            r"25 parameters.*evolve\.min_width=4.*costs \S*\d",
         ),
         (
             ["evolve.every=5 steps", "evolve.start=6 steps", "evolve.stop=9 steps"],
-            "every 5 steps from step 6 to 9 is never",
+            "5 steps.* 6 to 9 .*never",
         ),
-        (["model.freeze=[features.layer1, features.conv1]", "evolve.where=['*layer1*']"], "layer1.0.conv1 is frozen"),
-        (["optim.name=adafactor"], "optim.name: adafactor cannot train widths that change: "),
-        (["model.widths={head.reductio: 3}"], "unknown width 'head.reductio'. Did you mean 'head.reduction'?"),
+        (["model.freeze=[features.layer1, features.conv1]", "evolve.where=['*layer1*']"], r"layer1\.0\.conv1.*frozen"),
+        (["optim.name=adafactor"], r"optim\.name.*adafactor.*: \w"),
+        (["model.widths={head.reductio: 3}"], r"'head\.reductio'.*'head\.reduction'"),
     ],
 )
 def test_refusals_leave_no_run(words, message, here, zygote):
     answer = zygote.train(here, "--config", "small.yaml", "run.name=x", *words)
-    assert answer.code == 2 and message in answer.err and "Traceback" not in answer.err, answer.err
+    assert answer.code == 2 and re.search(message, answer.err) and "Traceback" not in answer.err, answer.err
     assert not (here / "runs/x").exists()
 
 
@@ -245,11 +246,13 @@ def test_another_policy_for_a_run_that_is_there(here, zygote, whole):
     words = ["evolve.policy=budget", "evolve.budget=50 % parameters", "evolve.grow_above=0.15"]
     answer = zygote.train(here, "--config", "small.yaml", "run.name=whole", "resume=auto", *words)
     assert answer.code == 2
-    assert [line.strip() for line in answer.err.splitlines()[1:]] == [
-        "evolve.policy: got 'budget'; the run has 'spectrum'",
-        "evolve.grow_above: got 0.15; the run has 0.12",
-        "evolve.budget: got '50 % parameters'; the run has None",
+    told = [
+        r"evolve\.policy: .*'budget'.*'spectrum'",
+        r"evolve\.grow_above: .*0\.15.*0\.12",
+        r"evolve\.budget: .*'50 % parameters'.*None",
     ]
+    lines = answer.err.splitlines()[1:]
+    assert len(lines) == len(told) and all(map(re.search, told, lines)), lines
 
 
 def test_its_widths_for_another_run(here, zygote, whole):
@@ -257,7 +260,7 @@ def test_its_widths_for_another_run(here, zygote, whole):
     shape = json.dumps(widths_of(whole))
     words = ["--config", "small.yaml", *(f"evolve.{key}=" + json.dumps(value) for key, value in OFF.items())]
     answer = zygote.train(here, *words, "run.name=x", "train.epochs=1", "model.pretrained=runs/whole")
-    assert answer.code == 2 and "has widths of its own, which the model has not. Set model.widths as" in answer.err
+    assert answer.code == 2 and re.search(r"widths.*Set model\.widths", answer.err)
     for name, pretrained in (("x", "false"), ("y", "runs/whole")):
         more = [f"run.name={name}", "train.epochs=1", f"model.widths={shape}", f"model.pretrained={pretrained}"]
         answer = zygote.train(here, *words, *more)

@@ -88,7 +88,7 @@ def test_killed_around_the_switch(form, after, zygote, here, whole, same_runs):
     assert saved["progress"]["step"] == step and bool(saved["callbacks"]["hybrid"]["switched"]) == (after == 1)
     resumed = zygote.train(here, "resume=x")
     assert (resumed.code, resumed.err) == (0, "")
-    assert ("\nhead newton_schulz -> svd_taylor after step" in resumed.out) == (after < 1)
+    assert bool(re.search(r"\nhead newton_schulz -> svd_taylor", resumed.out)) == (after < 1)
     same_runs(here / "runs/x", whole(form))
 
 
@@ -109,7 +109,7 @@ def test_the_switch_is_told(train, here):
     )
     condition = float(rows(here / "runs/x")[0]["condition"])
     assert len(told) == 1 and float(told[0]) == pytest.approx(condition, rel=1e-2) and condition > 1
-    assert "\nhybrid     svd_taylor once the condition number is below 9e+17\n" in answer.out
+    assert re.search(r"\nhybrid +svd_taylor .*below 9e\+17\n", answer.out)
     assert f"{condition:.2e}" in answer.out
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -124,7 +124,7 @@ def test_the_switch_is_told(train, here):
 def test_the_moment_is_told_before_the_first_step(train, here):
     (here / "hybrid.yaml").write_text(SMALL)
     answer = train("--config", "hybrid.yaml", "run.name=x", *SWITCH, "hybrid.at=50 %", "train.epochs=2")
-    assert "\nhybrid     svd_taylor after step 3 (50 %)\n" in answer.out
+    assert re.search(r"\nhybrid +svd_taylor .*step 3 .*50 %", answer.out)
 
 
 def test_a_bound_that_is_never_reached(train, here):
@@ -216,30 +216,30 @@ def test_a_checkpoint_in_which_the_switch_was_a_field_of_the_progress(after, zyg
 def test_a_switch_behind_the_end_of_its_stage(train, refused, here):
     (here / "hybrid.yaml").write_text(SMALL + "stages: [{train: {epochs: 1}}, {train: {epochs: 3}}]\n")
     text = refused(train("--config", "hybrid.yaml", "stages.2.hybrid.to=seb", "stages.2.hybrid.at=10 steps"))
-    assert "stage 2: hybrid.at: 10 steps is step 10 of a run" in text
+    assert re.search(r"stage 2: hybrid\.at: 10 steps.*step 10 ", text)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["hybrid.at=9 steps"], "hybrid.at: 9 steps is step 9 of a run of 9 steps"),
-        (["hybrid.at=2", "hybrid.to=average", "hybrid.degree=null"], "hybrid.to: got 'average'"),
+        (["hybrid.at=9 steps"], r"hybrid\.at: 9 steps.*step 9 .* 9 steps"),
+        (["hybrid.at=2", "hybrid.to=average", "hybrid.degree=null"], r"hybrid\.to.*'average'"),
         (
             ["hybrid.at=last_decay", "schedule.name=step", "schedule.every=9 steps"],
-            "last_decay is step 0 of a run of 9",
+            "last_decay.*step 0 .* 9",
         ),
     ],
 )
 def test_refusals_leave_no_run(words, message, train, refused, here):
     (here / "hybrid.yaml").write_text(SMALL)
-    assert message in refused(train("--config", "hybrid.yaml", *SWITCH, *words))
+    assert re.search(message, refused(train("--config", "hybrid.yaml", *SWITCH, *words)))
     assert not list((here / "runs").glob("*")) if (here / "runs").exists() else True
 
 
 def test_what_may_not_change_when_a_run_is_resumed(train, refused, here):
     (here / "hybrid.yaml").write_text(SMALL)
     train("--config", "hybrid.yaml", "run.name=x", *SWITCH, "hybrid.at=5 steps", "train.epochs=2")
-    assert "hybrid.at: cannot change in a run that is resumed" in refused(train("resume=x", "hybrid.at=6 steps"))
+    assert "hybrid.at: cannot change" in refused(train("resume=x", "hybrid.at=6 steps"))
 
 
 @pytest.mark.parametrize(
@@ -272,4 +272,4 @@ def test_images_of_the_condition_number():
 def test_the_condition_number_needs_validation_images(train, here):
     (here / "hybrid.yaml").write_text(SMALL)
     answer = train("--config", "hybrid.yaml", *SWITCH, "hybrid.condition_below=1e3", "data.val_fraction=0")
-    assert answer.code == 2 and "is measured on validation images, and data.val_fraction=0 holds none out" in answer.err
+    assert answer.code == 2 and re.search(r"validation images.*data\.val_fraction=0", answer.err)

@@ -1,5 +1,6 @@
 """The monitor against features, spectra and gradients that are taken by hand, and the run that it looks at."""
 
+import re
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -302,15 +303,15 @@ FINE = {"samples": 196, "channels": 64, "condition": 50.0, "rule_share": 0.05, "
         (
             {},
             {"samples": 49, "channels": 256},
-            "49 samples for 256 channels: at most 48 of 256 eigenvalues are non-zero; .*head.dim=48 or less",
+            "49 samples.* 256 channels.* 48 of 256 .*head.dim=48",
         ),
         ({}, {"samples": 64}, None),
         ({"name": "average"}, {"samples": 9, "condition": 1e15}, None),
         ({"precision": "float32"}, {"condition": 2e5}, "number 2.0e.05 .*float32 .*set head.precision=float64"),
         ({}, {"condition": 2e5}, None),
-        ({}, {"condition": 1e14}, "float64 leaves an error of 0.1 % .*a smaller head.dim"),
+        ({}, {"condition": 1e14}, "float64.* 0.1 % .*smaller head.dim"),
         ({"name": "newton_schulz"}, {"condition": 2e5}, "set head.precision=float64"),
-        ({}, {"rule_share": 0.234}, "differs from the exact one by 23.4 % .*head.name=svd_exact"),
+        ({}, {"rule_share": 0.234}, "exact.* 23.4 % .*head.name=svd_exact"),
         ({}, {"smallest_gap": 1e-17}, None),
         ({"form": "published"}, {"smallest_gap": 1e-17}, "1.0e-17 of the largest .*float64.*head.form=folded"),
         ({"form": "published"}, {"smallest_gap": 1e-7}, None),
@@ -321,8 +322,6 @@ def test_remarks(options, change, text):
     found = list(remarks(create_head(**{"name": "svd_pade", "in_channels": 4, **options}), FINE | change).values())
     assert len(found) == (text is not None)
     if text:
-        import re
-
         assert re.search(text, found[0]), found
 
 

@@ -1,6 +1,7 @@
 """`monitor.spectrum=true`: what it leaves in the run folder, and that the run is the same."""
 
 import csv
+import re
 import signal
 
 import pytest
@@ -71,12 +72,10 @@ def test_it_can_be_switched_on_later(small, train, here):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("monitor.evry=5", "monitor.evry: unknown key, .*did you mean monitor.every?"),
+        ("monitor.evry=5", r"monitor\.evry.*monitor\.every\?"),
         ("monitor.every=0", "monitor.every: got 0 "),
         ("monitor.spectrum=5", "monitor.spectrum: got 5 "),
     ],
 )
 def test_a_mistake(small, refused, word, message):
-    import re
-
     assert re.search(message, refused(small(word)))
