@@ -16,9 +16,9 @@ FILES = {
     "twice.yaml": "optim:\n  lr: 1\n  lr: 2\n",
 }
 MISTAKES = {
-    "unknown head": (["head.name=svd_pad"], r"head\.name: got 'svd_pad' .*; did you mean svd_pade\?"),
+    "unknown head": (["head.name=svd_pad"], r"head\.name: .*'svd_pad' .*svd_pade\?"),
     "unknown backbone": (["model.backbone=resnet8_cifr"], r"model\.backbone: .*'resnet8_cifar'\?"),
-    "unknown data set": (["data.name=digit"], r"data\.name: got 'digit' .*; did you mean digits\?"),
+    "unknown data set": (["data.name=digit"], r"data\.name: .*'digit' .*digits\?"),
     "unknown key": (["optim.learn_rate=0.1"], r"optim\.learn_rate: .*0\.1 .*name, lr"),
     "misspelt key": (["optim.momentun=0.1"], r"optim\.momentun.*optim\.momentum\?"),
     "unknown section": (["optimizer.lr=0.1"], r"optimizer: .* optim\?"),
