@@ -202,7 +202,7 @@ def test_a_set_that_is_not_there(tmp_path, check):
         (["cars", "x", "--json"], r"--json needs a value"),
         (
             ["cars", "x", "--json", "/no/such/folder/x.json"],
-            r"--json /no/such/folder/x.json: not a file in a folder that",
+            r"--json /no/such/folder/x.json: not a file",
         ),
         (["cars", "x", "--sheet", "/no/such/folder/x.png"], r"--sheet /no/such/folder/x.png: not a file"),
         (["cars", "x", "--sheet", "x.jpg"], r"--sheet.*'x.jpg'.*.png"),

@@ -180,7 +180,7 @@ def test_mistakes(words, message, glow):
     [
         (
             "classifier.pt",
-            "classifier.pt is of a classifier, not of a flow. Type\n  gcp evaluate --check",
+            r"classifier\.pt.*not of a flow.*\n  gcp evaluate --check",
         ),
         ("damaged.pt", "checkpoint damaged.pt is damaged or truncated"),
         ("digits-glow-svd-2", r"digits-glow-svd-2.*runs/digits-glow-svd-1\?"),

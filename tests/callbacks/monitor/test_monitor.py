@@ -307,7 +307,7 @@ FINE = {"samples": 196, "channels": 64, "condition": 50.0, "rule_share": 0.05, "
         ),
         ({}, {"samples": 64}, None),
         ({"name": "average"}, {"samples": 9, "condition": 1e15}, None),
-        ({"precision": "float32"}, {"condition": 2e5}, "number 2.0e.05 .*float32 .*set head.precision=float64"),
+        ({"precision": "float32"}, {"condition": 2e5}, "number 2.0e.05 .*float32 .*head.precision=float64"),
         ({}, {"condition": 2e5}, None),
         ({}, {"condition": 1e14}, "float64.* 0.1 % .*smaller head.dim"),
         ({"name": "newton_schulz"}, {"condition": 2e5}, "set head.precision=float64"),
