@@ -47,7 +47,7 @@ def defaults(kind: type) -> dict[str, Any]:
 
 def _options(kind: type) -> dict[str, Field]:
     """Fields made by `option`; `dataclasses.fields` would do, but does not pass through torch.compile."""
-    every: dict[str, Field] = vars(kind)["__dataclass_fields__"]
+    every: dict[str, Field] = kind.__dataclass_fields__  # type: ignore[attr-defined]
     return {name: f for name, f in every.items() if "help" in f.metadata}
 
 
