@@ -15,7 +15,7 @@ coverage=()
 OMP_NUM_THREADS=1 "$PYTHON" -m pytest -n "${WORKERS:-auto}" --dist worksteal --timeout=600 -q "${coverage[@]}" "$@"
 [ $# -eq 0 ] || exit 0
 
-# The mathematics and the loop once more with as many threads as torch takes by itself, as users have it: some faults
+# The mathematics and the loop once more with default threads, as many as torch takes by itself: some faults
 # of the libraries below show only then, and some of them are a process that stands still.
 threads=()
 for folder in conformance roots solvers kernels heads engine; do
