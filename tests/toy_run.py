@@ -21,7 +21,6 @@ from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import StepOptions
 from gcp.engine.train import Events, fit
 from gcp.heads import create_head
-from gcp.kernels.cpu import set_threads
 from gcp.models import Classifier
 
 CLOCKS = ("seconds", "images_per_second", "waited", "data_wait")
@@ -180,7 +179,7 @@ def together(tmp_path):
 
 
 def _become(group, path, body, pipe):
-    set_threads(1)
+    torch.set_num_threads(1)  # MKL's number too: its threads of the parent do not exist here
     try:
         store = dist.FileStore(path, group.world)
         dist.init_process_group("gloo", store=store, rank=group.rank, world_size=group.world)
