@@ -106,6 +106,11 @@ def _model(config: Config) -> Iterator[Fault]:
             close = nearest(part, PARTS)
             allowed = f"{', '.join(PARTS)}, or a part of them such as features.layer1"
             yield wrong("model.freeze", name, allowed, [close + dot + rest] if close else [])
+    if config.model.norm is not None:
+        from gcp.models.norms import norm_faults
+
+        for key, text in norm_faults(config.model.norm).items():
+            yield Fault(f"model.norm.{key}", text)
     if set(PARTS) <= set(config.model.freeze):
         yield wrong("model.freeze", config.model.freeze, "at least one part left to train")
 

@@ -14,6 +14,7 @@ from gcp.config.values import (
     FolderName,
     Interval,
     Names,
+    Norm,
     Positive,
     Sizes,
     Span,
@@ -184,6 +185,11 @@ class Model(Section):
         default=None,
         description="divide the weights of the classifier by their spectral norms: power (one iteration a step), "
         "exact, bound (never above 1); null: not",
+    )
+    norm: Norm = Field(
+        default=None,
+        description="exchange batch norms of the backbone: {name: whitening, layers: first, group_size: 64, solver: "
+        "eig, ...}; layers: first, all, or names such as [features.layer1.0.bn1]; null: as they are",
     )
     factors: Names = Field(
         default=(),

@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from gcp.errors import OptionError, nearest
 
@@ -150,6 +150,27 @@ Spans = Annotated[tuple[Span, ...], Field(strict=False)]
 Widths = Annotated[
     dict[Text, Count],
     Field(json_schema_extra={"$comment": "names and whole numbers >= 1, such as {features.layer1: 12, head: 16}"}),
+]
+
+
+def _named(value: object) -> object:
+    """A name alone stands for a mapping with that name, and the name may be left out."""
+    if isinstance(value, str):
+        return {"name": value}
+    return {"name": "whitening"} | value if isinstance(value, dict) else value
+
+
+# The keys are checked where the layers are known: gcp.models.norms.
+Norm = Annotated[
+    dict[Text, Any] | None,
+    BeforeValidator(_named),
+    WithJsonSchema(
+        {
+            "$comment": "whitening, or {name: whitening, layers: ..., groups: ..., group_size: ..., eps: ..., "
+            "precision: ..., solver: ..., rule: ..., and their options}, or null",
+            "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
+        }
+    ),
 ]
 
 # No separator and no leading dot: the run folder lies directly in run.dir and is not hidden.

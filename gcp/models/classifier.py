@@ -135,6 +135,7 @@ def create_model(
     factors: Sequence[str] = (),
     widths: Mapping[str, int] | None = None,
     classifier_norm: str | None = None,
+    norm: Mapping[str, Any] | None = None,
     image_size: int | None = None,
     **head_options: Any,
 ) -> Classifier:
@@ -158,6 +159,8 @@ def create_model(
             are left.
         classifier_norm: divide the weights of the classifier by their spectral norms, by a method of
             `gcp.layers.spectral_norm`.
+        norm: whitening in the place of batch norms, such as `{"name": "whitening", "layers": "first"}`, with the keys
+            of `gcp.models.norms`; weights of batch norms fit.
         image_size: side of the image of the dry run, of a backbone given as a module; None is 224.
         **head_options: of the head.
 
@@ -173,6 +176,10 @@ def create_model(
     heads.check_options(head, dim, **head_options)
     if classifier_norm is not None:
         check_method(classifier_norm)
+    if norm is not None:
+        from gcp.models.norms import apply_norm, check_norm
+
+        check_norm(norm)
     file = pretrained if isinstance(pretrained, str | Path) else None
     features = create_backbone(backbone, pretrained if file is None else False, last_stride, in_chans, image_size)
     pooling = heads.create_head(head, features.channels, dim, **head_options)
@@ -189,6 +196,7 @@ def create_model(
         "factors": list(factors),
         "widths": dict(widths or {}),
         "classifier_norm": classifier_norm,
+        "norm": None if norm is None else dict(norm),
         **head_options,
     }
     model = Classifier(features, pooling, classifier, num_classes, 0.0 if hidden else dropout, arguments)
@@ -200,6 +208,8 @@ def create_model(
         from gcp.compress.factors import factorise
 
         factorise(model, factors, keep=pretrained is True)
+    if norm is not None:
+        apply_norm(model, norm)
     if classifier_norm is not None:
         for layer in [module for module in model.classifier.modules() if isinstance(module, nn.Linear)]:
             spectral_norm(layer, classifier_norm)
@@ -227,5 +237,6 @@ def exchange_head(model: Classifier, name: str, **options: Any) -> None:
         setattr(new, MARK, True)
     model.head = new
     parts = ("backbone", "num_classes", "dim", "last_stride", "in_chans", "hidden", "dropout", "factors", "widths")
-    kept = {k: v for k, v in model.arguments.items() if k in (*parts, "classifier_norm", "reduction", "spectral_norm")}
+    norms = ("classifier_norm", "norm", "spectral_norm")
+    kept = {k: v for k, v in model.arguments.items() if k in (*parts, *norms, "reduction")}
     model.arguments = {**kept, "head": name, **options}

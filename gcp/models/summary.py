@@ -199,7 +199,7 @@ def _told(checkpoint: Checkpoint) -> dict[str, Any]:
         return {}
     model, head = config["model"], dict(config["head"])
     told = {"backbone": plain_value(model.get("backbone")), "head": plain_value(head.pop("name", None))}
-    keys = ("last_stride", "dropout", "factors", "widths", "classifier_norm")
+    keys = ("last_stride", "dropout", "factors", "widths", "classifier_norm", "norm")
     told |= {key: model[key] for key in keys if key in model}
     return told | {key: value for key, value in head.items() if key != "dim"}
 

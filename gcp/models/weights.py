@@ -68,6 +68,8 @@ COUNTER = "num_batches_tracked"
 FEATURES = "features."
 # A weight that the model divides by its spectral norm, and most files have as it is.
 DIVIDED = ".parametrizations.weight.original"
+# What a batch norm of a file has where the model whitens: the diagonal of its covariance.
+VARIANCE, COVARIANCE = "running_var", "running_covariance"
 
 
 def translate(checkpoint: Checkpoint, target: State, prefix: str = "") -> State:
@@ -93,6 +95,20 @@ def translate(checkpoint: Checkpoint, target: State, prefix: str = "") -> State:
             f"In the model: {_some(target)}"
         )
     return state
+
+
+def _diagonal(state: State, target: State) -> set[int]:
+    """Turn the variances of batch norms into the diagonals of covariances where `target` has those; the ids of the
+    tensors that this has used up.
+    """
+    used = set()
+    for key in [key for key in target if key.endswith(COVARIANCE)]:
+        plain, shape = key.removesuffix(COVARIANCE) + VARIANCE, target[key].shape
+        if plain in state and state[plain].numel() == shape[0] * shape[1]:
+            variance = state.pop(plain)
+            used.add(id(variance))
+            state[key] = torch.diag_embed(variance.view(shape[0], -1))
+    return used
 
 
 def _some(keys: Iterable[str], most: int = 5) -> str:
@@ -131,6 +147,7 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
     _require_factors(checkpoint, model)
     path, target = checkpoint.path, model.state_dict()
     state = translate(checkpoint, target, prefix)
+    variances = _diagonal(state, target)
     faults = _faults(state, target)
     _require_widths(checkpoint, faults)
     backbone = {key: fault for key, fault in faults.items() if key.startswith(required)}
@@ -140,7 +157,7 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
     left_out = [key for key in target if key.rpartition(".")[0] in layers]
     kept = {key: value for key, value in state.items() if key in target and key not in left_out}
     model.load_state_dict(kept, strict=False)
-    taken = {id(value) for key, value in state.items() if key in target}
+    taken = {id(value) for key, value in state.items() if key in target} | variances
     unused = [key for key, value in checkpoint.state.items() if id(value) not in taken]
     # A name that the file has too is not new to it, whatever its tensor was taken for: there its shape is another.
     both = {key: checkpoint.state[key] for key in left_out if key in unused}

@@ -156,6 +156,7 @@ def build_model(
             factors=model.factors,
             widths=model.widths,
             classifier_norm=model.classifier_norm,
+            norm=model.norm,
             reduction=head.reduction,
             spectral_norm=head.spectral_norm,
             side=head.side,

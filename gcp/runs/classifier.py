@@ -155,6 +155,7 @@ def introduction(
             *_processes(config, group),
             *_reduction(config),
             *_classifier(config),
+            *_norm(config),
             *_trained(config, state),
             *described,
             f"step       {timing.total} steps, {build.learning_rate_text(config)}",
@@ -185,6 +186,18 @@ def _reduction(config: Config) -> list[str]:
 def _classifier(config: Config) -> list[str]:
     norm = config.model.classifier_norm
     return [f"classifier spectral norm 1 ({norm})"] if norm else []
+
+
+def _norm(config: Config) -> list[str]:
+    """Empty for the batch norms of the backbone."""
+    norm = config.model.norm
+    if norm is None:
+        return []
+    layers = norm.get("layers", "first")
+    places = {"first": "the first batch norm", "all": "all batch norms"}
+    which = places[layers] if isinstance(layers, str) else ", ".join(layers)
+    options = "".join(f", {key}={value}" for key, value in norm.items() if key not in ("name", "layers"))
+    return [f"norm       {norm['name']} in the place of {which}{options}"]
 
 
 def _trained(config: Config, state: TrainingState) -> list[str]:

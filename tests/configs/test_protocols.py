@@ -32,6 +32,8 @@ FINE_GRAINED = {
     **{f"{name}/vgg16_bn_isqrt": (3e-3, (20,), 40, 10, 1e-4, 0, 20, None) for name in ("cub", "cars", "aircraft")},
 }
 ROWS = {f"imagenet/{name}": row for name, row in IMAGENET.items()} | FINE_GRAINED
+# Huang et al., CVPR 2018: the scripts of princeton-vl/DecorrelatedBN for residual networks of 20 to 56 layers
+WHITENING = {"cifar10/resnet56_whitening": (0.1, (80, 120), 160, 128, 1e-4, 1e-4, 1, None)}
 BCNN = [f"{name}/vgg16_bcnn" for name in ("cub", "cars", "aircraft")]
 # backbone, head, its width, stride of the last stage if it is not the backbone's own
 MODELS = {
@@ -82,12 +84,18 @@ def test_every_published_recipe_is_in_the_table():
         for name in files
         if not name.startswith(("digits/", "fine_grained/", "glow/")) and not name.endswith("/modern")
     }
-    assert published == {*ROWS, *BCNN}
+    assert published == {*ROWS, *WHITENING, *BCNN}
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [*ROWS, *WHITENING])
 def test_settings(name):
-    assert settings(resolved(name)) == ROWS[name]
+    assert settings(resolved(name)) == (ROWS | WHITENING)[name]
+
+
+def test_whitening():
+    """Published: groups of 8 channels, in the place of the first batch norm."""
+    norm = resolved("cifar10/resnet56_whitening").model.norm
+    assert norm == {"name": "whitening", "layers": "first", "group_size": 8, "solver": "eig"}
 
 
 @pytest.mark.parametrize("name", BCNN)
