@@ -9,7 +9,7 @@ import argparse
 import math
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import benchmarking
 import torch
 from torch import Tensor
 
+from gcp.errors import GCPError
 from gcp.heads import HEADS, Head, create_head, head_options
 from gcp.heads.root import CovarianceRoot
 from gcp.kernels import use_eigensolver
@@ -58,9 +59,10 @@ class Variant:
     products: str | None = None
 
     def build(self, channels: int) -> Head:
-        """The head without a reduction. An argument that it does not take is left out."""
+        """The head without a reduction. An argument that it does not take, or that names its default, is left out."""
         takes = (*HEADS[self.head].obj.takes, *head_options(self.head))
-        common = {key: value for key, value in asdict(self).items() if key in takes and value is not None}
+        chosen = {key: value for key, value in asdict(self).items() if value not in (None, "auto", "full")}
+        common = {key: value for key, value in chosen.items() if key in takes}
         return create_head(self.head, channels, **common)
 
 
@@ -69,8 +71,12 @@ def published(head: str, precision: str | None = None) -> Variant:
 
     For a head that has none it is that of `svd_original`.
     """
-    own = "form" in HEADS[head].obj.takes and head != EXACT
-    return Variant(head if own else FALLBACK, "channel", "published", precision)
+    own = Variant(head, "channel", "published", precision)
+    try:
+        own.build(2)
+    except GCPError:  # of this rule none was published
+        return replace(own, head=FALLBACK)
+    return own if "form" in HEADS[head].obj.takes else replace(own, head=FALLBACK)
 
 
 class Bench:

@@ -147,8 +147,8 @@ def goals(
     looping = ms["svd_pade"] - ms["solver"] + ms["loop"]
     backward, memory = _backwards(x, d, device, repeats, warmup)
     return [
-        {"what": "svd_pade over newton_schulz", "value": ms["svd_pade"] / ms["newton_schulz"], "at_most": 3},
-        {"what": "published form on the CPU over svd_pade", "value": ms["published"] / ms["svd_pade"], "at_least": 50},
+        {"what": "svd_pade over newton_schulz", "value": ms["svd_pade"] / ms["newton_schulz"], "at_most": 2},
+        {"what": "published form on the CPU over svd_pade", "value": ms["published"] / ms["svd_pade"], "at_least": 100},
         {
             "what": "a solver for one matrix at a time over svd_pade",
             "value": looping / ms["svd_pade"],
@@ -159,7 +159,7 @@ def goals(
         {
             "what": "polar_express over its products alone",
             "value": ms["polar_express"] / ms["products"],
-            "at_most": 1.6,
+            "at_most": 1.4,
         },
     ]
 
@@ -248,9 +248,10 @@ def main(argv: list[str]) -> int:
     for flag, default in (("--dim", 256), ("--batch", 128), ("--map", 28)):
         text = f"of the kernels and the goals ({default})"
         parser.add_argument(flag, type=benchmarking.whole(2), default=default, metavar="N", help=text)
+    parser.add_argument("--rehearse", action="store_true", help="kernels and goals on the CPU too, where none counts")
     arguments = parser.parse_args(argv)
     device, rounds = arguments.device, (arguments.repeats, arguments.warmup)
-    if arguments.only != "solvers" and device.type != "cuda":
+    if arguments.only != "solvers" and device.type != "cuda" and not arguments.rehearse:
         raise DeviceError("kernels and goals are of a GPU; type --device cuda, or --only solvers.")
     kernels = "kernels by CuPy" if device.type == "cuda" and available() else "torch operations"
     print(f"{benchmarking.machine(device)}, CUDA {torch.version.cuda}, {kernels}", flush=True)

@@ -11,28 +11,51 @@ BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")  # what it adds t
 nvrtc = pytest.importorskip("cupy", reason="CuPy is not installed: nothing to compile CUDA with").cuda.nvrtc
 
 
-def compile_for(architecture, source=None):
-    """The finished program; whatever the compiler says, a warning too, is an error."""
+def compile_for(architecture, source=None, *options):
+    """The finished program; whatever the compiler says, a warning too, is an error unless `options` ask for it."""
     program = nvrtc.createProgram(source or text(), "heads.cu", (), ())
     if source is None:
         for expression in expressions():
             nvrtc.addNameExpression(program, expression)
     try:
-        nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", *OPTIONS, *BY_CUPY))
+        nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", *OPTIONS, *BY_CUPY, *options))
         said = nvrtc.getProgramLog(program).strip("\0\n ")
     except nvrtc.NVRTCError:
         said = nvrtc.getProgramLog(program)
-    if said:
+    if said and not options:
         raise RuntimeError(said)
     return program
 
 
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+# Turing, Ampere and Hopper; Blackwell in a workstation.
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90", "sm_120"])
 def test_every_instantiation_compiles(architecture):
     program = compile_for(architecture)
     assert len(nvrtc.getCUBIN(program)) > 10_000
     names = {nvrtc.getLoweredName(program, expression) for expression in expressions()}
     assert len(names) == sum(len(kernel.instances) for kernel in KERNELS)
+
+
+USED = re.compile(
+    r"entry function '(?P<name>\w+)'.*?(?P<spilt>\d+) bytes spill stores"
+    r".*?Used (?P<registers>\d+) registers(?P<rest>.*?)\n",
+    re.S,
+)
+# 65,536 registers of a multiprocessor over blocks of 256 threads: two blocks at 128, three at 80, four at 64.
+REGISTERS = {"spectral_core": 96, "triangle_pack": 64, "triangle_spread": 80}
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_90", "sm_120"])
+def test_registers_and_shared_memory(architecture):
+    """Nothing is spilt to memory, and at least two blocks fit on a multiprocessor of any card, of 64 KiB too."""
+    program = compile_for(architecture, None, "--ptxas-options=-v")
+    used = list(USED.finditer(nvrtc.getProgramLog(program)))
+    assert {row["name"] for row in used} == {nvrtc.getLoweredName(program, one) for one in expressions()}
+    for row in used:
+        kernel = next(name for name in REGISTERS if name in row["name"])
+        assert row["spilt"] == "0" and int(row["registers"]) <= REGISTERS[kernel], row[0]
+        shared = re.search(r"(\d+) bytes smem", row["rest"])
+        assert shared is None or int(shared[1]) <= 20 * 1024, row[0]
 
 
 def test_warnings_are_errors():

@@ -1,0 +1,44 @@
+"""The report of a card: every part is tried on the CPU, and no part takes the others with it."""
+
+import json
+from dataclasses import replace
+
+import gpu_report
+import pytest
+
+from tests.config_fixtures import says
+
+QUICK = ("goals", "kernels", "solvers")
+
+
+def test_a_rehearsal(tmp_path, call):
+    """The quick parts; what the others call is tested by itself."""
+    code, out, _ = call(gpu_report.main, ["--rehearse", "--out", tmp_path, "--parts", *QUICK])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert code == 0 and str(tmp_path / "report.md") in out
+    assert list(report["parts"]) == list(QUICK) and report["rehearsal"]
+    for name in QUICK:
+        part = report["parts"][name]
+        assert part["status"] == "done" and part["result"]["environment"]
+    page = (tmp_path / "report.md").read_text()
+    assert "no figure counts" in page and "svd_pade over newton_schulz" in page
+
+
+def test_a_part_that_fails_or_hangs_does_not_stop_the_next(tmp_path, monkeypatch):
+    part = gpu_report.PARTS["solvers"]
+    words = {"fails": ("-c", "raise SystemExit('wrong')"), "hangs": ("-c", "import time; print('on'); time.sleep(99)")}
+    words["works"] = ("-c", "print('fine')")
+    parts = {name: replace(part, words=word, tiny=(), limit=60) for name, word in words.items()}
+    parts["hangs"] = replace(parts["hangs"], limit=2)
+    monkeypatch.setattr(gpu_report, "PARTS", parts)
+    report = gpu_report.run_parts(list(parts), tmp_path, True, 100)["parts"]
+    assert [report[name]["status"] for name in parts] == ["failed", "out of time", "done"]
+    assert report["fails"]["output"] == "wrong" and report["works"]["output"] == "fine"
+    assert gpu_report.run_parts(["works"], tmp_path, True, 1)["parts"]["works"]["status"] == "not begun"
+
+
+@pytest.mark.parametrize("words, wanted", [(["--parts", "gaols"], "gaols goals"), ([], "GPU --rehearse")])
+def test_what_cannot_be(words, wanted, tmp_path, call, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    code, _, error = call(gpu_report.main, ["--out", tmp_path, *words])
+    assert code == 2 and says(error, wanted)
