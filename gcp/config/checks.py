@@ -115,6 +115,19 @@ def _model(config: Config) -> Iterator[Fault]:
         yield wrong("model.freeze", config.model.freeze, "at least one part left to train")
 
 
+def _cached(config: Config) -> Iterator[Fault]:
+    """What features that are computed once rule out."""
+    if not config.train.cache_features:
+        return
+    if "features" not in config.model.freeze:
+        text = "[features] with train.cache_features: true, which needs a frozen backbone"
+        yield wrong("model.freeze", list(config.model.freeze), text, ["[features]"], ("train.cache_features",))
+    for key in ("mixup", "cutmix"):
+        if value := getattr(config.train, key):
+            text = "0 with train.cache_features: true, which keeps no images to mix"
+            yield wrong(f"train.{key}", value, text, needs=("train.cache_features",))
+
+
 def _optim(config: Common) -> Iterator[Fault]:
     from timm.optim import get_optimizer_class, list_optimizers
 
@@ -325,4 +338,4 @@ def flow_faults(config: FlowConfig) -> Iterator[Fault]:
 
 
 COMMON = (_unread, _names, _data, _optim, _precision, _schedule, _warmup)
-CHECKS = (_head, _backbone, _model, head_faults)
+CHECKS = (_head, _backbone, _model, _cached, head_faults)

@@ -78,6 +78,7 @@ def plugins() -> tuple[Plugin, ...]:
 # Keys, or beginnings of keys, that may change in a run that is resumed.
 RESUMABLE = (
     "train.epochs",
+    "train.cache_dir",
     "run.device",
     "run.threads",
     "run.hang_minutes",

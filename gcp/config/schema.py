@@ -113,7 +113,15 @@ class FlowConfig(Section):
             "classifier_lr_factor",
             "classifier_weight_decay",
         ),
-        "train": ("label_smoothing", "mixup", "cutmix"),
+        "train": (
+            "label_smoothing",
+            "mixup",
+            "cutmix",
+            "cache_features",
+            "cache_views",
+            "cache_dtype",
+            "cache_dir",
+        ),
         "evaluate": ("crops",),
     }
 

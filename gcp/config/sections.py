@@ -299,6 +299,25 @@ class Train(Section):
     mixup: Factor = Field(default=0.0, description="alpha of mixup; 0: none")
     cutmix: Factor = Field(default=0.0, description="alpha of CutMix; 0: none")
     drop_last: bool = Field(default=False, description="leave out the last, smaller batch of an epoch")
+    cache_features: bool = Field(
+        default=False,
+        description="compute the maps of a frozen backbone once, keep them on disk for every run with the same "
+        "backbone and images, and train head and classifier on them",
+    )
+    cache_views: Literal["auto", "plain", "mirror"] | Count = Field(
+        default="auto",
+        description="versions of a training image that are kept: plain, the image alone; mirror, its mirror image as "
+        "well; a number, so many seeded augmentations; auto: plain or mirror, whichever data.transform draws",
+    )
+    cache_dtype: Literal["float16", "float32"] = Field(
+        default="float16", description="type of the maps on disk; float32 keeps every bit in twice the space"
+    )
+    cache_dir: Text = Field(default="runs/features", description="folder of the maps, for all runs")
+
+    def unread(self) -> dict[str, str]:
+        """How features are kept that are not."""
+        keys = () if self.cache_features else ("cache_views", "cache_dtype", "cache_dir")
+        return dict.fromkeys(keys, "cache_features=true")
 
 
 class Evaluate(Section):

@@ -132,7 +132,7 @@ class Loader(BatchLoader[ImageSet]):
     def _open(self, pin_memory: bool) -> None:
         # The keys do not know the loader: a cycle would keep the workers alive after the loader is gone.
         self._keys = _Keys()
-        self._loader = open_workers(_Fetch(self.dataset), self._keys, self.workers, pin_memory)
+        self._loader = open_workers(Fetch(self.dataset), self._keys, self.workers, pin_memory)
 
     def order(self, epoch: int) -> np.ndarray:
         """Indices into the data set in the order of epoch `epoch`, int64, one per sample used."""
@@ -179,7 +179,9 @@ class _Keys(Sampler[Any]):
         return len(self.slices)
 
 
-class _Fetch(Dataset[Any]):
+class Fetch(Dataset[Any]):
+    """Whole batches of images by (indices, seeds); a fault is returned, for the process that asked to raise."""
+
     def __init__(self, images: ImageSet):
         self.images = images
 

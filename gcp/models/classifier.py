@@ -1,6 +1,7 @@
 """The image classifier, classifier(head(features(images))): its three parts, building one, exchanging its head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Classifier(nn.Module):
     features: Backbone
     head: Head
     num_classes: int
+    takes_maps = False  # whether the input is what `features` gives of images, computed before
 
     def __init__(
         self,
@@ -53,12 +55,12 @@ class Classifier(nn.Module):
         """Logits. Raises ShapeError for images that do not fit, among them one on which batch norm cannot train."""
         if self.training and isinstance(images, Tensor) and images.ndim and len(images) == 1:
             return self._one_image(images)
-        return self.logits(self.head(self.features(images)))
+        return self.logits(self.head(images if self.takes_maps else self.features(images)))
 
     def _one_image(self, images: Tensor) -> Tensor:
         """As `forward`; batch norm refuses to train on one image whose map has a single position."""
         try:
-            return self.logits(self.head(self.features(images)))
+            return self.logits(self.head(images if self.takes_maps else self.features(images)))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -91,6 +93,17 @@ class Classifier(nn.Module):
             if is_frozen(module):
                 module.eval()
         return self
+
+
+@contextmanager
+def taking_maps(model: Any, maps: bool) -> Iterator[None]:
+    """Inside, the input of a Classifier is feature maps, or images."""
+    before = model.takes_maps
+    model.takes_maps = maps
+    try:
+        yield
+    finally:
+        model.takes_maps = before
 
 
 def _published(backbone: str) -> tuple[tuple[int, ...], float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,10 +18,14 @@ from gcp.engine.state import TrainingState, load_weights
 from gcp.engine.step import StepOptions
 from gcp.errors import counted
 from gcp.models import Classifier
+from gcp.models.classifier import taking_maps
 from gcp.runs import build
 from gcp.runs.build import Timing, build_timing
 from gcp.runs.result import format_result, score_run
 from gcp.runs.run import TrainingRun, check_classes, check_images
+
+if TYPE_CHECKING:
+    from gcp.runs.features import CachedFeatures
 
 
 def with_widths(config: Config, values: Mapping) -> Config:
@@ -53,18 +58,31 @@ class ClassifierRun(TrainingRun[Config]):
             config = with_widths(config, checkpoint.load(weights)["config"])
         super().__init__(config, folder, stage, group)
         self.splits = build.build_splits(config)
-        self.loader = build.build_train_loader(config, self.splits, self.device, group)
-        self.timing = build_timing(config, self.loader)
         if checkpoint.candidates(folder.path):
             weights = False
         self.model = build.build_model(config, len(self.splits.classes), self.device, weights is True, group=group)
         build.check_map(self.model, build.image_size(config))
+        self.cached = self._cached_features() if config.train.cache_features else None
+        self.inputs = self.cached.splits if self.cached else self.splits
+        self.loader = build.build_train_loader(config, self.inputs, self.device, group)
+        self.timing = build_timing(config, self.loader)
         if isinstance(weights, Path):
             self._take_over(self.model, weights)
         self.state = self.build_state()
         self.callbacks = create_callbacks(config)
         for callback in self.callbacks:
             callback.setup(self._context())
+
+    def _cached_features(self) -> "CachedFeatures":
+        from gcp.runs.features import CachedFeatures
+
+        self.model.takes_maps = True
+        return CachedFeatures(self.config, self.splits, self.model, self.device, self.group)
+
+    def run(self) -> int:
+        if self.cached:  # now the weights are those that the run begins or goes on with
+            self.cached.fill()
+        return super().run()
 
     def build_state(self) -> TrainingState:
         return build.build_state(self.config, self.model, self.device)
@@ -73,7 +91,7 @@ class ClassifierRun(TrainingRun[Config]):
         step_options = self.step_options()
         return RunContext(
             folder=self.folder.path,
-            splits=self.splits,
+            splits=self.inputs,
             state=self.state,
             step_options=step_options,
             to_device=step_options.to_device(self.loader, self.model.num_classes, self.device),
@@ -104,14 +122,16 @@ class ClassifierRun(TrainingRun[Config]):
         return self.score(loader)
 
     def _score_loader(self, split: str, crops: str = "one") -> BatchLoader:
-        return build.build_score_loader(self.config, self.splits, split, self.device, self.group, crops)
+        inputs = self.inputs if crops == "one" else self.splits
+        return build.build_score_loader(self.config, inputs, split, self.device, self.group, crops)
 
     def score(self, loader: BatchLoader, crops: str = "one") -> dict:
         """Scores of the evaluated weights on a loader."""
         run, model = self.config.run, self.state.evaluated
         if not synchronised(model):  # each process has its own statistics; those of rank 0 are saved
             self.group.broadcast_tensors(model.buffers())
-        scores = evaluate(model, loader, self.device, run.amp, run.channels_last, self.group, crops)
+        with taking_maps(model, self.cached is not None and crops == "one"):
+            scores = evaluate(model, loader, self.device, run.amp, run.channels_last, self.group, crops)
         further = {"head": self.config.head.name}
         for callback in self.callbacks:
             further |= callback.scores(model)

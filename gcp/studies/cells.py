@@ -22,7 +22,7 @@ from gcp.errors import ConfigError, nearest
 from gcp.studies.grid import HEAD, OWN, Study, Variant, values_by_name, variants
 
 # what a cell that is continued may have otherwise: none of it changes what is learned
-FREE = ("run.dir", "run.device", "run.threads", "data.workers", "data.root")
+FREE = ("run.dir", "run.device", "run.threads", "data.workers", "data.root", "train.cache_dir")
 FIRST_ORDER = ("average", "gem", "max", "avg_max")
 SHOWN = 8  # variants named in a fault
 
@@ -268,7 +268,13 @@ def write_images(folder: RunFolder) -> None:
     from gcp.runs.open_model import open_model
 
     expected = json.loads(folder.result.read_text())["test"]["final"]["top1"]
-    samples = score(open_model(str(folder.last), [], ALONE), "test", ALONE).samples
+    model = open_model(str(folder.last), [], ALONE)
+    if model.config.train.cache_features and model.config.evaluate.crops == "one":
+        from gcp.runs.features import score_cached
+
+        samples = score_cached(model, "test")
+    else:
+        samples = score(model, "test", ALONE).samples
     right = samples.right.numpy()
     same = abs(100 * right.mean() - expected) < 1e-6
     chance = 100 * np.bincount(samples.labels.numpy()).max() / len(right)
