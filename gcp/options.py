@@ -22,7 +22,7 @@ def option(
     minimum: float | None = None,
     maximum: float = inf,
     below: float = inf,
-    choices: Collection[str] = (),
+    choices: Collection[Any] = (),
     optional: bool = False,
 ) -> Any:
     """A dataclass field with the bounds that `build` checks: `minimum <= value <= maximum` and `value < below`.

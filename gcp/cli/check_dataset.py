@@ -126,13 +126,15 @@ def _compare(found: "Inspection", thorough: bool) -> list[tuple[str, ...]] | Non
 
 def _verify(found: "Inspection") -> dict[str, Any]:
     """Decode every image."""
+    from gcp.data import DATASETS
     from gcp.data.checks.verify import SMALL, verify, verify_sets
 
     if found.files:
         done = verify([path for files in found.paths.values() for path in files], watch=watch)
+        applied = "is applied" if DATASETS[found.name].obj.as_shown else "is not applied"
         more = (
-            f", {done.rotated:,} with a rotation in EXIF, which is not applied, {done.small:,} with a side below "
-            f"{SMALL} pixels"
+            f", {done.rotated:,} with a rotation in EXIF, which {applied} (data.exif), {done.small:,} with a side "
+            f"below {SMALL} pixels"
         )
     else:
         done, more = verify_sets(found.sets, watch), ""

@@ -94,7 +94,7 @@ def _data(config: Common) -> Iterator[Fault]:
         return
     source = gcp.data.DATASETS[data.name].obj
     size = None if data.image_size == "auto" else data.image_size
-    for key, got, allowed, meant in source.refusals(data.root, size, data.in_chans, data.transform):
+    for key, got, allowed, meant in source.refusals(data.root, size, data.in_chans, data.transform, data.exif):
         allowed = f"{allowed} (data.name: {data.name})"
         yield wrong(f"data.{key}", got, allowed, [meant] if meant else [], ("data.name",))
 

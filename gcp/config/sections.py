@@ -141,6 +141,16 @@ class Data(Section):
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         default=0, description="seed of the held-out part and of the few-shot choice, apart from run.seed"
     )
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.2,
+        description="part of each class held out as the test split of a data set that has none, such as ROOT/CLASS/*; "
+        "the same images for every split_seed",
+    )
+    copies: Literal["near", "exact", "ignore"] = Field(
+        default="near",
+        description="of such a data set: the images that stay on one side together; near: copies and near copies "
+        "(encoded again, resized, retouched a little), exact: byte for byte",
+    )
     transform: Text = Field(
         default="default",
         description="image transform, see --list transforms; default: the data set's own; none: that without "
@@ -150,6 +160,11 @@ class Data(Section):
         default=False,
         description="accept other counts than the published ones, a part of the data set; missing files are always "
         "a fault",
+    )
+    exif: bool | None = Field(
+        default=None,
+        description="take image files as a viewer shows them, turned as their EXIF orientation says and transparent "
+        "parts on white; null: those of data.name=folder, and of no published set",
     )
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         default="auto",

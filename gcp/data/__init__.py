@@ -63,6 +63,9 @@ def create_dataset(
     split_seed: int = 0,
     transform: str = "default",
     partial: bool = False,
+    exif: bool | None = None,
+    test_fraction: float = 0.2,
+    copies: str = "near",
 ) -> Splits:
     """The three splits of a data set.
 
@@ -70,7 +73,11 @@ def create_dataset(
     per_class: training images of each class, None for all; validation and test stay whole. val_fraction: share of
     the training images held out for validation where the set has no validation split of its own; 0 for none, which
     leaves `val` empty. split_seed: chooses both. transform: "default", "none" for no augmentation, or a name of
-    `gcp.data.transforms`. partial: accept other counts of images and classes than the published ones.
+    `gcp.data.transforms`. partial: accept other counts of images and classes than the published ones. exif: take
+    image files as a viewer shows them, turned as their EXIF orientation says and transparent parts on white; None:
+    those of `folder`, and of no published set. test_fraction: share of each class held out as the test split of a set
+    that has none, the same for every split_seed. copies: which of its images stay on one side together: "near" (copies
+    and near copies), "exact" (byte for byte) or "ignore".
 
     Raises UnknownNameError (data set, transform), OptionError (an argument out of range), DataError (a set
     that is missing or incomplete).
@@ -85,5 +92,8 @@ def create_dataset(
         split_seed=split_seed,
         transform=transform,
         partial=partial,
+        exif=exif,
+        test_fraction=test_fraction,
+        copies=copies,
     )
     return DATASETS[name].obj.create(request)

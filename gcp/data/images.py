@@ -109,20 +109,24 @@ class TensorSet(ImageSet):
 
 
 class FileSet(ImageSet):
-    """Images as files at `paths`, decoded when read with `in_chans` channels (1: grey, 3: RGB)."""
+    """Images as files at `paths`, decoded when read with `in_chans` channels (1: grey, 3: RGB); `as_shown`: as a
+    viewer shows them (`gcp.data.decode`).
+    """
 
     paths: "Paths"
 
-    def __init__(self, paths: Sequence[str], labels: Indices, transform: Transform, in_chans: int):
+    def __init__(
+        self, paths: Sequence[str], labels: Indices, transform: Transform, in_chans: int, as_shown: bool = False
+    ):
         super().__init__(labels, transform)
         self.paths = paths if isinstance(paths, Paths) else Paths(paths)
-        self.in_chans = in_chans
+        self.in_chans, self.as_shown = in_chans, as_shown
 
     def stored(self, places: np.ndarray) -> Iterator[Tensor]:
         # A generator: only one decoded image is alive at a time, before it is cropped.
         for number, place in enumerate(places):
             try:
-                yield decode(self.paths[place], self.in_chans)
+                yield decode(self.paths[place], self.in_chans, self.as_shown)
             except DataError as error:
                 raise self._unreadable(error, places[number + 1 :]) from error.__cause__
 
@@ -131,7 +135,7 @@ class FileSet(ImageSet):
         faults = [str(first)]
         for place in places:
             try:
-                decode(self.paths[place], self.in_chans)
+                decode(self.paths[place], self.in_chans, self.as_shown)
             except DataError as error:
                 faults.append(str(error))
         more = f" {len(faults) - 1} more of this batch:" if len(faults) > 1 else ""

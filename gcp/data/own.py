@@ -93,7 +93,7 @@ def source_of(function: Callable[..., Any]) -> "Source":
             _check_size(request, found)
             return found
         settings = {key: getattr(request, key) for key in SETTINGS if key != "root"}
-        return from_torch(**_arguments(request.name, found), **settings)
+        return from_torch(**{"test_fraction": request.test_fraction} | _arguments(request.name, found), **settings)
 
     return Source(create, needs_root=None, default=DEFAULT)
 

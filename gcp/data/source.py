@@ -18,6 +18,7 @@ from gcp.errors import DataError, OptionError, counted, nearest
 from gcp.options import build, option
 from gcp.registry import Registry
 
+COPIES = ("near", "exact", "ignore")
 EXTRA = ("datasets", "webdataset")  # packages of the extra [data]
 
 
@@ -41,8 +42,11 @@ class Request:
     in_chans: int = option(3, "channels of an image", minimum=1)
     per_class: int | None = option(None, "training images of each class", minimum=1, optional=True)
     val_fraction: float = option(0.1, "share of the training images held out", minimum=0, below=1)
+    test_fraction: float = option(0.2, "share of a pool without splits that is held out for test", minimum=0, below=1)
+    copies: str = option("near", "which copies stay on one side of that split", choices=COPIES)
     split_seed: int = option(0, "chooses the images held out, and those of each class", minimum=0)
     partial: bool = option(False, "accept other counts than the published ones")
+    exif: bool | None = option(None, "image files as a viewer shows them", choices=(None, True, False))
 
     @property
     def folder(self) -> Path:
@@ -76,6 +80,7 @@ class Source:
         counts: the published number of images by split of the listing, None where there is none.
         default: the name of its transform, of TRANSFORMS; of images in memory the one for files like them.
         levels: grey levels of the images as they are published, 256 for bytes.
+        as_shown: image files are taken as a viewer shows them, unless the request decides.
     """
 
     create: Callable[[Request], Splits]
@@ -89,8 +94,11 @@ class Source:
     counts: Mapping[str, int] | None = None
     default: str = "random_resized_crop"
     levels: int = 256
+    as_shown: bool = False
 
-    def refusals(self, root: object, image_size: int | None, in_chans: int, transform: str) -> Iterator[Refusal]:
+    def refusals(
+        self, root: object, image_size: int | None, in_chans: int, transform: str, exif: bool | None = None
+    ) -> Iterator[Refusal]:
         """What the data set does not take; image_size None for its usual one. No disk is touched."""
         if self.needs_root and root is None:
             yield Refusal("root", None, "the folder that it lies in")
@@ -100,6 +108,8 @@ class Source:
             yield Refusal("image_size", image_size, f"a whole number >= {self.min_size}")
         if self.channels is not None and in_chans not in self.channels:
             yield Refusal("in_chans", in_chans, " or ".join(map(str, self.channels)))
+        if exif is not None and self.listing is None:
+            yield Refusal("exif", exif, "null, its images are no files")
         transforms = ["default", *self.transforms, "none"]
         if transform not in transforms:
             yield Refusal("transform", transform, ", ".join(transforms), nearest(transform, transforms))
@@ -128,7 +138,9 @@ def check_dataset(name: str, root: str | Path | None = None, transform: str = "d
     if not isinstance(root, str | os.PathLike | None):
         raise OptionError(f"data.root must be the path of a folder; got {root!r}.")
     asked = build(Request, name, options)
-    refused = [_message(name, *each) for each in source.refusals(root, asked.image_size, asked.in_chans, transform)]
+    refused = [
+        _message(name, *each) for each in source.refusals(root, asked.image_size, asked.in_chans, transform, asked.exif)
+    ]
     if refused:
         raise OptionError("\n".join(refused))
     return Request(**{**vars(asked), "name": name, "root": root, "transform": transform})
@@ -148,14 +160,19 @@ def on_disk(
         place = existing_folder(request.folder)
         found = listing(place)
         check_listing(str(place), found, source, request.partial)
+        if "test" not in found.splits:
+            from gcp.data.grouped import split_pool
+
+            found = split_pool(found, request)
         transform = request.create_transform(source.default)
+        as_shown = source.as_shown if request.exif is None else request.exif
         sets: dict[str, ImageSet] = {
-            split: FileSet(files.paths, files.labels, transform, request.in_chans)
+            split: FileSet(files.paths, files.labels, transform, request.in_chans, as_shown)
             for split, files in found.splits.items()
         }
         train, test = sets["train"], sets["test"]
         if "val" in sets:
-            val, held_out = sets["val"], f"{counted(len(sets['val']), 'image')} of its own"
+            val, held_out = sets["val"], found.held_out or f"{counted(len(sets['val']), 'image')} of its own"
         else:
             train, val, held_out = hold_out(train, request.val_fraction, request.split_seed, found.classes)
         train, kept = reduce_train(train, request.per_class, request.split_seed, found.classes)

@@ -31,7 +31,8 @@ def images_in(folder: str) -> list[str]:
 
 def file_set(scored_model: ScoredModel, paths: list[str]) -> FileSet:
     """Files as a model takes them; their labels are 0 and mean nothing."""
-    return FileSet(paths, [0] * len(paths), scored_model.file_transform(), scored_model.config.data.in_chans)
+    transform, in_chans = scored_model.file_transform(), scored_model.config.data.in_chans
+    return FileSet(paths, [0] * len(paths), transform, in_chans, scored_model.as_shown)
 
 
 def class_names(scored_model: ScoredModel) -> tuple[str, ...]:

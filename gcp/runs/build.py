@@ -89,6 +89,9 @@ def splits_of(data: Data, size: int) -> Splits:
         split_seed=data.split_seed,
         transform=data.transform,
         partial=data.partial,
+        exif=data.exif,
+        test_fraction=data.test_fraction,
+        copies=data.copies,
     )
 
 

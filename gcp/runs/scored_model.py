@@ -91,6 +91,12 @@ class ScoredModel:
             transform.normalize = self.splits().test.normalize  # in memory, with statistics of its own
         return transform
 
+    @property
+    def as_shown(self) -> bool:
+        """Whether image files are taken as a viewer shows them; of a model that was trained on no files they are."""
+        asked, source = self.config.data.exif, DATASETS[self.config.data.name].obj
+        return asked if asked is not None else source.as_shown or source.listing is None
+
     def loader(self, images: ImageSet | StreamSet, group: Group) -> BatchLoader:
         """Every image once, in its order, with the crops of the configuration."""
         config = self.config

@@ -37,12 +37,14 @@ class TrainedClassifier:
         classes: their names, None where the file tells none.
         transform: decoded images to (B, in_chans, S, S), as in evaluation without crops.
         in_chans: 1 for grey, 3 for RGB.
+        as_shown: images are turned as their EXIF orientation says, transparent parts are white.
     """
 
     model: nn.Module
     classes: tuple[str, ...] | None
     transform: Transform
     in_chans: int
+    as_shown: bool = True
 
     def prepare(self, images: "Sequence[str | Path | Image] | str | Path | Image") -> Tensor:
         """Paths or Pillow images, one or a list of them, to what the model takes, on its device: a batch of them all.
@@ -53,7 +55,7 @@ class TrainedClassifier:
         several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
         if not several:
             raise DataError("no images: give paths or Pillow images, at least one.")
-        decoded = [_decode(image, number, self.in_chans) for number, image in enumerate(several, 1)]
+        decoded = [_decode(image, number, self.in_chans, self.as_shown) for number, image in enumerate(several, 1)]
         device = next(self.model.parameters()).device
         return self.transform.normalize(self.transform(decoded, None).to(device))
 
@@ -105,17 +107,19 @@ def load(checkpoint: str | Path, device: str = "auto") -> TrainedClassifier:
     settings = [f"run.device={device}", "run.threads=null", "run.deterministic=false"]
     with _undisturbed():
         found = open_model(str(Path(checkpoint).expanduser()), settings, ALONE, scored=False)
-    return TrainedClassifier(found.model, found.classes, found.file_transform(), found.config.data.in_chans)
+    return TrainedClassifier(
+        found.model, found.classes, found.file_transform(), found.config.data.in_chans, found.as_shown
+    )
 
 
-def _decode(image: Any, number: int, in_chans: int) -> Tensor:
+def _decode(image: Any, number: int, in_chans: int, as_shown: bool) -> Tensor:
     """The pixels of a path or a Pillow image, the `number`-th of those given."""
     from PIL.Image import Image
 
     if isinstance(image, str | Path):
-        return decode(image, in_chans)
+        return decode(image, in_chans, as_shown)
     if isinstance(image, Image):
-        return decode_pillow(image, getattr(image, "filename", "") or f"number {number}", in_chans)
+        return decode_pillow(image, getattr(image, "filename", "") or f"number {number}", in_chans, as_shown)
     raise DataError(
         f"image number {number} is of type {type(image).__name__}; allowed: paths and Pillow images, one or a list of "
         "them. An array becomes one by PIL.Image.fromarray; a tensor that is prepared goes to the model itself."

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gcp.data.decode import decode, decode_bytes, from_pillow
+from gcp.data.decode import decode, decode_bytes, decode_pillow, from_pillow
 from gcp.errors import DataError
 
 RED = Image.new("RGB", (7, 5), (200, 10, 30))
@@ -65,11 +65,53 @@ def test_palette_with_transparency_is_read_without_a_warning(recwarn):
     assert got.shape == (3, 20, 30) and not [w for w in recwarn if "transparency" in str(w.message).lower()]
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_more_than_8_bits_are_refused_by_name(dtype):
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_more_than_16_bits_are_refused_by_name(dtype):
     data = encoded(Image.fromarray(np.full((9, 9), 40_000, dtype=dtype)), "TIFF")
     with pytest.raises(DataError, match=r"some file .*'[IF][^']*'; allowed .*8 bits"):
         decode_bytes(data, "some file", 3)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bits_are_scaled_to_8(form, channels):
+    """As v * 255 / 65535, rounded."""
+    levels = np.array([[0, 128, 129, 257], [32767, 32896, 65406, 65535]], dtype=np.uint16)
+    got = decode_bytes(encoded(Image.fromarray(levels), form), "x", channels)
+    assert got.shape == (channels, 2, 4) and got[0].tolist() == [[0, 0, 1, 1], [127, 128, 254, 255]]
+    assert (got == got[:1]).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_parts_are_white(mode):
+    """Half of them over a black that no viewer shows; an opaque image keeps its colours."""
+    image = Image.new("RGBA", (4, 2), (0, 0, 0, 255))
+    image.putalpha(Image.fromarray(np.array([[0, 0, 255, 255], [0, 128, 255, 255]], dtype=np.uint8)))
+    image = image.convert("LA") if mode != "RGBA" else image
+    got = decode_pillow(image.convert(mode), "x", 3, as_shown=True)[0]
+    assert got[0].tolist() == [255, 255, 0, 0] and abs(int(got[1, 1]) - 127) <= 1
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_where_asked_for(form, orientation):
+    """Against Pillow's own; TIFF is turned by Pillow whenever it is read."""
+    from PIL import ImageOps
+
+    image, exif = noise(8, 16), Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, form, exif=exif, **({"quality": 100} if form in ("JPEG", "WEBP") else {}))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    as_shown = decode_bytes(data, "x", 3, as_shown=True)
+    assert np.array_equal(as_shown.permute(1, 2, 0).numpy(), np.asarray(expected))
+    assert as_shown.shape == ((3, 8, 16) if orientation < 5 else (3, 16, 8))
+    if form != "TIFF":
+        assert decode_bytes(data, "x", 3).shape == (3, 8, 16)
+
+
+def test_damaged_exif_does_not_make_an_image_unreadable():
+    data = encoded(noise(), "JPEG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
+    assert decode_bytes(data, "x", 3, as_shown=True).shape == (3, 20, 30)
 
 
 def test_the_first_frame_of_an_animation():

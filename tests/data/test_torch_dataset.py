@@ -163,7 +163,7 @@ def test_a_transform_of_ones_own():
         (Items(lambda index: PIXELS[index].float()), r"torch\.float32.*\(3, 8, 8\)"),
         (Items(lambda index: PIXELS[index].numpy()), r"image 0 of train .*uint8.*\(3, 8, 8\)"),
         (Items(lambda index: "cat.png"), r"image 0 of train .*str; allowed: .*Pillow"),
-        (Items(lambda index: Image.new("I;16", (8, 8))), "mode 'I;16'; allowed are 8 bits"),
+        (Items(lambda index: Image.new("I", (8, 8))), "mode 'I'; allowed are 8 bits"),
         (Items(label=lambda index: "cat"), "label of image 0 of train is 'cat'"),
         (Items(label=lambda index: True), "label of image 0 of train is True"),
         (Items(label=lambda index: 0.5), "label of image 0 of train is 0.5"),

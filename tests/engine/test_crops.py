@@ -33,7 +33,7 @@ class Small(nn.Module):
 
 @pytest.fixture
 def files(tmp_path):
-    """Images of different shapes, one of them upright."""
+    """Images of different shapes, one of them as_shown."""
     generator = np.random.default_rng(0)
     shapes = [(40, 60), (60, 40), (32, 32), (90, 41), (33, 80)]
     paths = []

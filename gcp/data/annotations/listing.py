@@ -40,7 +40,9 @@ class Listing:
     """A data set as its annotations describe it.
 
     `layout`: a short phrase for the report. `classes`: their names, by label. `splits`: train and test, and val
-    where the set has one of its own. `notes`: sentences for the report. `faults`: what was found wrong on the way.
+    where the set has one of its own; train alone where the test images are yet to be held out of it. `notes`: sentences
+    for the report. `faults`: what was found wrong on the way. `held_out`: how val came
+    about, where it is not the set's.
     """
 
     layout: str
@@ -48,10 +50,12 @@ class Listing:
     splits: dict[str, Files]
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    held_out: str = ""
 
     def __post_init__(self) -> None:
-        if not {"train", "test"} <= set(self.splits) <= set(SPLITS):
-            raise ValueError(f"a listing has the splits train, test and perhaps val; got {sorted(self.splits)}")
+        names = set(self.splits)
+        if names != {"train"} and not {"train", "test"} <= names <= set(SPLITS):
+            raise ValueError(f"a listing has the splits train, test and perhaps val, or train; got {sorted(names)}")
 
 
 def by_class(classes: Sequence[Sequence[str]]) -> Files:

@@ -137,7 +137,9 @@ def _from_listing(found: Inspection, listing: Listing, source: Source, partial: 
     found.files = listing.splits
     found.sizes = {name: len(files) for name, files in listing.splits.items()}
     found.labels = {name: files.labels for name, files in listing.splits.items()}
-    if "val" in listing.splits:
+    if "test" not in listing.splits:
+        found.validation = "held out of train, as the test split is, when a run begins (data.test_fraction)"
+    elif "val" in listing.splits:
         found.validation = f"{len(listing.splits['val']):,} images of its own"
     else:
         held = len(stratified_split(found.labels["train"], FRACTION, 0)[1])

@@ -84,18 +84,17 @@ def descriptors(path: str, windows: bool = True) -> tuple[np.ndarray, np.ndarray
     except DataError:
         return None
     image = Image.fromarray(pixels.numpy())
-    whole = _thumbnail(image, (0, 0, *image.size))
-    if np.abs(_differences(whole)).mean() < PLAIN:
+    whole = thumbnail(image, SIDE)
+    if np.abs(differences(whole)).mean() < PLAIN:
         return None
-    turned = [np.rot90(each, turns) for each in (whole, whole[:, ::-1]) for turns in range(4)]
     parts = [whole]
     for scale in SCALES if windows else ():
         width, height = image.width * scale, image.height * scale
         for across in PLACES:
             for down in PLACES:
                 left, top = (image.width - width) * across, (image.height - height) * down
-                parts.append(_thumbnail(image, (left, top, left + width, top + height)))
-    return np.stack([_direction(each) for each in turned]), np.stack([_direction(each) for each in parts])
+                parts.append(thumbnail(image, SIDE, (left, top, left + width, top + height)))
+    return np.stack([direction(each) for each in orientations(whole)]), np.stack([direction(each) for each in parts])
 
 
 def by_kind(pairs: Sequence[AlikePair], splits: Sequence[str], labels: Sequence[int]) -> Mapping[str, list[AlikePair]]:
@@ -108,17 +107,27 @@ def by_kind(pairs: Sequence[AlikePair], splits: Sequence[str], labels: Sequence[
     return kinds
 
 
-def _thumbnail(image, box: tuple[float, float, float, float]) -> np.ndarray:  # type: ignore[no-untyped-def]
+def thumbnail(  # type: ignore[no-untyped-def]
+    image, side: int, box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """A grey Pillow image, or the part in `box`, at (side, side) pixels, float32."""
     from PIL.Image import Resampling
 
-    return np.asarray(image.resize((SIDE, SIDE), Resampling.LANCZOS, box=box), dtype=np.float32)
+    return np.asarray(image.resize((side, side), Resampling.LANCZOS, box=box), dtype=np.float32)
 
 
-def _differences(thumbnail: np.ndarray) -> np.ndarray:
-    across, down = thumbnail[:-1, 1:] - thumbnail[:-1, :-1], thumbnail[1:, :-1] - thumbnail[:-1, :-1]
+def orientations(small: np.ndarray) -> list[np.ndarray]:
+    """A thumbnail and its mirror image, each turned by quarters: eight."""
+    return [np.rot90(each, turns) for each in (small, small[:, ::-1]) for turns in range(4)]
+
+
+def differences(small: np.ndarray) -> np.ndarray:
+    """Of the neighbours along both axes of a thumbnail, (D,)."""
+    across, down = small[:-1, 1:] - small[:-1, :-1], small[1:, :-1] - small[:-1, :-1]
     return np.concatenate([across.ravel(), down.ravel()])
 
 
-def _direction(thumbnail: np.ndarray) -> np.ndarray:
-    found = _differences(thumbnail)
+def direction(small: np.ndarray) -> np.ndarray:
+    """The g of a thumbnail, (D,)."""
+    found = differences(small)
     return found / max(float(np.linalg.norm(found)), 1e-6)

@@ -56,7 +56,7 @@ class DecodedFile(NamedTuple):
 class Verified:
     """The outcome. `images` were decoded or tried; `unreadable`: (path, reason) in the order given.
 
-    `rotated`: images that a viewer would turn by their EXIF orientation, which is not applied in training.
+    `rotated`: images that a viewer would turn by their EXIF orientation, in training data.exif decides.
     `small`: images with a side below 32 pixels.
     """
 
@@ -167,7 +167,7 @@ def _examine(path: str) -> DecodedFile:
 
 
 def _orientation(path: str) -> int:
-    """By EXIF; 1 is upright."""
+    """By EXIF; 1 is as_shown."""
     from PIL import Image
 
     try:

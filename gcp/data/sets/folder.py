@@ -1,27 +1,31 @@
-"""Images in folders: `root/{train,val,test}/class/*.jpg`. A class is the name of its folder, in sorted order.
+"""Images in folders: `root/{train,val,test}/class/*.jpg`, or `root/class/*.jpg`. A class is the name of its folder, in
+sorted order.
 
 train, val, test   used as they are
 train, test        validation is held out of train
 train, val         the habit of ImageNet: val is what results are quoted on, so it is the test split here, and
                    validation is held out of train; nothing is ever selected on the test split
+none of these      the folders are the classes: test and validation are held out of each, copies kept on one side
 """
 
 from pathlib import Path
 
-from gcp.data.annotations.layout import listed, scan_splits, set_root, subfolders, unpack
+from gcp.data.annotations.layout import listed, scan, scan_splits, set_root, subfolders, unpack
 from gcp.data.annotations.listing import SPLITS, Listing, by_class
 from gcp.data.decode import EXTENSIONS
 from gcp.data.source import DATASETS, on_disk
-from gcp.errors import DataError, suggest
+from gcp.errors import DataError, counted, suggest
 
 
 def listing(root: Path) -> Listing:
-    """The folders train, val and test of `root`, a class for each folder in them.
+    """The folders train, val and test of `root`, a class for each folder in them; or a class for each folder of `root`.
 
     Raises DataError unless there are folders to train and to test on.
     """
     inside = subfolders(root)
     names = [name for name in SPLITS if name in inside]
+    if not names and len(_with_images(root, inside)) > 1 and not _is_split(root):
+        return _pool(root)
     others = [name for name in inside if name not in SPLITS]
     _check_splits(root, names, inside)
     found, faults = scan_splits(root, names)
@@ -38,25 +42,41 @@ def _check_splits(root: Path, names: list[str], inside: list[str]) -> None:
     others = [name for name in inside if name not in names]
     looked = f"{root} must hold train/CLASS/*.jpg, and val/, test/ or both; it holds {listed(inside, 'no folder')}."
     if "train" not in names:
+        if "test" in names or "val" in names:
+            looked += " To score a trained model on it: gcp evaluate --checkpoint RUN data.root=ROOT."
         nested = [name for name in others if (root / name / "train").is_dir()]
         near = [root / name for name in nested] + [root.parent] * (root.name in SPLITS)
         hint = f" {set_root(near[0])}." if near else suggest("train", others)
-        raise DataError(f"no folder 'train'. {looked}{hint or unpack(root) or _unsplit(root, inside)}")
+        raise DataError(f"no folder 'train'. {looked}{hint or unpack(root)}")
     if len(names) == 1:
+        hint = suggest("test", others) or suggest("val", others)
         raise DataError(
             f"no folder 'test' or 'val': there is nothing to score the trained model on. {looked}"
-            f"{suggest('test', others) or suggest('val', others)}"
+            f"{hint or f' {set_root(root / names[0])} to have a part of each class held out.'}"
         )
 
 
-def _unsplit(root: Path, inside: list[str]) -> str:
-    """What to do where the classes lie in `root` itself, or an empty string."""
-    classes = [name for name in inside if any(file.suffix.lower() in EXTENSIONS for file in (root / name).glob("*"))]
-    return " Move these classes into 'train', and a part of the images of each into 'test'." if classes else ""
+def _with_images(root: Path, inside: list[str]) -> list[str]:
+    """The folders in `root` that hold images themselves."""
+    return [name for name in inside if any(file.suffix.lower() in EXTENSIONS for file in (root / name).glob("*"))]
+
+
+def _is_split(root: Path) -> bool:
+    """Whether a folder is one of the splits of the folder above."""
+    return root.name in SPLITS and any((root.parent / name).is_dir() for name in SPLITS if name != root.name)
+
+
+def _pool(root: Path) -> Listing:
+    """The classes in `root` itself."""
+    by_name, faults = scan(root)
+    loose = sum(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir())
+    notes = (f"Not used: {counted(loose, 'image')} in no class folder.",) if loose else ()
+    splits = {"train": by_class(list(by_name.values()))}
+    return Listing("folders class, split here", tuple(by_name), splits, notes, tuple(faults))
 
 
 DATASETS.add(
     "folder",
-    on_disk(listing, classes=None, counts=None, image_size=224, default="random_resized_crop"),
-    summary="your own images: root/{train,val,test}/class/*.jpg; val or test may be missing",
+    on_disk(listing, classes=None, counts=None, image_size=224, default="random_resized_crop", as_shown=True),
+    summary="your own images: root/class/*.jpg, or root/{train,val,test}/class/*.jpg without val or test",
 )

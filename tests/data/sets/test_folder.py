@@ -248,11 +248,24 @@ def test_unreadable_image_through_a_loader_is_one_clear_message(make_tree, worke
         list(loader.epoch(0))
 
 
-def test_sixteen_bits_are_refused(make_tree):
+def test_floats_are_refused(make_tree):
     root = make_tree(FULL)
-    Image.fromarray(np.full((20, 20), 40_000, dtype=np.uint16)).save(root / "test" / "cat" / "000.png")
-    with pytest.raises(DataError, match=r"000\.png .*'I;16'.*allowed .*8 bits"):
+    Image.fromarray(np.full((20, 20), 0.5, dtype=np.float32)).save(root / "test" / "cat" / "000.tif")
+    with pytest.raises(DataError, match=r"000\.tif .*'F'.*allowed .*8 bits"):
         folder(root)
+
+
+@pytest.mark.parametrize(("exif", "turned"), [(None, True), (False, False), (True, True)])
+def test_images_are_turned_as_a_phone_says(make_tree, exif, turned):
+    root, tag = make_tree(FULL), Image.Exif()
+    tag[0x0112] = 6
+    picture = Image.fromarray(np.zeros((20, 20, 3), dtype=np.uint8))
+    picture.paste((255, 255, 255), (0, 0, 20, 10))  # white above; turned by a quarter it is on the right
+    picture.save(root / "test" / "cat" / "000.png", exif=tag)
+    test = create_dataset("folder", root, image_size=20, exif=exif, transform="resize").test
+    place = [path.endswith("000.png") for path in test.paths].index(True)
+    pixels = test[place][0][0]
+    assert bool(pixels[:, 19].min() == 255) is turned
 
 
 def test_links_that_lead_back_are_not_followed(make_tree):
