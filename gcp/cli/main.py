@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "webdataset-info": ("webdataset_info", "write the info file of WebDataset shards"),
     "train-glow": ("train_glow", "train a normalising flow"),
     "evaluate-glow": ("evaluate_glow", "score a flow, draw samples"),
+    "doctor": ("doctor", "what this machine has, and a test of every head on it"),
     "list": ("listing", "the recipes, studies, heads, rules, backbones, data sets"),
 }
 
