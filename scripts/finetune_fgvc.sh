@@ -41,5 +41,5 @@ esac
     echo "error: no recipe ${recipe@Q}; bash scripts/finetune_fgvc.sh --help lists them." >&2; exit 2; }
 [ $# -ge 2 ] || { echo "error: ROOT is missing: bash scripts/finetune_fgvc.sh $1 ROOT" >&2; exit 2; }
 root="$(folder "$2")"
-translate "${@:3}"
+translate "$recipe" "${@:3}"
 exec bash "$(dirname "${BASH_SOURCE[0]}")/train.sh" "$recipe" "$root" "${SETTINGS[@]}"

@@ -21,5 +21,5 @@ case "${1:-}" in
     "" | -*) usage >&2; exit 2 ;;
 esac
 root="$(folder "$1")"
-translate "${@:2}"
+translate imagenet/resnet50 "${@:2}"
 exec bash "$(dirname "${BASH_SOURCE[0]}")/train.sh" imagenet/resnet50 "$root" "${SETTINGS[@]}"

@@ -73,7 +73,7 @@ def read_checkpoint(path: str | Path, numpy_scalars: bool = False) -> Checkpoint
         raise CheckpointError(f"{path} holds no state dict: tensors by name, plain or under 'model' or 'state_dict'")
     check_weights(content, path)
     about |= _decoded(about.pop("metadata", None))
-    keys = {str(key): _unwrapped(str(key)) for key in content}
+    keys = {str(key): unwrapped(str(key)) for key in content}
     state: State = {}
     for plain, value in zip(keys.values(), content.values(), strict=True):
         if plain in state:
@@ -168,7 +168,7 @@ def _locate(path: Path) -> Path:
     return path
 
 
-def _unwrapped(key: str) -> str:
+def unwrapped(key: str) -> str:
     """Without the prefixes of DataParallel, DistributedDataParallel and torch.compile."""
     while key.startswith(("module.", "_orig_mod.")):
         key = key.partition(".")[2]

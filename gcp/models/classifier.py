@@ -86,6 +86,14 @@ class Classifier(nn.Module):
             pooled = pooled.to(weights)
         return self.classifier(self.dropout(pooled))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Also takes a state dict of others, such as `torch.load("pade_resnet50.pth.tar")`, which its keys tell."""
+        if not any(key.startswith(f"{prefix}features.body.") for key in state_dict):
+            from gcp.models.weights import take_foreign
+
+            take_foreign(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[misc]
+
     def train(self, mode: bool = True) -> "Classifier":
         """As for any module, but frozen parts stay in eval mode (see `gcp.models.parts`)."""
         super().train(mode)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from gcp.command import typed
 from gcp.errors import CheckpointError, OptionError
 from gcp.kernels.triangle import triangle_size
-from gcp.models.checkpoints import Checkpoint, State, open_checkpoint
-from gcp.models.layouts import best_spelling, recognise, rename
+from gcp.models.checkpoints import CONTAINERS, Checkpoint, State, open_checkpoint, unwrapped
+from gcp.models.layouts import Layout, best_spelling, recognise, rename
 
 ORDERS = ("upper", "lower")
 
@@ -188,6 +188,52 @@ def _mention_order(checkpoint: Checkpoint, kept: State) -> None:
             checkpoint.path,
             typed("convert", checkpoint.path, "OUT", "--order", "lower"),
         )
+
+
+def take_foreign(model: nn.Module, state_dict: dict[str, Any], prefix: str = "") -> None:
+    """Give the tensors of a known layout the names of a Classifier, in place, with a warning that says so.
+
+    What has no place in the model keeps its name, so that strict loading reports it. A file as it was written, `{epoch,
+    state_dict, ...}`, is taken for its weights. Keys that fit as they are, and those of no layout, are left alone.
+    """
+    target = model.state_dict()
+    given = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    container = next((key for key in CONTAINERS if isinstance(given.get(key), dict)), None)
+    given = given if container is None else given[container]
+    state = {unwrapped(key): value for key, value in given.items()}
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        return
+    layout, lines = recognise(state), []
+    if not state.keys() <= target.keys():
+        try:
+            named = translate(Checkpoint(Path("the state dict"), state), target)
+        except CheckpointError:  # of another model: the names as they are say more
+            return
+        used = {id(value) for value in named.values()} | _diagonal(named, target)
+        lines = [
+            f"{len(used)} of {len(state)} tensors, layout {layout} ({layout.summary}), under the names of this model"
+        ]
+        lines += _told_otherwise(model, layout.obj)
+        state = named | {key: value for key, value in state.items() if id(value) not in used}
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        del state_dict[key]
+    state_dict.update({f"{prefix}{key}": value for key, value in state.items()})
+    if layout.obj.packs and lines and first_layer(state):
+        lines.append(
+            "the classifier is taken to read the upper triangle; files of 2018 read the lower one (gcp convert)"
+        )
+    if lines:
+        logger.warning("load_state_dict: %s", "; ".join(lines))
+
+
+def _told_otherwise(model: nn.Module, layout: Layout) -> list[str]:
+    """What a family of files says of its networks and this model has otherwise."""
+    own = getattr(model, "arguments", {})
+    return [
+        f"such files have {key}={value}, this model has {own.get(key)}"
+        for key, value in layout.arguments.items()
+        if own.get(key) != value
+    ]
 
 
 def factors_in(about: dict[str, Any]) -> list[str]:

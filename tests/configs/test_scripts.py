@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+import gcp
 from gcp.cli.arguments import parse
 from gcp.cli.train import FLAGS
 from gcp.config import load
+from gcp.models.parts import freeze
 
 PROJECT = Path(__file__).parents[2]
 CONFIGS = PROJECT / "configs"
@@ -46,6 +48,7 @@ def resolved(words):
     assert words[:2] == [str(PROJECT), "train.py"]
     arguments = parse(words[2:], FLAGS)
     config = arguments.value("--config")
+    assert arguments.take("resume") in (None, "auto")
     return load(config if Path(config).is_absolute() else PROJECT / config, arguments.overrides)
 
 
@@ -240,9 +243,11 @@ def test_published_defaults(script, tmp_path, name, words, recipe):
     code, given, error = script(name, *words, AWKWARD, "run.seed=3")
     assert code == 0, error
     config = resolved(given)
-    assert config == load(CONFIGS / f"{recipe}.yaml", [f"data.root={tmp_path}", "run.seed=3"]).model_copy(
+    name = f"run.name={recipe.replace('/', '-')}"  # by which the same command continues the run
+    assert config == load(CONFIGS / f"{recipe}.yaml", [f"data.root={tmp_path}", "run.seed=3", name]).model_copy(
         update={"data": config.data}
     )
+    assert given[-1] == "resume=auto"
     assert Path(config.data.root) == root
 
 
@@ -254,6 +259,67 @@ def test_variables_of_the_published_scripts(script, tmp_path):
     assert (config.train.batch_size, config.train.epochs, config.optim.lr) == (64, 80, 0.05)
     assert (config.optim.weight_decay, config.optim.classifier_lr_factor) == (5e-4, 10)
     assert config.optim.lr_batch == 64, "there the learning rate is not scaled by the batch"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ([], "imagenet-resnet50"),
+        (["description=first try", "lr=0.05", "batchsize=64"], "imagenet-resnet50-first_try-lr0.05-bs64"),
+        (["image_representation=SVD_PI", "arch=resnet101"], "imagenet-resnet50-SVD_PI-resnet101"),
+        (["description=first", "run.name=mine"], "mine"),
+    ],
+)
+def test_the_same_command_continues_its_run(script, tmp_path, words, name):
+    """There the folder is named by these variables, and a second call goes on from its last checkpoint."""
+    given = script("train_resnet.sh", tmp_path, *words)[1]
+    assert given[-1] == "resume=auto" and resolved(given).run.name == name
+    assert script("train_resnet.sh", tmp_path, "resume=runs/x")[1][-1] == "resume=runs/x"
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "milestones", "gamma", "lr"),
+    [
+        (["lr_method=step", "lr_params=30\\ 45\\ 60"], "multistep", (30, 45), 0.1, 0.0794),
+        (["lr_params=30 45", "epoch=40"], "multistep", (30,), 0.1, 0.0794),
+        (["lr_params=100"], "constant", (), 0.1, 0.0794),
+        (["lr_method=log", "lr_params=-1 -5", "epoch=5"], "step", (), 0.1, 0.1),
+    ],
+)
+def test_learning_rates_of_the_published_scripts(script, tmp_path, words, name, milestones, gamma, lr):
+    config = resolved(script("train_resnet.sh", tmp_path, *words)[1])
+    schedule = config.schedule
+    assert (schedule.name, tuple(each.amount for each in schedule.milestones)) == (name, milestones)
+    assert (schedule.gamma, config.optim.lr) == (gamma, lr) and schedule.every.amount in (30, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "frozen"),
+    [
+        (["freeze_layer=0"], ()),
+        (["freeze_layer=5"], ("features.conv1", "features.bn1", "features.layer1")),
+        (["freeze_layer=8"], ("features",)),
+        (["arch=vgg16", "freeze_layer=30"], ("features",)),
+        (["arch=vgg16", "freeze_layer=2"], ("features.features.0", "features.features.1")),
+        (["arch=alexnet", "freeze_layer=2"], ("features.0", "features.1")),
+    ],
+)
+def test_layers_that_the_published_scripts_freeze(script, tmp_path, words, frozen):
+    config = resolved(script("train_resnet.sh", tmp_path, *words)[1])
+    assert config.model.freeze == frozen
+    model = gcp.create_model(config.model.backbone, "average", num_classes=2)
+    freeze(model, frozen)  # every name is one of the model
+
+
+def test_what_the_data_says_is_compared(script, tmp_path):
+    assert script("finetune_fgvc.sh", "cub", tmp_path, "num_classes=200", "benchmark=CUB_200_2011")[0] == 0
+    code, _, error = script("finetune_fgvc.sh", "cub", tmp_path, "num_classes=196")
+    assert code == 2 and re.match("error: num_classes=196.*cub has 200", error)
+    code, _, error = script("finetune_fgvc.sh", "cub", tmp_path, "benchmark=fgvc-aircraft")
+    assert code == 2 and re.match(r"error: .*finetune_fgvc\.sh aircraft ROOT", error)
+    for word in ("freeze_layer=all", "lr_method=cos", "lr_params=x", "benchmark=mine"):
+        code, _, error = script("train_resnet.sh", tmp_path, word, *(["lr_params=1"] if "method" in word else []))
+        assert code == 2 and error.startswith(f"error: {word.partition('=')[0]}="), error
 
 
 @pytest.mark.parametrize(

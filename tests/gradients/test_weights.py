@@ -85,6 +85,21 @@ def test_null_weight_is_the_limit(oracle, rule, options):
         assert float(w0[i]) == pytest.approx(float(limit[i][4]), rel=1e-12)
 
 
+def test_a_number_that_is_dropped():
+    """`drop` is `keep` counted from the other end; 50 of 256 channels, as published, is the default share."""
+    eigenvalues = torch.rand(2, 256, dtype=torch.float64)
+    default, published = (gcp.spectral_weight(eigenvalues, rule="top_n", **given) for given in ({}, {"drop": 50}))
+    assert torch.equal(default, published) and int((default[0].diagonal() == 0).sum()) == 50
+    few = eigenvalues[:, :64]
+    by_share, by_number = (create_rule("top_n", **given).count(64) for given in ({}, {"drop": 50}))
+    assert (by_share, by_number) == (52, 14)
+    assert torch.equal(*(gcp.spectral_weight(few, rule="top_n", **given) for given in ({"drop": 50}, {"keep": 14})))
+    with pytest.raises(OptionError, match=r"drop.*50.*32 channels"):
+        gcp.spectral_weight(eigenvalues[:, :32], rule="top_n", drop=50)
+    with pytest.raises(OptionError, match=r"keep=3.*drop=50"):
+        create_rule("top_n", keep=3, drop=50)
+
+
 def test_null_weight_of_dropped_eigenvalues():
     chosen = create_rule("top_n", keep=2)
     kept = chosen.spectrum(torch.tensor([[3.0, 0.8, 0.5]], dtype=torch.float64), 3)
@@ -142,6 +157,8 @@ BAD = [
     ("top_n", "keep", 0, "a fraction"),
     ("top_n", "keep", 2.5, "a fraction"),
     ("top_n", "keep", "most", "a number"),
+    ("top_n", "drop", 0.5, "a whole number"),
+    ("top_n", "drop", -1, "a whole number"),
     ("top_n", "keep", INFINITE, ""),
 ]
 

@@ -210,3 +210,59 @@ def test_an_unusual_backbone_is_asked_for(tmp_path):
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in built.state_dict().items())
     with pytest.raises(CheckpointError, match="does not hold the weights of backbone 'resnet18'"):
         summarise(checkpoint, backbone="resnet18")
+
+
+def model_for(path, **changes):
+    """A model of ours with other numbers than the file's."""
+    checkpoint = read_checkpoint(path)
+    model = build_model(checkpoint, summarise(checkpoint), **changes)
+    zero(model)
+    return model
+
+
+@torch.no_grad()
+def zero(model):
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.zero_()
+
+
+def test_load_state_dict_takes_the_file(case, caplog):
+    name, path, content, _ = case
+    model = model_for(path)
+    wanted = {key: value for key, value in load(path).state_dict().items() if not key.endswith("num_batches_tracked")}
+    for given in (content, read_checkpoint(path).state):  # as the file has it, and its state dict alone
+        zero(model)
+        caplog.clear()
+        result = model.load_state_dict(given)
+        assert not result.missing_keys and not result.unexpected_keys
+        assert caplog.text.count("load_state_dict:") == 1 and LAYOUT_OF.get(name, name) in caplog.text
+        assert all(torch.equal(model.state_dict()[key], value) for key, value in wanted.items())
+
+
+def test_load_state_dict_stays_strict(tmp_path, caplog):
+    content, _ = foreign.build("differentiable_svd")
+    path = tmp_path / "file.pth.tar"
+    torch.save(content, path)
+    state = dict(read_checkpoint(path).state)
+    model = model_for(path)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(RuntimeError, match=r"(?s)Unexpected.*extra.weight"):
+        model.load_state_dict(state | {"extra.weight": torch.zeros(1)})
+    del state["representation.conv_dr_block.0.weight"]
+    with pytest.raises(RuntimeError, match=r"(?s)Missing.*head.reduction.0.weight"):
+        model_for(path).load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r"(?s)Missing.*Unexpected.*'?other"):
+        model.load_state_dict({"other": torch.zeros(1)})
+    part = {"classifier.bias": torch.ones_like(before["classifier.bias"])}
+    caplog.clear()
+    model.load_state_dict(part, strict=False)
+    assert torch.equal(model.classifier.bias, part["classifier.bias"]) and caplog.text == ""
+
+
+def test_load_state_dict_says_what_differs(tmp_path, caplog):
+    content, _ = foreign.build("fast_mpn_cov")
+    path = tmp_path / "file.pth"
+    torch.save(content, path)
+    model = model_for(path, last_stride=2)
+    model.load_state_dict(torch.load(path, weights_only=False))
+    assert re.search("last_stride=1, this model has 2.*upper triangle", caplog.text)
