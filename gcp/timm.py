@@ -4,15 +4,21 @@ Registered are `gcp_NAME` for the backbones of BACKBONES; `register(NAME)` adds 
 arguments are those of `gcp.create_model`, the head's options among them, beside timm's `num_classes`, `in_chans`,
 `drop_rate`, `global_pool` and `features_only`. `pretrained=True` takes timm's weights of the backbone.
 
+Shared as timm's models are: `timm.models.save_for_hf(model, FOLDER)`, `timm.models.push_to_hf_hub(model, NAME)`, then
+`timm.create_model("local-dir:FOLDER", pretrained=True)` or `"hf-hub:NAME"`, after `import gcp.timm`.
+
 In timm's terms: `forward_features` gives the map (B, num_features, h, w), `forward_head(..., pre_logits=True)` the
 pooled vector (B, head_hidden_size), and `global_pool=""` leaves head and classifier out.
 """
 
 import copy
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import timm
-from timm.models import register_model
+from timm.models import load_pretrained, register_model
 from torch import Tensor, nn
 
 from gcp import heads
@@ -34,14 +40,23 @@ DIM = 256  # the published width of the reduction, here the default: without one
 class TimmClassifier(Classifier):
     """A Classifier with the methods that timm's models have; its state dict is that of the Classifier."""
 
-    def __init__(self, model: Classifier, hidden: tuple[int, ...], drop_rate: float, global_pool: str):
+    pretrained_model_args: dict[str, Any]  # of a saved model, for timm
+
+    def __init__(
+        self,
+        model: Classifier,
+        hidden: tuple[int, ...],
+        drop_rate: float,
+        global_pool: str,
+        record: Mapping[str, Any] | None = None,
+    ):
         super().__init__(
             model.features, model.head, model.classifier, model.num_classes, arguments=model.arguments
         )  # fmt: skip
         self.dropout = model.dropout
         self.hidden, self.drop_rate = hidden, drop_rate
         self.num_features = model.features.channels
-        self.pretrained_cfg = self.default_cfg = _pretrained_cfg(self)
+        self.pretrained_cfg = self.default_cfg = _pretrained_cfg(self) | dict(record or {})
         self.global_pool = _check_pool(global_pool)
 
     @property
@@ -118,7 +133,8 @@ def _pretrained_cfg(model: Classifier) -> dict[str, Any]:
     first = cfg.get("first_conv")
     firsts = [first] if isinstance(first, str) else list(first or ())
     named = tuple(f"features.body.{name}" for name in firsts)
-    return cfg | {"first_conv": named[0] if len(named) == 1 else named, "classifier": "classifier"}
+    own = {"architecture": REGISTERED + model.features.body.pretrained_cfg["architecture"], "classifier": "classifier"}
+    return cfg | own | {"first_conv": named[0] if len(named) == 1 else named}
 
 
 def _check_pool(global_pool: str) -> str:
@@ -148,6 +164,10 @@ def build(
     drop_rate: float | None = None,
     global_pool: str = "gcp",
     features_only: bool = False,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Mapping[str, Any] | None = None,
+    cache_dir: str | Path | None = None,
+    pretrained_model_args: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> nn.Module:
     """The model behind `timm.create_model("gcp_BACKBONE", ...)`.
@@ -160,22 +180,62 @@ def build(
         drop_rate: dropout in the classifier.
         global_pool: "gcp", or "" for the map itself.
         features_only: the maps of the stages as a list instead of logits, as timm gives them for the backbone.
+        pretrained_cfg: the tag of the backbone's weights, such as a1_in1k; or timm's record of a model of ours that
+            was saved, whose weights `pretrained` then takes.
+        pretrained_cfg_overlay: entries of that record to replace.
+        cache_dir: where files of a hub are kept.
+        pretrained_model_args: arguments that the saved model was made with.
         **options: `head`, its options, and the other arguments of `gcp.create_model`.
     """
-    for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
-        if options.pop(key, None) is not None:
-            raise OptionError(f"gcp_{backbone} takes no {key}: its weights are those of {backbone} in timm.")
+    record = _record(backbone, pretrained_cfg, pretrained_cfg_overlay)
+    if isinstance(pretrained_cfg, str) and pretrained_cfg:
+        backbone = f"{backbone}.{pretrained_cfg}"
+    saved = bool(record.get("source") or record.get("file") or record.get("state_dict"))
     if features_only:
         return _stages(backbone, pretrained, options)
     _check_classes(num_classes, _check_pool(global_pool))
     model = create_model(
-        backbone, num_classes=num_classes or 1, dim=dim or None, pretrained=pretrained, dropout=drop_rate, **options
+        backbone,
+        num_classes=num_classes or 1,
+        dim=dim or None,
+        pretrained=pretrained and not saved,
+        dropout=drop_rate,
+        **options,
     )
     hidden = tuple(model.arguments["hidden"])
-    made = TimmClassifier(model, hidden, model.arguments["dropout"], global_pool)
+    made = TimmClassifier(model, hidden, model.arguments["dropout"], global_pool, record)
     if not num_classes:
         made.reset_classifier(0)
+    made.pretrained_model_args = dict(pretrained_model_args or {})
+    if pretrained and saved:
+        channels = model.arguments["in_chans"]
+        load_pretrained(made, made.pretrained_cfg, num_classes, channels, cache_dir=cache_dir)
     return made
+
+
+def _record(backbone: str, given: Any, overlay: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What timm recorded about the weights of a saved model, with the overlay; {} for weights of the backbone.
+
+    Raises OptionError for a record of weights that are not of a model of ours.
+    """
+    if given is None or isinstance(given, str):
+        if overlay:
+            raise OptionError(f"{REGISTERED}{backbone} takes a pretrained_cfg_overlay only with a pretrained_cfg.")
+        return {}
+    record: dict[str, Any] = dict(given if isinstance(given, Mapping) else asdict(given)) | dict(overlay or {})
+    # a file of JSON has lists in the place of timm's tuples
+    record = {
+        key: tuple(value) if isinstance(value, list) and key != "label_names" else value
+        for key, value in record.items()
+        if value is not None
+    }
+    architecture = record.setdefault("architecture", REGISTERED + backbone)
+    if architecture != REGISTERED + backbone:
+        raise OptionError(
+            f"the pretrained_cfg is of {architecture}, not of {REGISTERED}{backbone}; without one, pretrained=True "
+            f"takes timm's weights of {backbone}."
+        )
+    return record
 
 
 def _stages(backbone: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:

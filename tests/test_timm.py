@@ -149,7 +149,8 @@ def test_torchscript_of_heads_that_are_plain_operations(head, tmp_path):
         ({"head": "svd_pad"}, r"head 'svd_pad'.*'svd_pade'"),
         ({"degree": 3}, r"'newton_schulz' has no option 'degree'"),
         ({"drop_path_rate": 0.1}, r"'newton_schulz' has no option 'drop_path_rate'"),
-        ({"pretrained_cfg": "x"}, r"takes no pretrained_cfg"),
+        ({"pretrained_cfg_overlay": {"url": "x"}}, r"pretrained_cfg_overlay only with a pretrained_cfg"),
+        ({"pretrained_cfg": {"architecture": "resnet18", "file": "x"}}, r"of resnet18, not of gcp_test_resnet"),
         ({"features_only": True, "last_stride": 1}, r"features_only does not go with last_stride=1"),
         ({"features_only": True, "degree": 1}, r"has no option 'degree'"),
     ],
@@ -180,3 +181,37 @@ def test_only_the_import_registers():
     code = f"import timm, gcp; {asked}; import gcp.timm; {asked}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_model_is_shared_as_those_of_timm(name, safe, tmp_path):
+    model = small(name, head="gaussian").eval()
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=safe, model_config={"label_names": list("abcde")})
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    x = images_for(model)
+    assert torch.equal(again(x), model(x)) and again.pretrained_cfg["label_names"] == list("abcde")
+    assert timm.data.resolve_data_config(model=again) == timm.data.resolve_data_config(model=model)
+    other = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=3).eval()
+    assert other(x).shape == (2, 3) and torch.equal(other.features(x), model.features(x))
+    fresh = timm.create_model(f"local-dir:{tmp_path}").eval()
+    assert not torch.equal(fresh(x), model(x)) and fresh(x).shape == (2, 5)
+
+
+def test_from_a_hub_by_the_same_code(tmp_path, monkeypatch):
+    model = small(head="power").eval()
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+
+    def download(repo_id, filename, **_):
+        assert repo_id == "somebody/model"
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", download)
+    again = timm.create_model("hf-hub:somebody/model", pretrained=True).eval()
+    x = images_for(model)
+    assert torch.equal(again(x), model(x))
+
+
+def test_the_tag_of_the_weights_of_the_backbone():
+    assert small("gcp_test_resnet.r160_in1k").pretrained_cfg["tag"] == "r160_in1k"
+    with pytest.raises(UnknownNameError, match=r"'test_resnet.r161_in1k'"):
+        small("gcp_test_resnet.r161_in1k")
