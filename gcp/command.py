@@ -57,7 +57,9 @@ def as_typed(text: str) -> str:
 
 
 class Printable:
-    """A text stream that shows as an escape sequence what a terminal would obey, perhaps in the name of a class."""
+    """A text stream, a terminal or a log to be read on one, that shows as an escape sequence what a terminal would obey,
+    perhaps in the name of a class.
+    """
 
     def __init__(self, stream: TextIO):
         self._stream = stream

@@ -50,7 +50,7 @@ class Head(nn.Module):
 
         Raises:
             ShapeError: not (B, in_channels, H, W), an empty map, or one position where the head needs two.
-            NonFiniteError: inf or NaN, in eager mode on the CPU.
+            NonFiniteError: inf or NaN, or an output that its dtype cannot hold, in eager mode on the CPU.
         """
         check_map(x)
         if x.shape[1] != self.in_channels:
@@ -60,7 +60,9 @@ class Head(nn.Module):
             self.nonfinite.logical_or_(~all_finite(x.detach()))
         else:
             require_finite(x, "where they enter the head, the features of sample")
-        return self.pool(x)
+        pooled = self.pool(x)
+        require_finite(pooled, f"the output of {type(self).__name__} leaves {pooled.dtype}: the numbers of sample")
+        return pooled
 
     def pool(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> (B, out_features)."""

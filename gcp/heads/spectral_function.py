@@ -8,7 +8,8 @@ P is the covariance of the reduced map and e >= 0 the ridge, in units of P. Valu
 the ratio of a rule. A logarithm needs e > 0, as published: a null eigenvalue, which every map has with fewer
 positions than channels, becomes log e. DeepO2P takes the second moment X X^T / M; here it is the covariance.
 
-Neither head knows the scale of the features: e is absolute, and float32 is left by features below 1e-19 or above 1e18.
+Neither head knows the scale of the features: e is absolute. Squares of features may leave float32, which is what the
+output may not: P^4 of features of 1e6 does, and raises NonFiniteError.
 """
 
 from dataclasses import dataclass

@@ -24,9 +24,9 @@ from gcp.heads import Head, RootHead, head_options
 from gcp.heads.covariance import Covariance
 from gcp.layers.parametrize import settled
 from gcp.models.classifier import Classifier, exchange_head
-from gcp.ops.covariance import noise_floor
+from gcp.ops.covariance import noise_floor, unit_scale
 from gcp.ops.numerics import compute_dtype, trace
-from gcp.roots.root import Root
+from gcp.roots.root import Root, own_scale
 
 
 class PlainHead(nn.Module):
@@ -61,17 +61,26 @@ class PlainCovariance(nn.Module):
 
     def _covariance(self, x: Tensor) -> Tensor:
         dtype = compute_dtype(x, self.precision, "float32")
+        scale = unit_scale(x, dtype)
+        x = x if scale is None else x / scale
         P = _covariance(_centred(x, dtype))
-        return P * (trace(P) > noise_floor(x, dtype))[:, None, None]
+        P = P * (trace(P) > noise_floor(x, dtype))[:, None, None]
+        return P if scale is None else P * scale[:, 0] * scale[:, 0]
 
     def _root(self, x: Tensor, root: Root) -> Tensor:
         on_samples, method, dtype = root.plan(x)
+        scale = unit_scale(x, dtype) if method.rescales else None
+        own = own_scale(method, scale)
+        x = x if scale is None else x / scale
         if method.centred:
             Xc, floor = _centred(x, dtype), noise_floor(x, dtype)
         else:
             Xc, floor = x.flatten(2).to(dtype), torch.zeros_like(x[:, 0, 0, 0], dtype=dtype)
-        Q, _ = method.sample_root(Xc, floor) if on_samples else method.matrix_root(_covariance(Xc), floor)
-        return Q
+        if on_samples:
+            Q, _ = method.sample_root(Xc, floor, *own)
+        else:
+            Q, _ = method.matrix_root(_covariance(Xc), floor, *own)
+        return Q if scale is None or own else Q * scale[:, 0].to(dtype)
 
 
 class Plain(nn.Module):

@@ -75,20 +75,21 @@ def noise_floor(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def unit_scale(x: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Powers of two (B, 1, 1, 1) by which to divide each map (B, d, H, W), 1 where nothing can over- or underflow.
+    """Numbers (B, 1, 1, 1) by which to divide each map (B, d, H, W), 1 where nothing can over- or underflow.
 
     Squares of features below 1e-20 or above 1e19 leave the range of float32, and products of a covariance sooner.
-    Dividing by a power of two changes no other digit. None where the range of `dtype` holds the squares of all that x
-    can be, or where every number is 1 (found out on the CPU in eager mode only).
+    They are powers of two, which change no other digit; in an exported program, which reads no bits of a number, they
+    are the largest features themselves. None where the range of `dtype` holds the squares of all that x can be, or
+    where every number is 1 (found out on the CPU in eager mode only).
     """
     if x.numel() == 0 or x.dtype == torch.float16 or (dtype == torch.float64) != (x.dtype == torch.float64):
-        return None
-    if torch.compiler.is_exporting():  # programs elsewhere read no bits of a number: exported models do not rescale
         return None
     x = x.detach()
     # two passes, and twenty times faster than `vector_norm` of order infinity on the CPU
     largest = torch.maximum(x.amax((1, 2, 3), keepdim=True), -x.amin((1, 2, 3), keepdim=True)).to(dtype)
     ordinary = (largest == 0) | ((largest > 1 / ORDINARY) & (largest < ORDINARY))
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return torch.where(ordinary, 1, largest).to(x.dtype)
     if x.device.type == "cpu" and not torch.compiler.is_compiling() and bool(ordinary.all()):
         return None
     bits, exponent = (torch.int32, 0x7F800000) if dtype == torch.float32 else (torch.int64, 0x7FF0000000000000)
@@ -154,12 +155,15 @@ class _Covariance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, dtype: torch.dtype) -> Tensor:
-        P = covariance_matrix(x, dtype)
+        scale = unit_scale(x, dtype)
+        unit = x if scale is None else x / scale
+        P = covariance_matrix(unit, dtype)
         # a constant map leaves the rounding of its mean, which is not signal
-        alive = (trace(P) > noise_floor(x, dtype))[:, None, None]
+        alive = (trace(P) > noise_floor(unit, dtype))[:, None, None]
         ctx.save_for_backward(x, alive)
         ctx.dtype = dtype
-        return P.mul_(alive)
+        P.mul_(alive)
+        return P if scale is None else P * scale[:, 0].to(dtype) * scale[:, 0].to(dtype)
 
     @staticmethod
     def backward(ctx, G: Tensor) -> tuple[Tensor, None]:

@@ -9,6 +9,10 @@ V^T Xc = sqrt(M) diag(sqrt l) U^T only pairs with at least one non-zero eigenval
 
 The gradient with respect to the features is exact and finite where P is singular, as long as the rank is
 locally constant; at a drop of rank Q has a kink, and this is the central derivative.
+
+A method that is not homogeneous decomposes at unit scale, too: with Xc = u X1 the eigenvalues are u^2 times those of
+X1; functions and weights are taken of these in float64, whose range holds them, and the gradient above is computed with
+X1, u core and u w0.
 """
 
 from dataclasses import dataclass
@@ -22,7 +26,7 @@ from gcp.functions import SpectralFunction
 from gcp.gradients import Rule
 from gcp.gradients.base import Core, Published
 from gcp.ops.covariance import gram, without_noise
-from gcp.ops.numerics import add_identity_, inverse_or_zero, on_gpu
+from gcp.ops.numerics import add_identity_, inverse_or_zero, on_gpu, require_finite
 from gcp.roots.root import Method, Saved
 
 
@@ -50,30 +54,40 @@ class Eigen(Method):
             return kernels.spectral_core(self.rule, kept, S, subtract)
         return self.rule.spectral_core(kept, S, subtract)
 
-    def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
+    def unit_core(self, kept: Tensor, S: Tensor, unit: Tensor | None, subtract: bool = False) -> Core:
+        """`core` of eigenvalues in units of unit^2, times the unit (B, 1)."""
+        if unit is None:
+            return self.core(kept, S, subtract)
+        core, w0, c = self.core(_in_full(kept, unit), S.double(), subtract)
+        assert c is None, "a rule with a trace term is homogeneous"
+        return (core * unit[:, :, None]).to(S.dtype), None if w0 is None else (w0 * unit).to(S.dtype), None
+
+    def matrix_root(self, P: Tensor, floor: Tensor | None, unit: Tensor | None = None) -> tuple[Tensor, Saved]:
         eigenvalues, V = kernels.eigh(P)
         kept = self.rule.spectrum(without_noise(eigenvalues, floor), P.shape[1])
-        return (V * self.values(kept)[:, None, :]) @ V.mT, (kept, V)
+        values = self.values(_in_full(kept, unit)).to(P.dtype)
+        return (V * values[:, None, :]) @ V.mT, (kept, V)
 
-    def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
+    def matrix_gradient(self, G: Tensor, saved: Saved, unit: Tensor | None = None) -> Tensor:
         kept, V = saved
-        core, _, c = self.core(kept, V.mT @ G @ V)
+        core, _, c = self.unit_core(kept, V.mT @ G @ V, unit)
         gradient = V @ core @ V.mT
         return gradient if c is None else add_identity_(gradient, c)
 
-    def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
+    def sample_root(self, Xc: Tensor, floor: Tensor, unit: Tensor | None = None) -> tuple[Tensor, Saved]:
         eigenvalues, U = kernels.eigh(gram(Xc))
         eigenvalues = without_noise(eigenvalues, floor)
         kept = self.rule.spectrum(eigenvalues, Xc.shape[1])
-        half = _range(Xc, eigenvalues, U, self.values(kept).sqrt())  # Q = (V f^(1/2)) (V f^(1/2))^T
+        half = self.values(_in_full(kept, unit)).sqrt().to(Xc.dtype)
+        half = _range(Xc, eigenvalues, U, half)  # Q = (V f^(1/2)) (V f^(1/2))^T
         return half @ half.mT, (eigenvalues, kept, U)
 
-    def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved) -> Tensor:
+    def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved, unit: Tensor | None = None) -> Tensor:
         eigenvalues, kept, U = saved
         samples = Xc.shape[2]
         V = _range(Xc, eigenvalues, U)
         GV = G @ V
-        core, w0, c = self.core(kept, V.mT @ GV, subtract=True)
+        core, w0, c = self.unit_core(kept, V.mT @ GV, unit, subtract=True)
         assert w0 is not None
         inner = GV.mul_(w0[:, None, :]).baddbmm_(V, core)
         gradient = inner.mul_((2 / samples**0.5 * eigenvalues.sqrt())[:, None, :]) @ U.mT
@@ -108,15 +122,16 @@ class FunctionEigen(Eigen):
         w0 = self._weight(kept, torch.zeros_like(kept))
         return W * S - S * w0[:, None, :], w0, None
 
-    def sample_root(self, Xc: Tensor, floor: Tensor) -> tuple[Tensor, Saved]:
+    def sample_root(self, Xc: Tensor, floor: Tensor, unit: Tensor | None = None) -> tuple[Tensor, Saved]:
         eigenvalues, U = kernels.eigh(gram(Xc))
         eigenvalues = without_noise(eigenvalues, floor)
         kept = self.rule.spectrum(eigenvalues, Xc.shape[1])
-        at_zero = torch.full_like(kept, self.ridge)
-        growth = kept * _finite(self.function.difference(kept + self.ridge, at_zero)).abs()  # |g(l) - g(0)|
-        half = _range(Xc, eigenvalues, U, growth.sqrt())
+        full = _in_full(kept, unit)
+        at_zero = torch.full_like(full, self.ridge)
+        growth = full * _finite(self.function.difference(full + self.ridge, at_zero)).abs()  # |g(l) - g(0)|
+        half = _range(Xc, eigenvalues, U, growth.sqrt().to(Xc.dtype))
         F = half @ half.mT if self.function.increases else -half @ half.mT
-        return add_identity_(F, self.function.value(at_zero[:, 0])), (eigenvalues, kept, U)
+        return add_identity_(F, self.function.value(at_zero[:, 0]).to(Xc.dtype)), (eigenvalues, kept, U)
 
     def _weight(self, left: Tensor, right: Tensor) -> Tensor:
         left, right = left + self.ridge, right + self.ridge
@@ -133,13 +148,14 @@ class PublishedEigen(Method):
     """Eigendecomposition with a rule in its published form; the channel side only."""
 
     default_precision: ClassVar[str] = "float64"
+    rescales: ClassVar[bool] = False  # eigenvalues are clamped at machine epsilon, as published
     form: Published
 
-    @property
-    def homogeneous(self) -> bool:
-        return False  # eigenvalues are clamped at machine epsilon
-
     def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
+        what = (
+            "form='published' works at the scale of the features, take precision='float64': the covariances of sample"
+        )
+        require_finite(P, what)
         eigenvalues, V = kernels.eigh(P)
         clamped = self.form.spectrum(eigenvalues)
         return (V * clamped.sqrt()[:, None, :]) @ V.mT, (P, clamped, V)
@@ -147,6 +163,11 @@ class PublishedEigen(Method):
     def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
         P, clamped, V = saved
         return self.form.gradient(P, V, clamped, G)
+
+
+def _in_full(kept: Tensor, unit: Tensor | None) -> Tensor:
+    """Eigenvalues (B, n) in units of unit^2 (B, 1) as they are, in float64; without a unit unchanged."""
+    return kept if unit is None else kept.double() * unit.double().square()
 
 
 def _range(Xc: Tensor, eigenvalues: Tensor, U: Tensor, scale: Tensor | float = 1.0) -> Tensor:

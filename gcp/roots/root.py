@@ -31,14 +31,19 @@ Saved = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Method:
-    """A forward root with its backward. `centred`: of the covariance of features, not of their second moment."""
+    """A forward root with its backward.
+
+    `centred`: of the covariance of features, not of their second moment. `rescales`: features whose squares leave the
+    range of the dtype are brought to unit scale first; a method that is not homogeneous is then given the scale.
+    """
 
     default_precision: ClassVar[str] = "float32"
+    rescales: ClassVar[bool] = True
     centred: bool = field(default=True, kw_only=True, repr=False)
 
     @property
     def homogeneous(self) -> bool:
-        """Whether the root of s^2 P is s times that of P, so that features may be brought to unit scale first."""
+        """Whether the root of s^2 P is s times that of P."""
         return True
 
     def settle(self, dtype: torch.dtype, smaller: bool | None) -> "tuple[Method, torch.dtype]":
@@ -108,6 +113,11 @@ class Root:
             return MatrixRoot.apply(P, dtype, method)
 
 
+def own_scale(method: Method, scale: Tensor | None) -> tuple[Tensor, ...]:
+    """What a method that is not homogeneous takes besides: the numbers (B, 1) that its features were divided by."""
+    return () if scale is None or method.homogeneous else (scale[:, 0, 0],)
+
+
 class MatrixRoot(torch.autograd.Function):
     """P (B, d, d) -> Q (B, d, d), computed in `dtype`."""
 
@@ -135,16 +145,17 @@ class FeatureRoot(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, dtype: torch.dtype, method: Method, on_samples: bool, packed: bool) -> Tensor:
-        scale = unit_scale(x, dtype) if method.homogeneous else None
+        scale = unit_scale(x, dtype) if method.rescales else None
         unit = x if scale is None else x / scale
         floor = noise_floor(unit, dtype) if method.centred else unit.new_zeros(len(unit), dtype=dtype)
+        own = own_scale(method, scale)
         if on_samples:
-            Q, saved = method.sample_root(working_samples(unit, dtype, method.centred), floor)
+            Q, saved = method.sample_root(working_samples(unit, dtype, method.centred), floor, *own)
         else:
-            Q, saved = method.matrix_root(covariance_matrix(unit, dtype, method.centred), floor)
+            Q, saved = method.matrix_root(covariance_matrix(unit, dtype, method.centred), floor, *own)
         ctx.method, ctx.dtype, ctx.on_samples, ctx.packed = method, dtype, on_samples, packed
         ctx.save_for_backward(x, scale, *saved)
-        Q = Q if scale is None else Q * scale[:, 0].to(dtype)
+        Q = Q if scale is None or own else Q * scale[:, 0].to(dtype)
         return pack(Q, output_dtype(x)) if packed else Q.to(output_dtype(x))
 
     @staticmethod
@@ -152,10 +163,12 @@ class FeatureRoot(torch.autograd.Function):
         x, scale, *saved = ctx.saved_tensors
         with torch.no_grad(), outside_autocast(x):
             unit = x if scale is None else x / scale  # the gradient of a root does not depend on the scale
+            own = own_scale(ctx.method, scale)
             S = spread(G, x.shape[1], ctx.dtype) if ctx.packed else sym(G).to(ctx.dtype)
             if ctx.on_samples:
                 X = working_samples(unit, ctx.dtype, ctx.method.centred)
-                gradient = ctx.method.sample_gradient(S, X, tuple(saved)).to(x.dtype).reshape(x.shape)
+                gradient = ctx.method.sample_gradient(S, X, tuple(saved), *own).to(x.dtype).reshape(x.shape)
             else:
-                gradient = covariance_gradient(ctx.method.matrix_gradient(S, tuple(saved)), unit, ctx.method.centred)
+                core = ctx.method.matrix_gradient(S, tuple(saved), *own)
+                gradient = covariance_gradient(core, unit, ctx.method.centred)
         return first_order(gradient, G, x), None, None, None, None

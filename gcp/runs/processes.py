@@ -17,10 +17,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from torch.distributed import DistBackendError, DistError
 
+from gcp.command import Printable
 from gcp.engine.distributed import Group, connect, disconnect, from_environment
 from gcp.engine.watchdog import FAILED, Watchdog
 from gcp.errors import GCPError, user_message
@@ -105,7 +106,7 @@ def _fails_first(watchdog: Watchdog) -> bool:
 
 def log_to(path: Path) -> None:
     """Let a process that is not rank 0 write its log and its output into a file."""
-    file = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (open until the process ends)
+    file: Any = Printable(open(path, "a", buffering=1, encoding="utf-8"))  # noqa: SIM115 (open until the process ends)
     sys.stdout = file
     logging.basicConfig(level=logging.INFO, stream=file, format="%(asctime)s %(message)s", force=True)
     logging.disable(logging.NOTSET)

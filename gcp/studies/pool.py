@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
+from gcp.command import Printable
 from gcp.engine.folder import RunFolder
 from gcp.errors import GCPError, NonFiniteError
 from gcp.runs.processes import StopSignal
@@ -86,6 +87,7 @@ def _print_into(path: Path) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+    sys.stdout, sys.stderr = Printable(sys.stdout), Printable(sys.stderr)  # type: ignore[assignment]
 
 
 def _end_with_the_study() -> None:

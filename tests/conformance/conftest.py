@@ -26,7 +26,7 @@ APPROXIMATE = {"svd_taylor", "svd_pi", "svd_newton", "svd_topn", "mpa_lyapunov",
 FUNCTIONS = {"power", "log_euclidean"}  # of the covariance, other than its root
 UNCENTRED = {"second_moment", "gaussian"}  # roots that keep the mean, exact unless a rule is given
 
-OWN_SCALE = {"seb", "svd_trunc", *FUNCTIONS}  # roots that are not s Q(X) at s X, or not in float32 at every s
+OWN_SCALE = {"seb", "svd_trunc", *FUNCTIONS}  # output or gradient depend on the scale of the features
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ CASES = {
         case for case in VARIED if case.takes("side") and case.name not in (*UNCENTRED, "log_euclidean")
     ],
     "homogeneous_root": [case for case in VARIED if case.takes("side") and case.name not in OWN_SCALE],
+    "own_scale_root": [case for case in VARIED if case.name in OWN_SCALE],
     "centred_head": [case for case in VARIED if case.takes("side") or case.name == "covariance"],
     "eigen_head": [case for case in ALL if case.takes("form")],
     "published_head": [case for case in ALL if case.has_published_form],

@@ -107,6 +107,46 @@ def test_default_precision_at_any_scale(root_head, features, output_and_gradient
     assert out.isfinite().all() and out.any() and gradient.isfinite().all() and gradient.any()
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-17, 1e-10, 1e10, 1e16, 1e20, 1e30])
+@pytest.mark.parametrize(("shape", "side"), [((2, 4, 4, 4), "channel"), ((2, 12, 2, 3), "sample")])
+def test_heads_with_a_scale_of_their_own_at_any_scale(
+    own_scale_root, features, output_and_gradient, relative, shape, side, scale
+):
+    """As in float64, whose range holds the squares of all float32 features."""
+    x = features(*shape, dtype=torch.float32) * torch.tensor([scale, 1.0])[:, None, None, None]
+    out, gradient = output_and_gradient(own_scale_root(shape[1], precision="float32", side=side), x)
+    expected, slope = output_and_gradient(own_scale_root(shape[1], precision="float64", side=side), x)
+    for i in range(2):
+        assert relative(out[i], expected[i]) < 1e-4
+        assert relative(gradient[i], slope[i]) < 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-10, 1e10, 3e18])
+def test_covariance_at_any_scale(features, output_and_gradient, relative, scale):
+    """Its gradient is linear in the features where its output underflows or comes near the largest float32."""
+    x, head = features(2, 4, 5, 5, dtype=torch.float32), gcp.create_head("covariance", 4)
+    out, gradient = output_and_gradient(head, x)
+    scaled, scaled_gradient = output_and_gradient(head, scale * x)
+    assert relative(scaled.double() / scale**2, out) < 1e-4 or scale < 1e-18
+    assert relative(scaled_gradient.double() / scale, gradient) < 1e-5
+
+
+def test_output_beyond_float32_is_an_error(features):
+    """The covariance of features of 1e20 is 1e40; a root, which is 1e20 again, is computed."""
+    x = features(3, 4, 3, 3, dtype=torch.float32) * torch.tensor([1, 1e20, 1])[:, None, None, None]
+    for name, options in (("covariance", {}), ("power", {"exponent": 2.0})):
+        with pytest.raises(NonFiniteError, match=r"float32.*sample 1"):
+            gcp.create_head(name, 4, **options)(x)
+
+
+def test_published_form_names_features_beyond_its_precision(published_head, features):
+    """It keeps the published clamp of eigenvalues, so features keep their scale."""
+    with pytest.raises(NonFiniteError, match=r"published.*precision='float64'.*sample 0"):
+        published_head(4, form="published", precision="float32")(1e20 * features(2, 4, 3, 3, dtype=torch.float32))
+    out = published_head(4, form="published")(1e20 * features(2, 4, 3, 3, dtype=torch.float32))
+    assert out.isfinite().all() and out.any()
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_non_finite_features_raise(any_head, features, bad):
     x = features(3, 4, 3, 3)

@@ -101,6 +101,28 @@ def test_torchscript_with_threads_of_the_eigensolver(tmp_path):
         set_threads(before)
 
 
+@pytest.mark.parametrize(
+    ("head", "options", "ending", "scale"),
+    [
+        ("newton_schulz", {}, "onnx", 1e20),
+        ("polar_express", {}, "ts", 1e-22),
+        ("gaussian", {"solver": "newton_schulz"}, "ts", 1e20),
+        ("covariance", {}, "ts", 1e18),
+        ("seb", {"precision": "float32"}, "ts", 1e20),
+    ],
+)
+def test_features_whose_squares_float32_does_not_hold(head, options, ending, scale, tmp_path):
+    model, images = classifier(head, **options), torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        power, ordinary = (2 if head == "covariance" else 1), model(images) - model.classifier.bias
+        norm = next(module for module in model.head.reduction.modules() if isinstance(module, torch.nn.BatchNorm2d))
+        norm.weight.mul_(scale)
+        norm.bias.mul_(scale)
+        model.classifier.weight.div_(scale**power)
+        assert head == "seb" or relative(model(images) - model.classifier.bias, ordinary) < 1e-4
+    write_program(model, images, tmp_path / f"m.{ending}", {})  # which compares the program with the model
+
+
 def test_a_fixed_number_of_images(tmp_path):
     model, images = classifier("polar_express"), torch.randn(7, 3, 32, 32)
     write_program(model, images, tmp_path / "m.pt2", {}, batch=3)
