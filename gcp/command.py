@@ -57,8 +57,8 @@ def as_typed(text: str) -> str:
 
 
 class Printable:
-    """A text stream, a terminal or a log to be read on one, that shows as an escape sequence what a terminal would obey,
-    perhaps in the name of a class.
+    """A text stream, to a terminal or to a log that is read on one, that shows as an escape sequence what a terminal
+    would obey, perhaps in the name of a class.
     """
 
     def __init__(self, stream: TextIO):

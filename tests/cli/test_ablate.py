@@ -4,8 +4,11 @@ import csv
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
+import torch
 import yaml
 
 import gcp.cli.ablate
@@ -314,3 +317,29 @@ def test_a_table_of_made_up_results(here):
     text = (here / "x/table.md").read_text()
     assert "| average | 5 |" in text and "| 76.15 |" in text and "- failed: seb-seed3: not finite" in text
     assert {row["nonfinite"] for row in rows(here / "x/cells.csv") if row["state"] == "failed"} == {"1"}
+
+
+def test_orders_to_a_terminal_are_shown_in_the_log_of_a_cell(tmp_path):
+    """Somebody will read `log.txt` on a terminal."""
+    program = (
+        "import pathlib, sys; from gcp.studies.pool import _print_into; "
+        f"_print_into(pathlib.Path({str(tmp_path / 'log.txt')!r})); "
+        r"print('a\x1b[31m\u202eb'); print('c\x07', file=sys.stderr)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    assert sorted((tmp_path / "log.txt").read_text().splitlines()) == ["a\\x1b[31m\\u202eb", "c\\x07"]
+
+
+def test_the_same_cell_twice_has_the_same_weights(grid, here):
+    """To the bit, with the threads that a study gives its runs: all cores to one at a time."""
+    words = ["--heads", "svd_pade", "--seeds", "1", "run.deterministic=true", "run.threads=null", "--jobs", "1"]
+    words += ["head.dim=24", "data.image_size=16", "train.epochs=1", "train.batch_size=20"]
+    weights = []
+    for name in ("one", "two"):
+        answer = grid(*SHORT, *words, "--name", name)
+        assert answer.code == 0, answer
+        cell = here / "runs/studies" / name / "cells/svd_pade-seed0"
+        assert yaml.safe_load((cell / "config.yaml").read_text())["run"]["deterministic"]
+        weights.append(torch.load(cell / "last.pt", weights_only=True)["model"])
+    one, two = weights
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
