@@ -16,7 +16,7 @@ A convolution on a torus is, in the frequency domain, one matrix (out, in) for e
 theirs (Sedghi, Gupta, Long, ICLR 2019). With zeros around the image it is a part of that on a torus which is larger by
 the kernel, and its norm therefore at most as large; a stride leaves out rows and can only make it smaller. How far the
 norm of the torus is above depends on how much of the image is within reach of its edge, and no factor holds for all: a
-k x k kernel of ones has norm 1 on a 1 x 1 map and k^2 on the torus. The worst of 300 random, positive and signed kernels
+k x k kernel of ones has norm 1 on a 1 x 1 map and k^2 on the torus. The worst of 300 random, positive or signed kernels
 was 4 % above on 14 x 14 with a 3 x 3 kernel, 10 % with 5 x 5, 24 % with 7 x 7; on 7 x 7 maps 18, 40 and 77 %.
 
 A weight divided by its spectral norm: W / sigma(W), as a parametrisation of any Linear or Conv2d.
