@@ -5,6 +5,7 @@ Each check yields faults and names the keys it concluded from. Registries are im
 
 import inspect
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -202,7 +203,7 @@ def _unread(config: Common) -> Iterator[Fault]:
             cause = instead.partition("=")[0]
             value = getattr(section, cause)
             why = f"the default with {name}.{cause}: {value if isinstance(value, str) else show(value)}"
-            yield wrong(f"{name}.{key}", shown[key], why, [f"{name}.{instead}"], (f"{name}.{cause}",))
+            yield wrong(f"{name}.{key}", shown[key], why, needs=[f"{name}.{cause}"], keys=[f"{name}.{instead}"])
 
 
 def own_options(head: str) -> list[str]:
@@ -230,7 +231,8 @@ def _norm_faults(head: HeadSection) -> Iterator[Fault]:
         yield wrong("head.spectral_norm", head.spectral_norm, text, needs=("head.dim",))
     elif head.spectral_norm is not None and head.reduction == "orthogonal":
         text = "null with head.reduction: orthogonal, whose singular values are 1"
-        yield wrong("head.spectral_norm", head.spectral_norm, text, ["head.reduction=conv"], ("head.reduction",))
+        needs, keys = ["head.reduction"], ["head.reduction=conv"]
+        yield wrong("head.spectral_norm", head.spectral_norm, text, needs=needs, keys=keys)
 
 
 def unfit(old: HeadSection, name: str, new: Options) -> str | None:
@@ -312,11 +314,11 @@ def _foreign_option(section: str, head: Options, key: str, value: object) -> Fau
     owners, needs = _owners(key), (f"{section}.{head.HEAD}",)
     allowed = f"{', '.join(keys)}" + (f", and of {name}: {', '.join(own)}" if own else f" ({name} has no options)")
     if owners:
-        text = f"an option of {', '.join(owners)}, not of {name}; remove it with {section}.{key}=null"
-        return Fault(f"{section}.{key}", text, needs)
+        text = f"an option of {', '.join(owners)}, not of {name}"
+        return Fault(f"{section}.{key}", text, needs, removable=True)
     close = nearest(key, own + keys)
-    fault = wrong(f"{section}.{key}", value, allowed, [f"{section}.{close}"] if close else [], needs)
-    return Fault(fault.key, f"unknown key, {fault.text}", fault.needs)
+    fault = wrong(f"{section}.{key}", value, allowed, needs=needs, keys=[f"{section}.{close}"] if close else [])
+    return replace(fault, text=f"unknown key, {fault.text}")
 
 
 def flow_faults(config: FlowConfig) -> Iterator[Fault]:

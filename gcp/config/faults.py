@@ -3,7 +3,7 @@
 import math
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gcp.errors import nearest
@@ -11,25 +11,51 @@ from gcp.errors import nearest
 
 @dataclass(frozen=True)
 class Fault:
-    """One line of the message. A fault in one of `needs`, which it was concluded from, hides it."""
+    """One line of the message.
+
+    Attributes:
+        key: where it is; empty for a file or a command.
+        text: what is wrong.
+        needs: keys that it was concluded from; a fault in one of them hides it.
+        meant: values that were probably intended, the best first.
+        keys: keys, perhaps with `=value`, that were probably intended, the best first.
+        removable: the way out is to remove the key.
+    """
 
     key: str
     text: str
     needs: tuple[str, ...] = ()
+    meant: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    removable: bool = False
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.text}" if self.key else self.text
+        way_out = did_you_mean((*self.meant, *self.keys)) + (f"; remove it with {self.key}=null" * self.removable)
+        return f"{self.key}: {self.text}{way_out}" if self.key else f"{self.text}{way_out}"
+
+    def within(self, place: str) -> "Fault":
+        """The same fault of the section, or of the key, that is written at `place`, such as `stages.1`."""
+        key = f"{place}.{self.key}" if self.key else place
+        return replace(self, key=key, keys=tuple(f"{place}.{each}" for each in self.keys))
 
 
-def wrong(key: str, value: object, allowed: str, meant: Iterable[str] = (), needs: tuple[str, ...] = ()) -> Fault:
-    """A value that its key does not take. `meant` are the likeliest intentions, the best first."""
-    return Fault(key, f"got {show(value)} ({kind(value)}); allowed: {allowed}{did_you_mean(meant)}", needs)
+def wrong(
+    key: str,
+    value: object,
+    allowed: str,
+    meant: Iterable[str] = (),
+    needs: Iterable[str] = (),
+    keys: Iterable[str] = (),
+) -> Fault:
+    """A value that its key does not take; the rest as in `Fault`."""
+    text = f"got {show(value)} ({kind(value)}); allowed: {allowed}"
+    return Fault(key, text, tuple(needs), tuple(meant), tuple(keys))
 
 
-def unknown(key: str, value: object, allowed: Iterable[str], meant: Iterable[str] = ()) -> Fault:
+def unknown(key: str, value: object, allowed: Iterable[str], keys: Iterable[str] = ()) -> Fault:
     """A key that nothing reads."""
     text = f"unknown key, got {show(value)} ({kind(value)}); allowed: {', '.join(allowed)}"
-    return Fault(key, text + did_you_mean(meant))
+    return Fault(key, text, keys=tuple(keys))
 
 
 def did_you_mean(meant: Iterable[str]) -> str:

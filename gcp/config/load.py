@@ -37,14 +37,15 @@ def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Co
     `data.name: MODULE:FUNCTION`. Raises `ConfigError` with every fault of the files and of the overrides, one a line.
     """
     overrides = list(overrides)
-    plugin_faults = _import_plugins(_found(path), overrides)
+    plugin_key, plugin_faults = _import_plugins(_found(path), overrides)
     schema = composed(schema)
     mapping, faults = _read_with_base(_found(path), schema)
     faults += plugin_faults
     extra = {0: "", 1: " and 1 override"}.get(len(overrides), f" and {len(overrides)} overrides")
     values, more = _override(mapping or {}, overrides, schema)
     _import_own(values)
-    return validate(values, [*faults, *more], source=f"{path}{extra}", complete=mapping is not None, schema=schema)
+    source, spelt, complete = f"{path}{extra}", {"run.plugins": plugin_key}, mapping is not None
+    return validate(values, [*faults, *more], source, complete, schema, spelt)
 
 
 @overload
@@ -67,14 +68,14 @@ def from_dict(
 
     Raises `ConfigError` with every fault; `source` names the origin of the values in it.
     """
-    overrides = list(overrides)
-    plugin_faults = _import_plugins(None, overrides)
+    overrides, values = list(overrides), _with_plugins(values)
+    plugin_key, plugin_faults = _import_plugins(None, overrides)
     schema = composed(schema)
     merged, faults = _override(values, overrides, schema)
     faults += [*plugin_faults, *_not_imported(values)]
     if any(text.startswith("data.name=") for text in overrides):
         _import_own(merged)
-    return validate(merged, faults, source=source, schema=schema)
+    return validate(merged, faults, source, schema=schema, spelt={"run.plugins": plugin_key})
 
 
 def stage_configs(config: Config) -> tuple[Config, ...]:
@@ -112,16 +113,20 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, parsed
 
 
-def _import_plugins(path: Path | None, overrides: Sequence[str]) -> list[Fault]:
-    """Import the modules that the user's file, the file that it extends, and the overrides name as `run.plugins`.
+def _import_plugins(path: Path | None, overrides: Sequence[str]) -> tuple[str, list[Fault]]:
+    """Import the modules that the user's file, the file that it extends, and the overrides name as `run.plugins`, and
+    tell how the user spells this key.
 
     Before the rest is read, since they may register what is named there: a head, a data set, a callback with a section.
     """
     named: list[Any] = []
     seen: set[Path] = set()
+    short = any(text.startswith("plugins=") for text in overrides)
     while path is not None and path.is_file() and path.resolve() not in seen:
         seen.add(path.resolve())
-        mapping = _with_plugins(yaml_file.read(path)[0] or {})
+        given = yaml_file.read(path)[0] or {}
+        short |= "plugins" in given
+        mapping = _with_plugins(given)
         section, extends = mapping.get("run"), mapping.get("extends")
         named.append(section.get("plugins") if isinstance(section, Mapping) else None)
         path = _below(path, extends) if isinstance(extends, str) else None
@@ -129,17 +134,17 @@ def _import_plugins(path: Path | None, overrides: Sequence[str]) -> list[Fault]:
         if text.startswith(("run.plugins=", "plugins=")):
             with suppress(ValueError):  # what is wrong with it is said where it is read
                 named.append(parse_override(text)[1])
-    faults = []
+    key, faults = "plugins" if short else "run.plugins", []
     for module in dict.fromkeys(each for names in named if isinstance(names, list) for each in names):
         if isinstance(module, str):
             try:
                 import_own(module, "allowed: modules that can be imported, such as [my_heads] for my_heads.py.")
             except OptionError as error:
-                faults.append(Fault("run.plugins", str(error)))
-    return faults
+                faults.append(Fault(key, str(error)))
+    return key, faults
 
 
-def _with_plugins(mapping: dict[str, Any]) -> dict[str, Any]:
+def _with_plugins(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     """`plugins` at the top of a file as the key `run.plugins` that it stands for."""
     run = mapping.get("run") or {}
     if "plugins" not in mapping or not isinstance(run, Mapping):
@@ -189,10 +194,8 @@ def _override(
             continue
         key = "run.plugins" if key == "plugins" else key
         if key in sections(schema):
-            meant = [f"{key}.name={value}"] if isinstance(value, str) else []
-            faults.append(
-                Fault(key, f"override {text!r} sets a section; allowed: one of its keys" + did_you_mean(meant))
-            )
+            keys = (f"{key}.name={value}",) if isinstance(value, str) else ()
+            faults.append(Fault(key, f"override {text!r} sets a section; allowed: one of its keys", keys=keys))
             continue
         if key.startswith("stages.") and "stages" in schema.model_fields:
             fault = stages.override(merged, key, value)
@@ -240,8 +243,11 @@ def _read(path: Path, schema: type[Section]) -> tuple[dict[str, Any] | None, lis
     mapping, faults = yaml_file.read(path)
     if mapping is None:
         return None, faults
+    run = mapping.get("run")
+    if "plugins" in mapping and isinstance(run, Mapping) and "plugins" in run:
+        faults = [*faults, Fault("plugins", f"stands for run.plugins, which {path} has too; allowed: one of the two")]
+    mapping = dict(_with_plugins(mapping))
     # A section with all of its keys commented out reads as null: it is empty.
-    mapping = _with_plugins(mapping)
     empty: dict[str, Any] = {key: {} for key, value in mapping.items() if value is None and key in sections(schema)}
     return mapping | empty, faults
 

@@ -8,9 +8,7 @@ A stage begins with the final weights of the one before. Keys that decide the sh
 out or the machine of the run are therefore the same in all stages.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
 from typing import Any
 
 from gcp.config.checks import unfit
@@ -62,7 +60,7 @@ def checked(
         config, found = check(merge(base, mapping))
         for fault in [*refused, *found]:
             own = fault in refused or any(_sets(mapping, key) for key in (fault.key, *fault.needs))
-            fault = _within(fault, place) if own else fault
+            fault = fault.within(place) if own else fault
             if str(fault) not in said:
                 said.add(str(fault))
                 faults.append(fault)
@@ -108,6 +106,8 @@ def _refused(stage: Mapping[str, Any]) -> Iterator[Fault]:
     """What has to be the same in every stage."""
     if "stages" in stage:
         yield Fault("stages", "a stage has no stages of its own")
+    if "plugins" in stage:
+        yield Fault("plugins", "a run has the same plugins in every stage; set plugins outside stages")
     for section, keys in KEYS.items():
         values = stage.get(section)
         fixed = [key for key in sections(Config)[section].model_fields if key not in keys]
@@ -141,14 +141,3 @@ def _misfits(configs: list[Config]) -> Iterator[Fault]:
     for number, config in enumerate(configs[1:], 2):
         if allowed := unfit(configs[0].head, config.head.name, config.head):
             yield wrong(f"stages.{number}.head.name", config.head.name, allowed)
-
-
-def _within(fault: Fault, place: str) -> Fault:
-    """The fault of a stage's configuration, said of the place where the stage is written."""
-    return Fault(f"{place}.{fault.key}" if fault.key else place, _typed().sub(rf"\1{place}.", fault.text))
-
-
-@cache
-def _typed() -> re.Pattern[str]:
-    """Where a message spells out a key to be typed."""
-    return re.compile(rf"(did you mean | or |remove it with |type )(?=(?:{'|'.join(sections(composed(Config)))})\.)")

@@ -5,6 +5,7 @@ checked against each other; what was concluded from a faulty key is not reported
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from math import isfinite
 from typing import Any
@@ -19,6 +20,7 @@ from gcp.config.sections import Options, Section
 from gcp.config.values import FORMS, FORMS_WITH_MINUTES, nearest_duration
 from gcp.errors import ConfigError, nearest
 
+NO_SPELLINGS: Mapping[str, str] = {}
 _YES, _NO = {"yes", "on", "y", "1", "true"}, {"no", "off", "n", "0", "false", "null"}
 
 
@@ -28,10 +30,12 @@ def validate(
     source: str = "the configuration",
     complete: bool = True,
     schema: type[Section] = Config,
+    spelt: Mapping[str, str] = NO_SPELLINGS,
 ) -> Any:
     """The configuration in `values`, of the kind `schema`, or `ConfigError` with `faults` and every further one.
 
-    Without `complete` some values could not be read, and keys are not checked against each other.
+    Without `complete` some values could not be read, and keys are not checked against each other. `spelt`: keys that
+    the user has typed in another way.
     """
     schema = composed(schema)
     if complete and (fault := _for_another(values, schema)):
@@ -41,6 +45,7 @@ def validate(
         base, given = {key: value for key, value in values.items() if key != "stages"}, values.get("stages")
     # With stages the base is never run: its keys are checked against each other in each of them.
     config, more = _run(base, complete and not given, schema)
+    more = [replace(fault, key=spelt.get(fault.key, fault.key)) for fault in more]
     found = sorted([*faults, *more], key=lambda fault: _place(fault, schema))
     if given is not None:
         check = partial(_run, complete=complete, schema=schema)
@@ -137,7 +142,7 @@ def _sections(
     for name, section in values.items():
         known = known_keys(values, schema)
         if name not in known:
-            every = known | ({"stages": []} if "stages" in schema.model_fields else {})
+            every = known | ({"stages": []} if "stages" in schema.model_fields else {}) | {"plugins": []}
             other = [
                 script
                 for kind, script in TRAINED_BY.items()
@@ -150,7 +155,7 @@ def _sections(
         elif not isinstance(section, Mapping):
             bad.add(str(name))
             meant = [f"{name}.name={section}"] if "name" in known[name] and isinstance(section, str) else []
-            faults.append(wrong(name, section, f"a section with the keys {', '.join(known[name])}", meant))
+            faults.append(wrong(name, section, f"a section with the keys {', '.join(known[name])}", keys=meant))
         else:
             idle = [key for key in sections(schema)[name].model_fields if key not in known[name]]
             kept[name] = {key: value for key, value in section.items() if isinstance(key, str) and key not in idle}

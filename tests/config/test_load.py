@@ -255,3 +255,19 @@ def test_an_unknown_key_is_only_likened_to_what_is_like_it(word, meant, write):
         load(write("train: {epochs: 1}", "x.yaml"), [f"{word}=3"])
     (fault,) = caught.value.faults
     assert re.findall(r"\w+\.\w+", fault.partition(word)[2]) == ([meant] if meant else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "words"),
+    [
+        ("plugins: 3", [], "plugins 3 list text"),
+        ("plugins: [no_such_module_of_mine]", [], "plugins no_such_module_of_mine"),
+        ("", ["plugins=[no_such_module_of_mine]"], "plugins no_such_module_of_mine"),
+        ("run: {plugins: 3}", [], "run.plugins 3 list text"),
+        ("plugins: []\nrun: {plugins: []}", [], "plugins run.plugins one"),
+        ("plugin: []", [], "plugin model stages plugins plugins"),
+    ],
+)
+def test_plugins_are_called_as_they_are_typed(faults, text, overrides, words):
+    (fault,) = faults(text, *overrides)
+    assert says(fault, words) and fault.startswith(words.split()[0] + ": "), fault

@@ -81,7 +81,7 @@ def test_what_does_not_fit_the_base_may_fit_each_stage(faults):
         (["stages.2.optim.lrr=1"], "stages.2.optim.lrr stages.2.optim.lr"),
         (["stages.1.train.lr=1"], "stages.1.train.lr 1 epochs batch_size"),
         (["stages.1.train.lr=1"], "stages.1.train.lr stages.1.optim.lr"),
-        (["stages.1.modle.freeze=[]"], "stages.1.modle stages model"),
+        (["stages.1.modle.freeze=[]"], "stages.1.modle model stages stages.1.model"),
         (["stages.1.train.epochs=many"], "stages.1.train.epochs many whole >= 1"),
         (["stages.1.schedule.milestones=[3]"], "stages.1.schedule.milestones ['3 epochs'] schedule.name cosine"),
         (["stages.1.schedule.milestones=[3]"], "stages.1.schedule.milestones stages.1.schedule.name=multistep"),
@@ -92,6 +92,8 @@ def test_what_does_not_fit_the_base_may_fit_each_stage(faults):
         (["stages.2.data.name=folder"], "stages.2.data.name folder image_size transform workers"),
         (["stages.2.data.split_seed=1"], "stages.2.data.split_seed 1 image_size transform workers"),
         (["stages.2.model.backbone=resnet18"], "stages.2.model.backbone resnet18 freeze dropout"),
+        (["stages.2.head.degree=null", "stages.2.head.degre=3"], "stages.2.head.degre 3"),
+        (["stages.2.run.plugins=[x]"], "stages.2.run.plugins x run.plugins outside"),
         (["stages.2.head.dim=3"], "stages.2.head.dim 3 name side form precision"),
         (["stages.2.head.name=average"], "stages.2.head.name average outputs svd_pade covariance"),
         # places
@@ -126,6 +128,7 @@ def test_one_fault(faults, overrides, words):
         ("stages: [{train: 2}]", "stages.1.train 2 section epochs"),
         ("stages: [{stages: []}]", "stages.1.stages no stages"),
         ("stage: []", "stage stages stages"),
+        ("stages: [{plugins: [x]}]", "stages.1.plugins plugins outside stages"),
         ("stages: [{train: {epochs: 1, epochs: 2}}]", "stages.train.epochs line 1 line 1 once"),
     ],
 )

@@ -24,10 +24,10 @@ def conditioning_faults(config: Config) -> Iterator[Fault]:
             yield wrong(f"optim.{key}", value, text, needs=("head.dim",))
         elif config.head.reduction == "orthogonal":
             text = f"{off} with head.reduction: orthogonal, whose parameters are reflectors and keep W W^T = I"
-            yield wrong(f"optim.{key}", value, text, ["head.reduction=conv"], ("head.reduction",))
+            yield wrong(f"optim.{key}", value, text, needs=["head.reduction"], keys=["head.reduction=conv"])
         elif norm is not None:
             text = f"{off} with head.spectral_norm: {norm}, which divides the weight that is trained"
-            yield wrong(f"optim.{key}", value, text, ["head.spectral_norm=null"], ("head.spectral_norm",))
+            yield wrong(f"optim.{key}", value, text, needs=["head.spectral_norm"], keys=["head.spectral_norm=null"])
         elif frozen:
             text = f"{off} with model.freeze: {', '.join(frozen)}, which holds the reduction"
             yield wrong(f"optim.{key}", value, text, needs=("model.freeze",))

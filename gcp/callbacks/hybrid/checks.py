@@ -16,8 +16,8 @@ def hybrid_faults(config: Config) -> Iterator[Fault]:
     hybrid = config.hybrid
     if hybrid.to is None:
         for key in hybrid.options:
-            text = f"an option of a head, but there is no switch: hybrid.to is null; remove it with hybrid.{key}=null"
-            yield Fault(f"hybrid.{key}", text, ("hybrid.to",))
+            text = "an option of a head, but there is no switch: hybrid.to is null"
+            yield Fault(f"hybrid.{key}", text, ("hybrid.to",), removable=True)
         return
     yield from _other_head(config, hybrid.to)
     yield from _moment(config)
@@ -51,7 +51,7 @@ def _moment(config: Config) -> Iterator[Fault]:
     if hybrid.at == "last_decay":
         if schedule.name not in DECAYS:
             allowed = f"a duration with schedule.name: {schedule.name}, which has no last decay"
-            yield wrong("hybrid.at", hybrid.at, allowed, ["schedule.name=multistep"], ("schedule.name",))
+            yield wrong("hybrid.at", hybrid.at, allowed, needs=["schedule.name"], keys=["schedule.name=multistep"])
             return
         decay = schedule.milestones[-1:] if schedule.name == "multistep" else (schedule.every,)
         if decay and not shorter_than_run(decay[0], epochs):
