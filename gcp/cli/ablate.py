@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gcp.cli.arguments import Arguments, parse
 from gcp.command import as_typed, typed
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 FLAGS = {
     **dict.fromkeys(("--config", "--study", "--seeds", "--reference", "--name", "--out", "--jobs"), (1, 1)),
+    "--tune-seeds": (1, 1),
     "--heads": (1, 1000),
-    **dict.fromkeys(("--skip-invalid", "--reduce-average", "--retry-failed", "--help"), (0, 0)),
+    **dict.fromkeys(("--probe", "--skip-invalid", "--reduce-average", "--retry-failed", "--help"), (0, 0)),
 }
+AXES = ("--grid", "--tune")
 OUT = "runs/studies"
 
 USAGE = f"""\
 Compare settings by a grid of runs: every combination of the values, with every seed, each an ordinary run.
 
-  gcp ablate --config RECIPE --heads PATTERN ... [--grid key=v1,v2 ...] [flags] [key=value ...]
+  gcp ablate --config RECIPE --heads PATTERN ... [--grid key=v1,v2 ...] [--tune key=v1,v2 ...] [flags] [key=value ...]
       RECIPE is what `gcp train` takes: a file, or a name such as digits/resnet
   gcp ablate --study STUDY [flags] [key=value ...]
       the same from a file, or from a study of ours such as digits-heads-few; `gcp list studies` lists these
@@ -30,6 +32,11 @@ Compare settings by a grid of runs: every combination of the values, with every 
 
   --heads PATTERN ...  heads by name or shell pattern, such as 'svd_*' newton_schulz average
   --grid key=v1,v2 ... values of any key of a configuration; commas inside [] belong to the value
+  --tune key=v1,v2 ... values of which each variant gets for itself the best on the validation images, by runs before
+                       those of the seeds and as many for each variant; tuning.csv has all of them
+  --tune-seeds N       runs of each of these values (1)
+  --probe              heads on frozen features, which are computed once for all runs: train.cache_features=true,
+                       model.freeze=[features], and scores and checkpoints at the end only
   --seeds N            0 to N-1 (default 5); --seeds 3,7,11 these. All variants begin with the same weights and see the
                        same images in the same order
   --reference LABEL    variant that the others are compared with (the first)
@@ -52,7 +59,7 @@ Example:
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    axes, words = _without_grid(argv)
+    axes, words = _without_axes(argv)
     arguments = parse(words, FLAGS)
     if "--help" in arguments.flags:
         print(as_typed(USAGE))
@@ -63,7 +70,12 @@ def main(argv: list[str]) -> int:
     jobs = numbers(arguments.flags, "--jobs", [0], 1)[0] or None
     retry = "--retry-failed" in arguments.flags
     if folder := arguments.take("resume"):
-        others = [*axes, *arguments.overrides, *(arguments.flags.keys() - {"--jobs", "--retry-failed"})]
+        others = [
+            *axes["--grid"],
+            *axes["--tune"],
+            *arguments.overrides,
+            *(arguments.flags.keys() - {"--jobs", "--retry-failed"}),
+        ]
         if others:
             raise GCPError(
                 f"{others[0]}: a study that is resumed keeps its settings. To extend it type its first command with "
@@ -76,36 +88,41 @@ def main(argv: list[str]) -> int:
     return run_study(replace(study, command=command), out / study.name, jobs, retry, faults)
 
 
-def _without_grid(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The words after --grid, which look like settings as those of --reference do, and all others.
+def _without_axes(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """The words after --grid and after --tune, which look like settings as those of --reference do, and all others.
 
     Raises:
-        GCPError: there is no word after it.
+        GCPError: there is no word after one of them.
     """
-    axes: list[str] = []
+    axes: dict[str, list[str]] = {name: [] for name in AXES}
     others: list[str] = []
     flag = ""
     for word in argv:
         if word.startswith("-"):
+            if flag in axes and not axes[flag]:
+                break
             flag, _, value = word.partition("=")
-            if flag != "--grid":
+            if flag not in axes:
                 others.append(word)
             elif value:
-                axes.append(value)
-        elif flag == "--grid":
-            axes.append(word)
+                axes[flag].append(value)
+        elif flag in axes:
+            axes[flag].append(word)
         elif others[-1:] == ["--reference"]:
             others[-1] += f"={word}"
         else:
             others.append(word)
-    if flag == "--grid" and not axes:
-        raise GCPError("--grid needs a value, such as head.dim=64,128")
+    if flag in axes and not axes[flag]:
+        example = "head.dim=64,128" if flag == "--grid" else "optim.lr=0.01,0.03,0.1"
+        raise GCPError(f"{flag} needs a value, such as {example}")
     return axes, others
 
 
-def _study(arguments: Arguments, axes: list[str]) -> "tuple[Study, list[str]]":
+def _study(arguments: Arguments, axes: dict[str, list[str]]) -> "tuple[Study, list[str]]":
     """What was asked for, and what is wrong with it beside its configurations."""
-    from gcp.studies.grid import HEAD, Study, expand_heads, load_study, parse_axis, parse_seeds
+    from gcp.cli.arguments import numbers
+    from gcp.studies.grid import HEAD, Study, expand_heads, parse_axis, parse_seeds
+    from gcp.studies.study_file import load_study, probing
 
     flags = arguments.flags
     if ("--config" in flags) == ("--study" in flags):
@@ -124,7 +141,9 @@ def _study(arguments: Arguments, axes: list[str]) -> "tuple[Study, list[str]]":
         faults += unknown
         grid = {HEAD: heads} | {key: values for key, values in grid.items() if key != HEAD}
     single = []
-    for text in axes:
+    tune, more = _tuned(axes["--tune"], study.tune)
+    faults += more
+    for text in axes["--grid"]:
         try:
             key, values = parse_axis(text)
         except ValueError as error:
@@ -147,13 +166,33 @@ def _study(arguments: Arguments, axes: list[str]) -> "tuple[Study, list[str]]":
     study = replace(
         study,
         grid=grid,
+        tune=tune,
+        tune_seeds=numbers(flags, "--tune-seeds", [study.tune_seeds], 1)[0],
         seeds=seeds,
         overrides=[*study.overrides, *single, *arguments.overrides],
         reference=arguments.value("--reference") or study.reference,
         skip_invalid=study.skip_invalid or "--skip-invalid" in flags,
         reduce_average=study.reduce_average or "--reduce-average" in flags,
     )
+    study = probing(study) if "--probe" in flags else study
     return replace(study, name=_name(study, arguments.value("--name"))), faults
+
+
+def _tuned(texts: list[str], given: dict[str, list[Any]]) -> tuple[dict[str, list[Any]], list[str]]:
+    """The values to be tuned, those of the study's file replaced, and what is wrong with them."""
+    from gcp.studies.grid import parse_axis
+
+    tune, faults = dict(given), []
+    for text in texts:
+        try:
+            key, values = parse_axis(text)
+        except ValueError as error:
+            faults.append(str(error).replace("--grid", "--tune", 1))
+            continue
+        tune[key] = values
+        if len(values) < 2:
+            faults.append(f"--tune {text}: one value leaves nothing to choose; allowed: two or more, or {text} alone")
+    return tune, faults
 
 
 def _name(study: "Study", given: str | None) -> str:

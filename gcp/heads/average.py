@@ -6,6 +6,9 @@ r"""First-order pooling: `average`, and its relatives `max`, `avg_max` and `gem`
 grows; p starts at 3 and is trained with the head. The gradients are exact; that of a maximum is shared by equal
 positions, and what `gem` clamps has none. `gem` divides a channel by its maximum before it takes powers, which changes
 neither value nor gradient and keeps powers of float32 features in range.
+
+`wide_average`, relu(W mean_M(x) + b) of d(d+1)/2 numbers, is a control in comparisons: the average in front of as large
+a classifier as that of a covariance head. It sees all channels; `dim` is that of the head it is compared with.
 """
 
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gcp.heads.base import HEADS, Head, HeadKind
+from gcp.kernels.triangle import triangle_size
 from gcp.ops.numerics import output_dtype, outside_autocast
 from gcp.options import option
 
@@ -40,6 +44,40 @@ class Average(FirstOrder):
 
 
 HEADS.add("average", HeadKind(Average), summary="global average pooling (first order)")
+
+
+class WideAverage(Head):
+    """Mean over positions of all channels, expanded to the d(d+1)/2 outputs that a covariance head has with `dim` = d:
+    (B, C, H, W) -> (B, d(d+1)/2); without `dim` the plain average (B, C).
+    """
+
+    least_samples = 1
+    own_tensors = ("expansion",)
+
+    def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv"):
+        super().__init__(in_channels, None, reduction)
+        self.expansion: nn.Module = nn.Identity()
+        if dim is not None:
+            self.channels, self.out_features = dim, triangle_size(dim)
+            linear = nn.Linear(in_channels, self.out_features)
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            nn.init.zeros_(linear.bias)
+            self.expansion = nn.Sequential(linear, nn.ReLU())
+
+    @classmethod
+    def features(cls, channels: int, **options: Any) -> int:
+        return channels
+
+    def pool(self, x: Tensor) -> Tensor:
+        with outside_autocast(x):
+            return self.expansion(x.mean((2, 3), dtype=output_dtype(x)))
+
+
+HEADS.add(
+    "wide_average",
+    HeadKind(WideAverage),
+    summary="average pooling expanded to the outputs of a covariance head: the control with an equal classifier",
+)
 
 
 class Max(FirstOrder):

@@ -19,7 +19,7 @@ from gcp.config import Config, dump, from_dict, load
 from gcp.config.load import flat
 from gcp.engine.folder import RunFolder, write_json, write_text
 from gcp.errors import ConfigError, nearest
-from gcp.studies.grid import HEAD, OWN, Study, Variant, values_by_name, variants
+from gcp.studies.grid import HEAD, OWN, Study, Variant, overrides, values_by_name, variants
 
 # what a cell that is continued may have otherwise: none of it changes what is learned
 FREE = ("run.dir", "run.device", "run.threads", "data.workers", "data.root", "train.cache_dir")
@@ -114,9 +114,13 @@ def _culprits(refused: Sequence[Variant], every: Sequence[Variant]) -> str:
 
 
 def _foreign_keys(study: Study) -> list[str]:
-    given = [*study.grid, *(word.partition("=")[0] for word in study.overrides)]
-    faults = [f"{key}: set by {OWN[key]}" for key in dict.fromkeys(given) if key in OWN]
-    twice = [key for key in study.grid if key in given[len(study.grid) :]]
+    settings = [word.partition("=")[0] for word in study.overrides]
+    own = [key for values in study.variants.values() for key in values]
+    every = [*study.grid, *settings, *own, *study.tune]
+    faults = [f"{key}: set by {OWN[key]}" for key in dict.fromkeys(every) if key in OWN]
+    twice = [key for key in study.grid if key in (*settings, *own)] + [
+        key for key in study.tune if key in (*study.grid, *own)
+    ]
     return faults + [f"{key}: given once as a setting and once to vary; allowed: one of them" for key in twice]
 
 
@@ -157,8 +161,13 @@ def lay_out(study: Study, cells: Sequence[Cell]) -> None:
 
 
 def config_of(study: Study, variant: Variant, words: Sequence[str] = ()) -> Config:
-    """The configuration of the runs of a variant, with further settings. Raises ConfigError for what it refuses."""
-    config = load(study.config, [*study.overrides, *variant.words, *words])
+    """The configuration of the runs of a variant, with what was chosen for it and further settings.
+
+    Raises:
+        ConfigError: for what it refuses.
+    """
+    chosen = overrides(study.chosen.get(variant.label, {}))
+    config = load(study.config, [*study.overrides, *variant.words, *chosen, *words])
     if pools_all_channels(study, variant) and config.head.dim is not None:
         config = from_dict(config.plain(), ["head.dim=null"])
     return config
@@ -171,7 +180,8 @@ def pools_all_channels(study: Study, variant: Variant) -> bool:
     first order has no need of one, and with it is another head, a layer deeper, than the average pooling that one
     compares with: it gets none, unless the study asks for it.
     """
-    return variant.values.get(HEAD) in FIRST_ORDER and "head.dim" not in study.grid and not study.reduce_average
+    given = {**variant.keys, **study.tune}
+    return given.get(HEAD) in FIRST_ORDER and "head.dim" not in given and not study.reduce_average
 
 
 def _configure(study: Study, cell: Cell) -> Config:

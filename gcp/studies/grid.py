@@ -12,11 +12,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from gcp.config import parse_override, recipes, yaml_file
-from gcp.config.faults import kind, show
+from gcp.config import parse_override, yaml_file
 from gcp.errors import ConfigError, GCPError, suggest
 
 HEAD = "head.name"
+SETTINGS = "settings"  # in a grid: the names of variants with settings of their own
 # what a study sets itself
 OWN = {"run.seed": "--seeds", "run.name": "--name", "run.dir": "--out"}
 # `{value: 77.33, what: top-1 accuracy %, source: ICCV 2021 poster}`
@@ -31,7 +31,12 @@ class Study:
     Attributes:
         name: of the folder.
         config: the recipe that all runs have in common.
-        grid: values of each key that varies; every combination is a variant.
+        grid: values of each key that varies; every combination is a variant. With `variants` it begins with
+            `settings`, whose values are their names.
+        variants: settings of its own, by key, for each name.
+        tune: values of keys of which each variant gets the best on validation, before the seeds are run.
+        tune_seeds: runs of each of these values.
+        chosen: what was best, by label of a variant and key.
         seeds: each variant is run with each of them.
         overrides: `key=value` on top of the recipe.
         title: one line about what is asked.
@@ -59,6 +64,10 @@ class Study:
     command: str = ""
     jobs: int = 1
     threads: int | None = None
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tune: dict[str, list[Any]] = field(default_factory=dict)
+    tune_seeds: int = 1
+    chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Values for YAML."""
@@ -70,15 +79,26 @@ class Study:
         Raises:
             ConfigError: `new` varies other keys.
         """
-        if list(self.grid) != list(new.grid):
-            before, now = (", ".join(study.grid) or "nothing" for study in (self, new))
-            raise ConfigError(
-                [f"the study in this folder varies {before}, not {now}; give another --name"], "the study"
-            )
+        for old, more, what in ((self.grid, new.grid, "varies"), (self.tune, new.tune, "tunes")):
+            if list(old) != list(more):
+                before, now = (", ".join(axes) or "nothing" for axes in (old, more))
+                raise ConfigError(
+                    [f"the study in this folder {what} {before}, not {now}; give another --name"], "the study"
+                )
         grid = {key: _union(values, new.grid[key]) for key, values in self.grid.items()}
+        tune = {key: _union(values, new.tune[key]) for key, values in self.tune.items()}
+        for name, settings in self.variants.items():
+            if new.variants.get(name, settings) != settings:
+                raise ConfigError(
+                    [f"variants: {name}: other settings than in this folder; give another --name"], "the study"
+                )
         kept = {key: getattr(self, key) or getattr(new, key) for key in ("skip_invalid", "reduce_average")}
         seeds = _union(self.seeds, new.seeds)
-        return replace(new, grid=grid, seeds=seeds, threads=self.threads, **kept)
+        named = self.variants | new.variants
+        runs = max(self.tune_seeds, new.tune_seeds)
+        return replace(
+            new, grid=grid, seeds=seeds, threads=self.threads, variants=named, tune=tune, tune_seeds=runs, **kept
+        )
 
 
 def _union(old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
@@ -174,15 +194,21 @@ LONGEST = 120  # letters of a folder's name; file systems end at 255
 
 @dataclass(frozen=True)
 class Variant:
-    """A combination of values, in the order of the keys of the grid."""
+    """A combination of values, in the order of the keys of the grid. `settings`: that its name stands for."""
 
     values: dict[str, Any]
     label: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Every key that it sets, with the value."""
+        return self.settings | {key: value for key, value in self.values.items() if key != SETTINGS}
 
     @property
     def words(self) -> list[str]:
         """The overrides that make it."""
-        return [f"{key}={json.dumps(value)}" for key, value in self.values.items()]
+        return overrides(self.keys)
 
     def part(self, keys: Iterable[str]) -> str:
         """The values of some of its keys."""
@@ -198,13 +224,18 @@ class Variant:
         return f"{plain[:LONGEST]}-{zlib.crc32(text.encode()):08x}"
 
 
+def overrides(values: dict[str, Any]) -> list[str]:
+    """Values by key as `key=value`."""
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
 def variants(study: Study) -> list[Variant]:
     """All of a study."""
     differing = [key for key, values in study.grid.items() if len(values) > 1] or list(study.grid)[:1]
     made = []
     for values in product(*study.grid.values()):
         chosen = dict(zip(study.grid, values, strict=True))
-        variant = Variant(chosen, "")
+        variant = Variant(chosen, "", study.variants.get(chosen.get(SETTINGS, ""), {}))
         made.append(replace(variant, label=variant.part(differing)))
     return made
 
@@ -237,7 +268,7 @@ def values_by_name(study: Study) -> dict[str, tuple[str, Any]]:
 
 def _named(key: str, value: Any, keys: list[str]) -> str:
     """`svd_pade` of head.name, `form=published` of others; the whole key where two end alike."""
-    if key == HEAD:
+    if key in (HEAD, SETTINGS):
         return shown(value)
     last = key.rpartition(".")[2]
     alike = sum(other.rpartition(".")[2] == last for other in keys) > 1
@@ -251,107 +282,3 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(shown, value))}]"
     return json.dumps(value)
-
-
-KEYS = (
-    "title",
-    "config",
-    "heads",
-    "seeds",
-    "grid",
-    "overrides",
-    "reference",
-    "skip_invalid",
-    "reduce_average",
-    "published",
-    "notes",
-)
-RECIPE = "a recipe, relative to this file"
-
-
-def load_study(path: Path) -> tuple[Study, list[str]]:
-    """The study in a file, its name that of the file, and what is wrong with it. `config` is relative to the file.
-
-    Raises:
-        GCPError: no such file, or not YAML.
-    """
-    path = recipes.find(path, recipes.STUDIES)
-    if not path.is_file():
-        ours = recipes.studies()
-        hint = suggest(path.stem, ours)
-        raise GCPError(f"no file {str(path)!r}, nor a study of that name in gcp.{hint} Known: {', '.join(ours)}.")
-    values, read_faults = yaml_file.read(path)
-    if values is None:
-        raise GCPError("; ".join(map(str, read_faults)))
-    faults = [f"{path}: {fault}" for fault in read_faults]
-    faults += [
-        f"{path}: {key}: unknown key.{suggest(key, KEYS)} Known: {', '.join(KEYS)}."
-        for key in values
-        if key not in KEYS
-    ]
-
-    def take(key: str, default: Any, allowed: str, fits: Any) -> Any:
-        value = values.get(key)
-        if value is None or fits(value):
-            return default if value is None else value
-        faults.append(f"{path}: {key}: got {show(value)} ({kind(value)}); allowed: {allowed}")
-        return default
-
-    recipe = take("config", "", RECIPE, lambda value: isinstance(value, str))
-    if values.get("config") is None:
-        faults.append(f"{path}: config: missing; allowed: {RECIPE}")
-    heads, unknown = expand_heads(take("heads", [], "a list of heads or patterns", _texts))
-    faults += [fault.replace("--heads", f"{path}: heads") for fault in unknown]
-    grid = {HEAD: heads} if heads else {}
-    axes = take("grid", {}, "keys with a list of values each, each value once", _axes)
-    seeds = take("seeds", 5, "how many, or a list of them", lambda value: isinstance(value, int | str | list))
-    try:
-        numbers = parse_seeds(",".join(map(str, seeds)) + "," if isinstance(seeds, list) else str(seeds))
-    except ValueError as error:
-        numbers = []
-        faults.append(str(error).replace("--seeds", f"{path}: seeds"))
-    study = Study(
-        name=path.stem,
-        config=_from_here(path, recipe) if recipe else "",
-        grid=grid | {str(key): list(several) for key, several in axes.items()},
-        seeds=numbers,
-        overrides=take("overrides", [], "a list of key=value", _texts),
-        title=take("title", "", "text", lambda value: isinstance(value, str)),
-        reference=take("reference", None, "the label of a variant", lambda value: isinstance(value, str)),
-        published=take("published", {}, f"labels of variants with {', '.join(PUBLISHED)} each", _published),
-        notes=take("notes", [], "a list of texts", _texts),
-        reduce_average=take("reduce_average", False, "true or false", lambda value: isinstance(value, bool)),
-        skip_invalid=take("skip_invalid", False, "true or false", lambda value: isinstance(value, bool)),
-    )
-    return study, faults
-
-
-def _from_here(path: Path, recipe: str) -> str:
-    """The recipe as seen from the working folder."""
-    place = (path.parent / recipe).resolve()
-    here = Path.cwd()
-    return str(place.relative_to(here) if place.is_relative_to(here) else place)
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _axes(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(several, list) and several and _each_once(several) for several in value.values()
-    )
-
-
-def _each_once(values: list[Any]) -> bool:
-    return not any(same(value, other) for place, value in enumerate(values) for other in values[:place])
-
-
-def _published(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(entry, dict)
-        and set(entry) <= set(PUBLISHED)
-        and isinstance(entry.get("value"), int | float)
-        and all(isinstance(entry.get(key, ""), str) for key in ("what", "source"))
-        for entry in value.values()
-    )

@@ -28,8 +28,10 @@ PATIENCE = 60.0  # seconds that a cell of a study which was killed may take to e
 LOG = "log.txt"
 
 
-def work(path: str, gpu: str | None) -> None:
+def work(path: str, gpu: str | None, images: bool = True) -> None:
     """Make the run in folder `path`, which has its configuration. What it prints goes into `log.txt`.
+
+    images: whether it is to say which test images it has right.
 
     Exits with 0 when the run is finished, with 128 + the number of a signal that stopped it, and with 1 after a fault,
     which is written down.
@@ -40,7 +42,7 @@ def work(path: str, gpu: str | None) -> None:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything asks CUDA
     try:
-        code = _run(RunFolder(path))
+        code = _run(RunFolder(path), images)
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     except Exception as error:
@@ -53,13 +55,13 @@ def work(path: str, gpu: str | None) -> None:
     sys.exit(code)
 
 
-def _run(folder: RunFolder) -> int:
+def _run(folder: RunFolder, images: bool) -> int:
     from gcp.config import load
     from gcp.runs.launch import resume
 
     _wait_for(folder)
     code = resume(load(folder.config), folder)
-    if code == 0 and folder.last.is_file():
+    if code == 0 and images and folder.last.is_file():
         try:
             write_images(folder)
         except Exception:  # the run has its result: only the share of the test images in the intervals is lost
@@ -121,13 +123,14 @@ class PoolObserver(Protocol):
         """About once a second."""
 
 
-def run_cells(cells: Sequence[Cell], places: Sequence[str | None], watch: PoolObserver) -> int:
+def run_cells(cells: Sequence[Cell], places: Sequence[str | None], watch: PoolObserver, images: bool = True) -> int:
     """Run all of them, as many at once as there are places.
 
     Args:
         cells: that are not finished.
         places: for each run at once the GPU that it sees, as CUDA_VISIBLE_DEVICES names it; None: what the study sees.
         watch: who is told.
+        images: whether each run is to say which test images it has right.
 
     Returns:
         0, or the exit code of the signal that ended it; then every cell has its checkpoint.
@@ -140,7 +143,7 @@ def run_cells(cells: Sequence[Cell], places: Sequence[str | None], watch: PoolOb
             while running or (waiting and not stop()):
                 while free and waiting and not stop():
                     cell, gpu = waiting.popleft(), free.pop(0)
-                    running[_start(context, cell, gpu)] = cell, gpu
+                    running[_start(context, cell, gpu, images)] = cell, gpu
                     watch.started(cell)
                 connection.wait([process.sentinel for process in running], BEAT)
                 if stop() and not asked:
@@ -176,10 +179,10 @@ def _context() -> Any:
     return context
 
 
-def _start(context: Any, cell: Cell, gpu: str | None) -> BaseProcess:
+def _start(context: Any, cell: Cell, gpu: str | None, images: bool) -> BaseProcess:
     forget_failure(cell.folder)
     # Not a daemon: a run has processes of its own that read images.
-    process = context.Process(target=work, args=(str(cell.folder.path), gpu))
+    process = context.Process(target=work, args=(str(cell.folder.path), gpu, images))
     process.start()
     return process
 

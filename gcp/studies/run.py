@@ -13,6 +13,7 @@ from gcp.command import typed
 from gcp.config import load, yaml_file
 from gcp.engine.folder import RunFolder, write_text
 from gcp.errors import GCPError
+from gcp.studies import tune
 from gcp.studies.cells import (
     DONE,
     FAILED,
@@ -118,6 +119,8 @@ def run_study(study: Study, folder: Path, jobs: int | None, retry: bool, faults:
     """
     chosen = check(study, faults)
     study = replace(study, notes=list(dict.fromkeys([*study.notes, *_reductions(study, chosen)])))
+    if study.tune:
+        check(tune.trial_study(study))
     check_beginnings(study, chosen)
     _make(folder)
     with _locked(folder):
@@ -126,6 +129,9 @@ def run_study(study: Study, folder: Path, jobs: int | None, retry: bool, faults:
             chosen = check(study)
         else:
             study = replace(study, threads=_threads(_device(study, chosen), jobs))
+        code, study = _tune(study, folder, chosen, jobs, retry)
+        if code:
+            return code
         cells = cells_of(study, folder, chosen)
         lay_out(study, cells)
         return _go(study, folder, cells, jobs, retry)
@@ -136,6 +142,10 @@ def resume_study(folder: Path, jobs: int | None, retry: bool) -> int:
     folder = _find(folder)
     with _locked(folder):
         study = read_study(folder / "study.yaml")
+        if study.tune:
+            code, study = _tune(study, folder, check(study), jobs, retry)
+            if code:
+                return code
         cells = cells_of(study, folder)
         if not all(cell.folder.config.is_file() for cell in cells):
             cells = cells_of(study, folder, check(study))
@@ -146,7 +156,7 @@ def resume_study(folder: Path, jobs: int | None, retry: bool) -> int:
 def _reductions(study: Study, chosen: Sequence[Variant]) -> list[str]:
     """A note on the heads that have no reduction although the study sets one."""
     dims = [dim for variant in chosen if (dim := config_of(study, variant).head.dim) is not None]
-    without = list(dict.fromkeys(v.values[HEAD] for v in chosen if pools_all_channels(study, v)))
+    without = list(dict.fromkeys(v.keys[HEAD] for v in chosen if pools_all_channels(study, v)))
     if not dims or not without:
         return []
     return [
@@ -187,15 +197,40 @@ def _make(folder: Path) -> None:
         raise GCPError(f"folder {folder} holds something else ({foreign[0]}). Give another --name.")
 
 
+def _tune(study: Study, folder: Path, chosen: Sequence[Variant], jobs: int | None, retry: bool) -> tuple[int, Study]:
+    """Run what is left of the tuning. Returns an exit code, and the study with what was chosen."""
+    if not study.tune:
+        return 0, study
+    every = tune.trials(study, folder, chosen)
+    cells = [cell for trial in every for cell in trial.cells]
+    lay_out(tune.trial_study(study), cells)
+    write_text(folder / "study.yaml", yaml_file.write(study.plain()))
+    run = load(cells[0].folder.config).run
+    places = _places(run.device, jobs, run.threads or 1)[: len(cells)]
+    progress = StudyProgress(cells, len(places), lambda: tune.write_log(folder, study, every))
+    records = [(cell, read(cell)) for cell in cells]
+    left = [cell for cell, record in records if record.state == PENDING or (record.state == FAILED and record.again)]
+    left += [cell for cell, record in records if retry and record.state == FAILED and not record.again]
+    progress.say(f"tuning {folder}: {progress.line()}; {len(left)} to run, {len(places)} at once")
+    code = run_cells(left, places, progress, images=False) if left else 0
+    if code or any(read(cell).state == PENDING for cell in cells):
+        progress.say(f"stopped. Continue with\n  {typed('ablate', f'resume={folder}')}")
+        return code or 1, study
+    study = replace(study, chosen=tune.choose(every))
+    tune.write_log(folder, study, every)
+    return 0, study
+
+
 def _go(study: Study, folder: Path, cells: list[Cell], jobs: int | None, retry: bool) -> int:
     run = load(cells[0].folder.config).run
     places = _places(run.device, jobs, run.threads or 1)[: len(cells)]
     reference = cells[0].variant.label if study.reference is None else study.reference
     study = replace(study, jobs=len(places), reference=reference)
     write_text(folder / "study.yaml", yaml_file.write(study.plain()))
-    progress = StudyProgress(cells, len(places), lambda: write_tables(folder, study, cells))
+    noted = replace(study, notes=[*study.notes, *tune.notes(study)])
+    progress = StudyProgress(cells, len(places), lambda: write_tables(folder, noted, cells))
     left = [cell for cell in cells if _to_run(cell, retry)]
-    for note in study.notes:
+    for note in noted.notes:
         progress.say(f"note: {note}")
     progress.say(f"study {folder}: {progress.line()}; {len(left)} to run, {len(places)} at once")
     code = run_cells(left, places, progress) if left else 0

@@ -23,6 +23,7 @@ from gcp.studies.statistics import (
     mean_and_deviation,
     verdict,
 )
+from gcp.studies.tune import part
 
 Row = dict[str, Any]
 
@@ -97,6 +98,7 @@ def _row(study: Study, label: str, runs: Sequence[Outcome], reference: str | Non
     return {
         "variant": label,
         **_values(study, runs[0].cell.variant),
+        **({"tuned": part(study.chosen.get(label, {}))} if study.tune else {}),
         "n": len(done),
         "failed": sum(run.state == FAILED for run in runs),
         "mean": mean,

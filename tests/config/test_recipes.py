@@ -7,7 +7,7 @@ from config_fixtures import saying
 
 from gcp.config import load, recipes
 from gcp.errors import ConfigError, GCPError
-from gcp.studies.grid import load_study
+from gcp.studies.study_file import load_study
 
 OURS = Path(__file__).parents[2] / "configs"
 

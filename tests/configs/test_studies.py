@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gcp.studies.cells import check
-from gcp.studies.grid import load_study
+from gcp.studies.study_file import load_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = {path.stem: path for path in sorted((CONFIGS / "studies").glob("*.yaml"))}

@@ -7,7 +7,7 @@ import gcp
 
 
 def expected_features(name, d):
-    special = dict.fromkeys(("average", "max", "avg_max", "gem"), d) | {
+    special = dict.fromkeys(("average", "max", "avg_max", "gem", "wide_average"), d) | {
         "bilinear": d * d,
         "compact_bilinear": 3,
         "gaussian": (d + 1) * (d + 2) // 2,
@@ -19,7 +19,7 @@ def test_names():
     names = (
         "average covariance svd_exact svd_original svd_pade svd_taylor svd_pi svd_newton svd_trunc svd_topn "
         "newton_schulz polar_express mpa_lyapunov mtp_lyapunov seb bilinear compact_bilinear second_moment gaussian "
-        "max avg_max gem power log_euclidean"
+        "max avg_max gem wide_average power log_euclidean"
     )
     assert {str(name) for name in gcp.list_heads()} == set(names.split())
     assert sorted(gcp.list_heads("svd_p*")) == ["svd_pade", "svd_pi"]
@@ -31,7 +31,8 @@ def test_names():
 def test_out_features(any_head, features, dim, shape):
     head = any_head(6, dim=dim)
     out = head(features(*shape, dtype=torch.float32))
-    assert head.out_features == expected_features(any_head.name, dim or 6)
+    channels = 6 if dim is None else 10 if any_head.name == "wide_average" else dim
+    assert head.out_features == expected_features(any_head.name, channels)
     assert out.shape == (shape[0], head.out_features)
 
 

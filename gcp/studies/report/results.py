@@ -97,6 +97,19 @@ class StudyResults:
         return [key for key in known if len(distinct(self.rows, key)) > 1]
 
     @property
+    def tuned(self) -> Mapping[str, list[Any]]:
+        """The values that were tried before for each variant, by key."""
+        found = self.about.get("tune")
+        return found if isinstance(found, Mapping) else {}
+
+    @cached_property
+    def own_keys(self) -> set[str]:
+        """Every key in which variants may differ: those of the grid, of their own settings, and what was tuned."""
+        found = self.about.get("variants")
+        settings = found.values() if isinstance(found, Mapping) else ()
+        return {*self.keys, *self.tuned, *(str(key) for own in settings if isinstance(own, Mapping) for key in own)}
+
+    @property
     def seeds(self) -> list[str]:
         """The seeds that were asked for."""
         given = self.about.get("seeds")
@@ -193,7 +206,7 @@ class StudyResults:
 
 def named(key: str, value: str) -> str:
     """`svd_pade` of head.name, `form=published` of other keys."""
-    return value if key == "head.name" else f"{key.rpartition('.')[2]}={value}"
+    return value if key in ("head.name", "settings") else f"{key.rpartition('.')[2]}={value}"
 
 
 def open_study(folder: Path | str) -> StudyResults:

@@ -96,7 +96,7 @@ def _pick(study: StudyResults, config: Config, *keys: tuple[str, str]) -> str:
     for key, text in keys:
         section, _, name = key.partition(".")
         value = _section(config, section).get(name)
-        if key not in study.keys and value not in (None, False, "", [], "none"):
+        if key not in study.own_keys and value not in (None, False, "", [], "none"):
             found.append(text.format(value))
     return ", ".join(found)
 
@@ -146,7 +146,9 @@ def _training(study: StudyResults, config: Config) -> str:
 def _rest(study: StudyResults, config: Config, section: str) -> str:
     """All settings of a section that the variants share."""
     found = _section(config, section)
-    shared = {key: value for key, value in found.items() if f"{section}.{key}" not in study.keys and value is not None}
+    shared = {
+        key: value for key, value in found.items() if f"{section}.{key}" not in study.own_keys and value is not None
+    }
     return ", ".join(f"{key}={value}" for key, value in shared.items())
 
 
@@ -204,6 +206,7 @@ def results(study: StudyResults) -> Table:
     columns: list[tuple[str, list[str]]] = [
         *((key, [row.get(key, "") for row in study.rows]) for key in keys),
         *([] if keys else [("variant", [row["variant"] for row in study.rows])]),
+        *([("tuned", [row.get("tuned") or NOTHING for row in study.rows])] if study.tuned else []),
         ("runs", [_runs(row) for row in study.rows]),
         ("accuracy, %", [spread(number(row, "mean"), number(row, "std")) for row in study.rows]),
         ("best on validation, %", [percent(number(row, "best_mean")) for row in study.rows]),

@@ -14,6 +14,7 @@ from gcp.studies.report.render import Block, Bullets, Code, Heading, Picture, Te
 from gcp.studies.report.results import StudyResults, open_study
 from gcp.studies.report.spectra import spectra
 from gcp.studies.report.tables import failures, lead, published, results, setting
+from gcp.studies.report.tuning import tuning
 
 
 def compose(study: StudyResults) -> list[Block]:
@@ -30,6 +31,7 @@ def _blocks(study: StudyResults) -> Iterator[Block]:
     yield results(study)
     if table := published(study):
         yield table
+    yield from _section("Tuning", tuning(study))
     yield Heading("How it was run")
     yield setting(study)
     if command := study.text("command"):
