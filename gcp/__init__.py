@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from gcp.functional import covariance_function, covariance_sqrt, matrix_function, matrix_sqrt
     from gcp.gradients import spectral_weight
     from gcp.heads import create_head, list_heads
+    from gcp.heads.first_batches import initialize_head
     from gcp.models import create_model
     from gcp.runs.fit import fit
     from gcp.runs.trained import load
@@ -19,6 +20,7 @@ __all__ = [
     "create_head",
     "create_model",
     "fit",
+    "initialize_head",
     "list_heads",
     "load",
     "matrix_function",
@@ -33,6 +35,7 @@ _MODULES = {
     "create_head": "gcp.heads",
     "create_model": "gcp.models",
     "fit": "gcp.runs.fit",
+    "initialize_head": "gcp.heads.first_batches",
     "list_heads": "gcp.heads",
     "load": "gcp.runs.trained",
     "matrix_function": "gcp.functional",

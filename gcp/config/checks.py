@@ -221,11 +221,14 @@ def head_faults(config: Config) -> Iterator[Fault]:
     for section, head in option_sections(config).items():
         if head.head is not None:
             yield from _section_faults(section, head.head, head)
-    yield from _norm_faults(config.head)
+    yield from _reduction_faults(config.head)
 
 
-def _norm_faults(head: HeadSection) -> Iterator[Fault]:
-    """A spectral norm without a convolution to act on."""
+def _reduction_faults(head: HeadSection) -> Iterator[Fault]:
+    """A start or a spectral norm without a convolution to act on."""
+    if head.reduction_init != "random" and head.dim is None:
+        text = "random with head.dim: null, which leaves no reduction to start; or set head.dim"
+        yield wrong("head.reduction_init", head.reduction_init, text, needs=("head.dim",))
     if head.spectral_norm is not None and head.dim is None:
         text = "null with head.dim: null, which leaves no reduction to act on; or set head.dim"
         yield wrong("head.spectral_norm", head.spectral_norm, text, needs=("head.dim",))

@@ -251,6 +251,20 @@ class HeadSection(Options):
         default=None,
         description="divide the weight of the reduction's convolution by its spectral norm, as model.classifier_norm",
     )
+    mean: Literal["none", "concat"] = Field(
+        default="none",
+        description="concat: the average of the features beside the output, at the same size; measured once at the "
+        "start of training",
+    )
+    output_scale: Literal["published", "measured"] = Field(
+        default="published",
+        description="measured: a constant from the first batches gives the output the size that average pooling has "
+        "there, so that one learning rate serves all heads; published: none",
+    )
+    reduction_init: Literal["random", "pca"] = Field(
+        default="random",
+        description="start of the reduction; pca: principal directions of the first batches",
+    )
 
 
 class Optim(Section):

@@ -55,7 +55,7 @@ class Divided(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if isinstance(self.model, Classifier):
             x = self.map(self.model.head.reduction(self.model.features(images)))
-            return self.model.logits(self.model.head.pool(x))
+            return self.model.logits(self.model.head.complete(self.model.head.pool(x), x))
         size = (images.shape[2], images.shape[3])
         features = self.model.body.forward_features(images)
         x = self.map(self.model.to_map(features, size))
@@ -63,7 +63,9 @@ class Divided(nn.Module):
 
 
 def _centres(head: Head) -> bool:
-    """Whether the head subtracts the mean over positions itself."""
+    """Whether the output of the head does not change with the mean over positions."""
+    if head.mean == "concat":
+        return False
     return isinstance(head, Covariance) or (isinstance(head, RootHead) and head.root.method.centred)
 
 

@@ -30,6 +30,7 @@ class FirstOrder(Head):
     """One number for each channel of the reduced map, (B, C, H, W) -> (B, C); a 1x1 map is allowed."""
 
     least_samples = 1
+    takes_mean = False
 
     @classmethod
     def features(cls, channels: int, **options: Any) -> int:

@@ -19,14 +19,19 @@ from gcp.roots.root import Root
 class Head(nn.Module):
     """Feature map (B, C, H, W) -> vector (B, out_features).
 
-    A subclass defines `features` and `pool`. Non-finite features raise in eager mode on the CPU; under
+    A subclass defines `features` and `pool`; `complete` puts the mean beside what is pooled and scales both, where that
+    was asked for (`gcp.heads.first_batches`). Non-finite features raise in eager mode on the CPU; under
     `torch.compile` and on other devices, where a test would stall, they set the buffer `nonfinite` (a bool of
     shape ()), which stays set until somebody reads and clears it (`gcp.heads.nonfinite`).
     """
 
     least_samples: ClassVar[int] = 2  # positions of the map that `pool` needs
     own_tensors: ClassVar[tuple[str, ...]] = ()  # names in a state dict, those of the reduction aside
+    takes_mean: ClassVar[bool] = True  # whether the mean beside the output would tell anything new
+    mean, output_scale, reduction_init = "none", "published", "random"
     nonfinite: Tensor
+    scales: Tensor | None  # factors of what is pooled and of the mean, (1,) or (2,)
+    measured_on: Tensor | None  # images that the first batches had, int64 of shape (); 0 before they were seen
 
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv", **options: Any):
         super().__init__()
@@ -35,6 +40,23 @@ class Head(nn.Module):
         self.out_features = self.features(self.channels, **options)
         self.reduction = create_reduction(reduction, in_channels, dim)
         self.register_buffer("nonfinite", torch.zeros((), dtype=torch.bool), persistent=False)
+        self.register_buffer("scales", None)
+        self.register_buffer("measured_on", None)
+
+    def configure(self, mean: str = "none", output_scale: str = "published", reduction_init: str = "random") -> None:
+        """Set once, after `__init__`, what the head does beside pooling; values as in `gcp.create_head`."""
+        self.mean, self.output_scale, self.reduction_init = mean, output_scale, reduction_init
+        if mean == "concat":
+            self.out_features += self.channels
+        if mean == "concat" or output_scale == "measured":
+            self.scales = torch.ones(1 + (mean == "concat"))
+        if self.scales is not None or reduction_init != "random":
+            self.measured_on = torch.zeros((), dtype=torch.int64)
+
+    @property
+    def pooled_features(self) -> int:
+        """Width of what `pool` gives: `out_features` without the mean."""
+        return self.out_features - self.channels * (self.mean == "concat")
 
     @classmethod
     def check(cls, **options: Any) -> None:
@@ -60,12 +82,21 @@ class Head(nn.Module):
             self.nonfinite.logical_or_(~all_finite(x.detach()))
         else:
             require_finite(x, "where they enter the head, the features of sample")
-        pooled = self.pool(x)
-        require_finite(pooled, f"the output of {type(self).__name__} leaves {pooled.dtype}: the numbers of sample")
-        return pooled
+        out = self.complete(self.pool(x), x)
+        require_finite(out, f"the output of {type(self).__name__} leaves {out.dtype}: the numbers of sample")
+        return out
+
+    def complete(self, pooled: Tensor, x: Tensor) -> Tensor:
+        """What `pool` gives of features x -> the output: the mean of x beside it, each by its constant."""
+        if self.scales is None:
+            return pooled
+        pooled = pooled * self.scales[0]
+        if self.mean == "none":
+            return pooled
+        return torch.cat([pooled, x.mean((2, 3), dtype=pooled.dtype) * self.scales[1]], 1)
 
     def pool(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W) -> (B, out_features)."""
+        """(B, channels, H, W) -> (B, pooled_features)."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -73,7 +104,13 @@ class Head(nn.Module):
         return f"{type(self).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels} channels -> {self.out_features} features"
+        beside = ", the mean among them" if self.mean == "concat" else ""
+        return f"{self.in_channels} channels -> {self.out_features} features{beside}"
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        if f"{prefix}measured_on" not in state_dict and f"{prefix}reduction.1.weight" in state_dict:
+            self.reduction_init = "random"  # this reduction has its start: that of the file
 
 
 class RootHead(Head):
@@ -119,5 +156,8 @@ class HeadKind:
         """The head, with checked options."""
         return self.head(in_channels, dim, reduction, **self.fixed, **options)
 
+
+MEANS = ("none", "concat")
+OUTPUT_SCALES = ("published", "measured")
 
 HEADS: Registry[HeadKind] = Registry("head")

@@ -139,12 +139,12 @@ class CompactBilinear(Head):
     def pool(self, x: Tensor) -> Tensor:
         with outside_autocast(x):
             X, offset = bounded(x, compute_dtype(x, self.precision, "float32"))
-            sketch = tensor_sketch(X.mT / X.shape[2] ** 0.5, self.buckets, self.signs, self.out_features)
+            sketch = tensor_sketch(X.mT / X.shape[2] ** 0.5, self.buckets, self.signs, self.pooled_features)
             return signed_root(sketch * self.reachable, offset).to(output_dtype(x))
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
-        self.reachable = reachable(self.buckets, self.out_features)
+        self.reachable = reachable(self.buckets, self.pooled_features)
 
 
 HEADS.add(

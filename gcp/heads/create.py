@@ -3,8 +3,8 @@
 from typing import Any
 
 from gcp.errors import OptionError
-from gcp.heads.base import HEADS, Head, HeadKind
-from gcp.heads.reduction import check_reduction, normalise
+from gcp.heads.base import HEADS, MEANS, OUTPUT_SCALES, Head, HeadKind
+from gcp.heads.reduction import STARTS, check_reduction, normalise
 from gcp.layers.spectral_norm import check_method
 from gcp.ops.numerics import check_precision
 from gcp.options import build, check_choice, defaults
@@ -47,6 +47,9 @@ def check_options(
     precision: str | None = None,
     reduction: str = "conv",
     spectral_norm: str | None = None,
+    mean: str = "none",
+    output_scale: str = "published",
+    reduction_init: str = "random",
     **options: Any,
 ) -> None:
     """Check the arguments of `create_head` without building.
@@ -65,13 +68,18 @@ def check_options(
     check_reduction(reduction)
     if spectral_norm is not None:
         check_method(spectral_norm)
+    check_choice("mean", mean, MEANS)
+    check_choice("output_scale", output_scale, OUTPUT_SCALES)
+    check_choice("reduction_init", reduction_init, STARTS)
+    if mean != "none" and not kind.head.takes_mean:
+        raise OptionError(f"mean={mean!r} adds nothing to head {name!r}, which is of first order; allowed: 'none'.")
     kind.head.check(**kind.fixed, **_common(name, {"side": side, "form": form, "precision": precision}), **options)
 
 
-def head_outputs(name: str, channels: int, **options: Any) -> tuple[type[Head], int]:
+def head_outputs(name: str, channels: int, mean: str = "none", **options: Any) -> tuple[type[Head], int]:
     """Class and number of outputs of a head behind a reduction to `channels`, with its own options; builds nothing."""
     kind = HEADS[name].obj
-    return kind.head, kind.head.features(channels, **kind.fixed, **options)
+    return kind.head, kind.head.features(channels, **kind.fixed, **options) + channels * (mean == "concat")
 
 
 def exchange_fault(old: tuple[type[Head], int], new: tuple[type[Head], int]) -> str | None:
@@ -94,6 +102,9 @@ def create_head(
     precision: str | None = None,
     reduction: str = "conv",
     spectral_norm: str | None = None,
+    mean: str = "none",
+    output_scale: str = "published",
+    reduction_init: str = "random",
     **options: Any,
 ) -> Head:
     """Build a pooling head.
@@ -107,15 +118,26 @@ def create_head(
         precision: `float32`, `float64` or None for the head's default.
         reduction: kind of reduction, `conv` or `orthogonal`.
         spectral_norm: method of `gcp.layers.spectral_norm` for the convolution of the reduction, None for none.
+        mean: `concat` puts the average of the (reduced) features beside the output, `none` does not.
+        output_scale: `published`, or `measured`: a constant by which the output varies over images as much as the
+            average of the features that enter the head, so that one learning rate serves all heads.
+        reduction_init: start of the reduction, `random` or `pca`: principal directions of the first batches.
         **options: the head's own options (`head_options(name)`).
+
+    What is measured is 1, and the reduction random, until `gcp.initialize_head` has seen the first batches; `gcp.fit`
+    and a training run call it.
 
     Raises:
         UnknownNameError, OptionError: with what is allowed.
     """
-    check_options(name, dim, side, form, precision, reduction, spectral_norm, **options)
+    beside = {"mean": mean, "output_scale": output_scale, "reduction_init": reduction_init}
+    check_options(name, dim, side, form, precision, reduction, spectral_norm, **beside, **options)
     _check_size("in_channels", in_channels)
+    if reduction_init != "random" and dim is None:
+        raise OptionError(f"reduction_init is {reduction_init!r}, but there is no reduction; set dim, or 'random'.")
     common = _common(name, {"side": side, "form": form, "precision": precision})
     head = HEADS[name].obj.build(in_channels, dim, reduction=reduction, **common, **options)
     if spectral_norm is not None:
         normalise(head.reduction, spectral_norm)
+    head.configure(**beside)
     return head

@@ -20,6 +20,7 @@ def _unconstrained(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
+STARTS = ("random", "pca")
 REDUCTIONS: dict[str, Callable[[nn.Conv2d], nn.Conv2d]] = {"conv": _unconstrained, "orthogonal": orthogonal}
 
 

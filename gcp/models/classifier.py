@@ -239,25 +239,31 @@ def create_model(
     return model
 
 
+# Arguments beside the parts that stay when the head is exchanged.
+KEPT = ("classifier_norm", "norm", "reduction", "spectral_norm", "mean", "output_scale", "reduction_init")
+
+
 def exchange_head(model: Classifier, name: str, **options: Any) -> None:
-    """Pool with the head `name` from now on; reduction and flag of the old one stay, no random number is drawn.
+    """Pool with the head `name` from now on. Reduction, flag and scales of the old one stay, and so does the mean
+    beside its output; no random number is drawn.
 
     Heads that share reduction and outputs differ in their arithmetic only: an optimizer, an average of the weights and
     a state dict that were made for the one are as good for the other.
 
-    `options` are those of `gcp.heads.create_head` but `dim` and `reduction`.
+    `options` are those of `gcp.heads.create_head` but `dim`, `reduction` and what stays.
     Raises OptionError where the heads differ in their outputs or have tensors beside the reduction.
     """
     old = model.head
     new = create_head(name, old.channels, **options)
-    if reason := heads.exchange_fault((type(old), old.out_features), (type(new), new.out_features)):
+    if reason := heads.exchange_fault((type(old), old.pooled_features), (type(new), new.out_features)):
         raise OptionError(f"head {name!r} cannot take the place of this model's head: {reason}.")
     new.train(old.training)  # before the reduction joins it, which may be frozen
     new.in_channels, new.reduction, new.nonfinite = old.in_channels, old.reduction, old.nonfinite
+    new.configure(old.mean, old.output_scale, old.reduction_init)
+    new.scales, new.measured_on = old.scales, old.measured_on
     if is_frozen(old):
         setattr(new, MARK, True)
     model.head = new
     parts = ("backbone", "num_classes", "dim", "last_stride", "in_chans", "hidden", "dropout", "factors", "widths")
-    norms = ("classifier_norm", "norm", "spectral_norm")
-    kept = {k: v for k, v in model.arguments.items() if k in (*parts, *norms, "reduction")}
+    kept = {k: v for k, v in model.arguments.items() if k in (*parts, *KEPT)}
     model.arguments = {**kept, "head": name, **options}

@@ -37,7 +37,8 @@ class PlainHead(nn.Module):
         self.reduction, self.pooling = head.reduction, head
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pooling.pool(self.reduction(x))
+        x = self.reduction(x)
+        return self.pooling.complete(self.pooling.pool(x), x)
 
 
 class PlainCovariance(nn.Module):
@@ -49,7 +50,7 @@ class PlainCovariance(nn.Module):
         super().__init__()
         self.reduction, self.head = head.reduction, head
         self.precision: str | None = getattr(head, "precision", None)
-        d = int((2 * head.out_features) ** 0.5)
+        d = int((2 * head.pooled_features) ** 0.5)
         rows, columns = torch.triu_indices(d, d)
         self.register_buffer("place", rows * d + columns, persistent=False)
 
@@ -57,7 +58,7 @@ class PlainCovariance(nn.Module):
         x = self.reduction(x)
         head = self.head
         Q = self._root(head.embed(x), head.root) if isinstance(head, RootHead) else self._covariance(x)
-        return Q.flatten(1).index_select(1, self.place).to(x.dtype)
+        return head.complete(Q.flatten(1).index_select(1, self.place).to(x.dtype), x)
 
     def _covariance(self, x: Tensor) -> Tensor:
         dtype = compute_dtype(x, self.precision, "float32")

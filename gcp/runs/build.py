@@ -165,6 +165,9 @@ def build_model(
             side=head.side,
             form=head.form,
             precision=head.precision,
+            mean=head.mean,
+            output_scale=head.output_scale,
+            reduction_init=head.reduction_init,
             **head.options,
         )
     if group.world > 1 and config.run.sync_batch_norm:

@@ -112,6 +112,19 @@ class ClassifierRun(TrainingRun[Config]):
         described = [line for callback in self.callbacks for line in callback.describe()]
         return introduction(self.config, self.folder.path, self.splits, self.state, self.timing, described, self.group)
 
+    def prepare(self) -> None:
+        """Let the head see the first batches, where it asks for them and the run begins."""
+        if self.model.head.measured_on is None or self.state.progress.step:
+            return
+        from gcp.heads.first_batches import FirstBatches, describe, measure
+
+        to_device = self._context().to_device
+        batches = FirstBatches(self.loader.epoch(0), self.config.train.batch_size, lambda batch: to_device(*batch)[0])
+        for head in measure(self.model, batches, self.group.sum, self.group.main):
+            print(f"first      {describe(head)}")
+        if self.state.ema:  # it was copied from the model before
+            self.state.ema.module.load_state_dict(self.model.state_dict())
+
     def step_options(self) -> StepOptions:
         return build.build_step_options(self.config)
 

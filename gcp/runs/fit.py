@@ -234,6 +234,7 @@ def fit(
     events = train.Events(validate=validate, evaluate_every=per_epoch, callbacks=callbacks, log=log)
     try:
         with preserved():
+            _see_first_batches(state, loader)
             train.fit(state, source, step_options, factor, epochs, place, events, compile)  # type: ignore[arg-type]
     finally:
         log.close()
@@ -271,6 +272,17 @@ def _groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, 
     if all(hasattr(model, part) for part in ("features", "head", "classifier")):
         return parameter_groups(model, lr, weight_decay)
     return part_groups("model", [p for p in model.parameters() if p.requires_grad], lr, weight_decay)
+
+
+def _see_first_batches(state: TrainingState, loader: Batches) -> None:
+    """Measure what a head of `gcp.create_head` asks for."""
+    if all(getattr(module, "measured_on", None) is None for module in state.model.modules()):
+        return
+    from gcp.heads.first_batches import initialize_head
+
+    initialize_head(state.model, loader)
+    if state.ema:
+        state.ema.module.load_state_dict(state.model.state_dict())
 
 
 POSITIVE = ("lr", "clip")  # arguments that have to be above 0; the others may be 0

@@ -95,6 +95,9 @@ class TrainingRun(Generic[C]):
         """The lines that are printed before the first step."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """What is left to do before the first step of this process."""
+
     def step_options(self) -> StepOptions:
         """How a step is made."""
         raise NotImplementedError
@@ -190,6 +193,7 @@ class TrainingRun(Generic[C]):
         if self.group.main:
             write_json(self.folder.environment, describe_environment(self.device, self.group.world))
         print(self.introduction())
+        self.prepare()
         sys.stdout.flush()
         records = self._open_log()
         with StopSignal() as stop:

@@ -91,8 +91,8 @@ def rule_shares(head: Head, x: Tensor, gradient: Tensor) -> Tensor:
     if exact is None or not isinstance(head, RootHead):
         return x.new_full((len(x),), torch.nan, dtype=torch.float64)
     x = x.to(output_dtype(x))  # else the gradient of half-precision features is rounded to them
-    own = _gradient(head.pool, x, gradient).double()
-    true = _gradient(lambda features: exact.of_features(head.embed(features), packed=True), x.double(), gradient)
+    own = _gradient(head, head.pool, x, gradient).double()
+    true = _gradient(head, lambda f: exact.of_features(head.embed(f), packed=True), x.double(), gradient)
     return norms(own - true) / norms(true)
 
 
@@ -111,7 +111,8 @@ def _exact(head: Head) -> Root | None:
 
 
 @torch.enable_grad()
-def _gradient(pool: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> Tensor:
+def _gradient(head: Head, pool: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> Tensor:
+    """At features x, of the head with `pool` in the place of its own."""
     x = x.detach().requires_grad_()
-    pooled = pool(x)
+    pooled = head.complete(pool(x), x)
     return torch.autograd.grad(pooled, x, gradient.to(pooled.dtype))[0]

@@ -195,7 +195,7 @@ def trace(model: nn.Module, example: Tensor | None = None) -> dict[str, Dimensio
 
 @contextmanager
 def _watched(model: nn.Module, record: TraceRecord) -> Iterator[_Watch]:
-    """Module calls are noted by hooks, and those of others see none; the pooling of heads is described, not made."""
+    """Module calls are noted by hooks, and those of others see none; what a head makes is described, not made."""
     heads: list[tuple[str, Head]] = []
     training = {module: module.training for module in model.modules()}
     others = {module: [getattr(module, hooks) for hooks in HOOKS] for module in model.modules()}
@@ -207,7 +207,7 @@ def _watched(model: nn.Module, record: TraceRecord) -> Iterator[_Watch]:
         module.register_forward_hook(_leaving(record, name))
         if isinstance(module, Head):
             heads.append((name, module))
-            module.__dict__["pool"] = _pooling(record, name, module)
+            module.__dict__.update(pool=_pooling(record, name, module), complete=lambda pooled, x: pooled)
     try:
         yield _Watch(record, {name for name, _ in heads})
     finally:
@@ -215,7 +215,8 @@ def _watched(model: nn.Module, record: TraceRecord) -> Iterator[_Watch]:
             for hooks, own in zip(HOOKS, theirs, strict=True):
                 setattr(module, hooks, own)
         for _, head in heads:
-            head.__dict__.pop("pool", None)
+            for method in ("pool", "complete"):
+                head.__dict__.pop(method, None)
         for module, mode in training.items():
             module.training = mode
 
