@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Environment, then lint, types, tests, the measures of the tree and the wheel. Arguments go to pytest, and then only
-# those tests are run:
+# Environment, then lint, types, tests, the measures of the tree, the documentation site and the wheel. Arguments go
+# to pytest, and then only those tests are run:
 #   bash scripts/test.sh -k polar
 # COVERAGE=yes prints which lines of gcp no test has run.
 set -euo pipefail
@@ -24,4 +24,5 @@ done
 env -u OMP_NUM_THREADS "$PYTHON" -m pytest -n "${WORKERS:-auto}" --timeout=120 -q "${threads[@]}"
 
 "$PYTHON" scripts/house.py --check
+NO_MKDOCS_2_WARNING=1 "$PYTHON" -m mkdocs build --quiet --strict -f .mkdocs.yml -d "$(mktemp -d)/site"
 bash scripts/check_wheel.sh
