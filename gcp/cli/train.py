@@ -91,7 +91,7 @@ def _resume(run: str, arguments: Arguments, group: "Group", task: Task) -> int:
 
     check_overrides(arguments.overrides, resumable(), "a run that is resumed")
     folder = find_run_folder(run).whole()
-    config = load(folder.config, arguments.overrides, task.schema)
+    config = load(folder.config, arguments.overrides, task.schema, written=True)
     from gcp.runs.launch import resume
 
     return resume(config, folder, group, task)

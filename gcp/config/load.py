@@ -22,16 +22,16 @@ S = TypeVar("S", bound=Section)
 
 
 @overload
-def load(path: str | Path, overrides: Iterable[str] = ()) -> Config: ...
+def load(path: str | Path, overrides: Iterable[str] = (), *, written: bool = ...) -> Config: ...
 
 
 @overload
-def load(path: str | Path, overrides: Iterable[str], schema: type[S]) -> S: ...
+def load(path: str | Path, overrides: Iterable[str], schema: type[S], written: bool = ...) -> S: ...
 
 
-def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Config) -> Any:
+def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Config, written: bool = False) -> Any:
     """The configuration in a YAML file, over that of the file it `extends`, under `key.path=value` overrides;
-    `schema`: of a classifier, or of another kind of run.
+    `schema`: of a classifier, or of another kind of run; `written`: the file was written by a run (`as_then`).
 
     What is the user's own is imported: the modules of `run.plugins`, before anything is checked, and a data set
     `data.name: MODULE:FUNCTION`. Raises `ConfigError` with every fault of the files and of the overrides, one a line.
@@ -42,6 +42,7 @@ def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Co
     mapping, faults = _read_with_base(_found(path), schema)
     faults += plugin_faults
     extra = {0: "", 1: " and 1 override"}.get(len(overrides), f" and {len(overrides)} overrides")
+    mapping = as_then(mapping, schema) if mapping and written else mapping
     values, more = _override(mapping or {}, overrides, schema)
     _import_own(values)
     source, spelt, complete = f"{path}{extra}", {"run.plugins": plugin_key}, mapping is not None
@@ -49,11 +50,15 @@ def load(path: str | Path, overrides: Iterable[str] = (), schema: type[Any] = Co
 
 
 @overload
-def from_dict(values: Mapping[str, Any], overrides: Iterable[str] = (), source: str = ...) -> Config: ...
+def from_dict(
+    values: Mapping[str, Any], overrides: Iterable[str] = (), source: str = ..., *, written: bool = ...
+) -> Config: ...
 
 
 @overload
-def from_dict(values: Mapping[str, Any], overrides: Iterable[str], source: str, schema: type[S]) -> S: ...
+def from_dict(
+    values: Mapping[str, Any], overrides: Iterable[str], source: str, schema: type[S], written: bool = ...
+) -> S: ...
 
 
 def from_dict(
@@ -61,9 +66,10 @@ def from_dict(
     overrides: Iterable[str] = (),
     source: str = "the configuration",
     schema: type[Any] = Config,
+    written: bool = False,
 ) -> Any:
-    """The configuration in plain values by section (`Config.plain()` gives them), under overrides; `schema` as of
-    `load`. The values may be of a checkpoint, which may come from anybody: `run.plugins` and a data set
+    """The configuration in plain values by section (`Config.plain()` gives them), under overrides; `schema` and
+    `written` as of `load`. The values may be of a checkpoint, which may come from anybody: `run.plugins` and a data set
     `MODULE:FUNCTION` are imported from overrides alone.
 
     Raises `ConfigError` with every fault; `source` names the origin of the values in it.
@@ -71,11 +77,40 @@ def from_dict(
     overrides, values = list(overrides), _with_plugins(values)
     plugin_key, plugin_faults = _import_plugins(None, overrides)
     schema = composed(schema)
+    values = as_then(values, schema) if written else values
     merged, faults = _override(values, overrides, schema)
     faults += [*plugin_faults, *_not_imported(values)]
     if any(text.startswith("data.name=") for text in overrides):
         _import_own(merged)
     return validate(merged, faults, source, schema=schema, spelt={"run.plugins": plugin_key})
+
+
+# What a run did before there was the key, where the default is another.
+THEN: dict[str, dict[str, Any]] = {"data": {"preprocessing": "dataset"}}
+
+
+def as_then(values: Mapping[str, Any], schema: type[Section] = Config) -> dict[str, Any]:
+    """The values that a run wrote, perhaps of an earlier version: it names every key that it read, so what it does not
+    name it did as before there was the key.
+    """
+    if not issubclass(schema, Config):
+        return dict(values)
+    sections = {name: values.get(name) for name in THEN}
+    then = {name: THEN[name] | {**section} for name, section in sections.items() if isinstance(section, Mapping)}
+    return {**values, **then}
+
+
+IMAGES = ("image_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "preprocessing")
+
+
+def with_images_of(config: Any, before: Any) -> Any:
+    """A configuration whose images are prepared as a run has settled, where nobody asks for something else now."""
+    if not isinstance(config, Config) or before.data.preprocessing == config.data.preprocessing:
+        return config
+    fields = type(config.data).model_fields
+    open_keys = [key for key in IMAGES if getattr(config.data, key) == fields[key].default]
+    settled = {key: getattr(before.data, key) for key in open_keys}
+    return config.model_copy(update={"data": config.data.model_copy(update=settled)})
 
 
 def stage_configs(config: Config) -> tuple[Config, ...]:

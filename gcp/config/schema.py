@@ -105,7 +105,7 @@ class FlowConfig(Section):
 
     IDLE: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": ("amp", "compile", "channels_last", "sync_batch_norm"),
-        "data": ("per_class",),
+        "data": ("per_class", "preprocessing", "mean", "std", "interpolation", "crop_pct", "crop_mode"),
         "optim": (
             "features_lr_factor",
             "head_lr_factor",

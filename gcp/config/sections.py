@@ -8,6 +8,7 @@ from gcp.config.values import (
     Below1,
     ClockInterval,
     Count,
+    Deviations,
     Device,
     Duration,
     Factor,
@@ -15,6 +16,7 @@ from gcp.config.values import (
     Interval,
     Names,
     Norm,
+    Numbers,
     Positive,
     Sizes,
     Span,
@@ -155,6 +157,31 @@ class Data(Section):
         default="default",
         description="image transform, see --list transforms; default: the data set's own; none: that without "
         "augmentation",
+    )
+    preprocessing: Literal["weights", "dataset"] = Field(
+        default="weights",
+        description="who says how images are prepared where the five keys below do not: weights: those that "
+        "model.pretrained names, and of photographs also their size, where that is auto; dataset: the data set, as "
+        "published",
+    )
+    mean: Numbers | None = Field(
+        default=None, description="mean of each channel, or one for all, of values from 0 to 1; null: see preprocessing"
+    )
+    std: Deviations | None = Field(
+        default=None, description="standard deviation of each channel, or one for all; null: see preprocessing"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = Field(
+        default=None, description="of the resizing; null: see preprocessing, else bilinear"
+    )
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="share of the resized image that the centre crop of evaluation keeps, along a side; null: see "
+        "preprocessing, else that of the transform",
+    )
+    crop_mode: Literal["center", "squash", "border"] | None = Field(
+        default=None,
+        description="what that crop is cut from: the image, the image squeezed to a square, or all of it with a "
+        "border; null: see preprocessing, else that of the transform",
     )
     partial: bool = Field(
         default=False,

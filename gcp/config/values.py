@@ -145,6 +145,8 @@ Text = Annotated[str, Field(min_length=1)]
 SpectralNorm = Literal["power", "exact", "bound"] | None
 # A YAML list arrives as a list and is kept as a tuple; the items stay strict.
 Sizes = Annotated[tuple[Count, ...], Field(strict=False)]
+Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+Deviations = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
 Names = Annotated[tuple[Text, ...], Field(strict=False)]
 Spans = Annotated[tuple[Span, ...], Field(strict=False)]
 Widths = Annotated[

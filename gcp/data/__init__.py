@@ -25,6 +25,7 @@ from gcp.data.splits import Splits, few_shot, stratified_split
 from gcp.data.stream import StreamSet
 from gcp.data.stream_loader import StreamLoader, create_loader
 from gcp.data.torch_dataset import from_torch
+from gcp.data.transforms import OWN, Preprocessing
 from gcp.registry import Entry
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "DATASETS",
     "ImageSet",
     "Loader",
+    "Preprocessing",
     "Source",
     "Splits",
     "StreamLoader",
@@ -66,6 +68,7 @@ def create_dataset(
     exif: bool | None = None,
     test_fraction: float = 0.2,
     copies: str = "near",
+    told: Preprocessing = OWN,
 ) -> Splits:
     """The three splits of a data set.
 
@@ -77,7 +80,8 @@ def create_dataset(
     image files as a viewer shows them, turned as their EXIF orientation says and transparent parts on white; None:
     those of `folder`, and of no published set. test_fraction: share of each class held out as the test split of a set
     that has none, the same for every split_seed. copies: which of its images stay on one side together: "near" (copies
-    and near copies), "exact" (byte for byte) or "ignore".
+    and near copies), "exact" (byte for byte) or "ignore". told: mean, deviation,
+    interpolation and crop, where they are not those of the transform.
 
     Raises UnknownNameError (data set, transform), OptionError (an argument out of range), DataError (a set
     that is missing or incomplete).
@@ -95,5 +99,6 @@ def create_dataset(
         exif=exif,
         test_fraction=test_fraction,
         copies=copies,
+        told=told,
     )
     return DATASETS[name].obj.create(request)

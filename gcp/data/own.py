@@ -19,11 +19,15 @@ which may come from anybody, imports nothing (`gcp.config.from_dict`).
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gcp.data.normalize import Normalize
 from gcp.data.splits import Splits
 from gcp.data.stream import StreamSet
 from gcp.data.torch_dataset import DEFAULT, from_torch
+from gcp.data.transforms import Preprocessing, Renormalized
 from gcp.errors import DataError, GCPError, OptionError, suggest
 from gcp.registry import import_own
 
@@ -91,8 +95,8 @@ def source_of(function: Callable[..., Any]) -> "Source":
         found = _called(function, {key: getattr(request, key) for key in SETTINGS})
         if isinstance(found, Splits):
             _check_size(request, found)
-            return found
-        settings = {key: getattr(request, key) for key in SETTINGS if key != "root"}
+            return _with_statistics(found, request.told)
+        settings = {key: getattr(request, key) for key in (*SETTINGS, "told") if key != "root"}
         return from_torch(**{"test_fraction": request.test_fraction} | _arguments(request.name, found), **settings)
 
     return Source(create, needs_root=None, default=DEFAULT)
@@ -130,6 +134,20 @@ def _arguments(name: str, found: Any) -> dict[str, Any]:
     if strange := [key for key in found if key not in RETURNED]:
         raise DataError(f"the data set {name} returns {strange[0]!r}; {allowed}.{suggest(strange[0], RETURNED)}")
     return dict(found)
+
+
+def _with_statistics(splits: Splits, told: Preprocessing) -> Splits:
+    """Splits whose images have the mean and the deviation that are told."""
+    if told.mean is None and told.std is None:
+        return splits
+
+    def changed(images: Any) -> Any:
+        images, own = copy(images), images.transform
+        if isinstance(own.normalize, Normalize):
+            images.transform = Renormalized(own, told.normalize(own.normalize))
+        return images
+
+    return replace(splits, **{name: changed(getattr(splits, name)) for name in ("train", "val", "test")})
 
 
 def _check_size(request: "Request", splits: Splits) -> None:

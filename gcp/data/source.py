@@ -13,7 +13,7 @@ from gcp.data.annotations.listing import Listing
 from gcp.data.checks.faults import check_listing
 from gcp.data.images import FileSet, ImageSet
 from gcp.data.splits import Splits, hold_out, reduce_train
-from gcp.data.transforms import TRANSFORMS, Transform, create_transform
+from gcp.data.transforms import OWN, STATISTICS, TRANSFORMS, Preprocessing, Transform, create_transform, heeded
 from gcp.errors import DataError, OptionError, counted, nearest
 from gcp.options import build, option
 from gcp.registry import Registry
@@ -47,6 +47,7 @@ class Request:
     split_seed: int = option(0, "chooses the images held out, and those of each class", minimum=0)
     partial: bool = option(False, "accept other counts than the published ones")
     exif: bool | None = option(None, "image files as a viewer shows them", choices=(None, True, False))
+    told: Preprocessing = OWN
 
     @property
     def folder(self) -> Path:
@@ -61,7 +62,7 @@ class Request:
 
     def create_transform(self, default: str = "random_resized_crop") -> Transform:
         """The transform; `default`: the name of the set's own."""
-        return create_transform(self.transform, default, self.image_size, self.in_chans)
+        return create_transform(self.transform, default, self.image_size, self.in_chans, self.told)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Source:
     levels: int = 256
     as_shown: bool = False
 
+    def heeded(self, transform: str) -> tuple[str, ...]:
+        """The attributes of a Preprocessing that change what images of this set become by a transform."""
+        own = transform in ("default", "none")
+        return STATISTICS if own and not self.transforms else heeded(self.default if own else transform)
+
     def refusals(
         self, root: object, image_size: int | None, in_chans: int, transform: str, exif: bool | None = None
     ) -> Iterator[Refusal]:
@@ -129,7 +135,9 @@ class DatasetRegistry(Registry[Source]):
 DATASETS = DatasetRegistry("data set")
 
 
-def check_dataset(name: str, root: str | Path | None = None, transform: str = "default", **options: Any) -> Request:
+def check_dataset(
+    name: str, root: str | Path | None = None, transform: str = "default", told: Preprocessing = OWN, **options: Any
+) -> Request:
     """The request that `create_dataset` would fulfil, checked before the disk is touched; arguments as there.
 
     Raises UnknownNameError for the data set, and OptionError for the rest.
@@ -143,7 +151,7 @@ def check_dataset(name: str, root: str | Path | None = None, transform: str = "d
     ]
     if refused:
         raise OptionError("\n".join(refused))
-    return Request(**{**vars(asked), "name": name, "root": root, "transform": transform})
+    return Request(**{**vars(asked), "name": name, "root": root, "transform": transform, "told": told})
 
 
 def on_disk(

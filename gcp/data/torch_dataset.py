@@ -19,7 +19,7 @@ from gcp.data.images import IndexedSet
 from gcp.data.seeds import ITEM, TEST, hashed, preserved, reseed
 from gcp.data.split_names import splits_by_name
 from gcp.data.splits import Splits, check_fraction, stratified_split
-from gcp.data.transforms import Transform, create_transform
+from gcp.data.transforms import OWN, Preprocessing, Transform, create_transform
 from gcp.errors import DataError, GCPError, OptionError
 
 DEFAULT = "random_resized_crop"  # the transform
@@ -43,6 +43,7 @@ def from_torch(
     per_class: int | None = None,
     image_size: int = 224,
     in_chans: int = 3,
+    told: Preprocessing = OWN,
 ) -> Splits:
     """The three splits of map-style data sets whose items are `(image, label)`.
 
@@ -62,6 +63,8 @@ def from_torch(
         per_class: training images of each class, None for all.
         image_size: side of the square images in pixels.
         in_chans: 1 for grey, 3 for RGB; images are converted.
+        told: mean, deviation, interpolation and crop, where they are not those of the transform; one of your own keeps
+            its own.
 
     Raises:
         DataError: items of another kind, labels that are no class, or a data set that gives another image each time.
@@ -76,7 +79,7 @@ def from_torch(
     """
     check_fraction(val_fraction)
     check_fraction(test_fraction, "test_fraction")
-    prepare = _transform(transform, image_size, in_chans)
+    prepare = _transform(transform, image_size, in_chans, told)
     given = {name: each for name, each in (("train", train), ("val", val), ("test", test)) if each is not None}
     found = {name: TorchSet(dataset, name, prepare, in_chans) for name, dataset in given.items()}
     largest = max(int(images.labels.max(initial=-1)) for images in found.values())
@@ -236,9 +239,9 @@ def _class_names(dataset: Any) -> list[str] | None:
     return list(names) if named else None  # type: ignore[arg-type]
 
 
-def _transform(transform: Any, image_size: int, in_chans: int) -> Transform:
+def _transform(transform: Any, image_size: int, in_chans: int, told: Preprocessing) -> Transform:
     if isinstance(transform, str):
-        return create_transform(transform, DEFAULT, image_size, in_chans)
+        return create_transform(transform, DEFAULT, image_size, in_chans, told)
     if callable(transform) and hasattr(transform, "normalize"):
         return transform
     raise OptionError(

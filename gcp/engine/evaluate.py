@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from gcp.data import ImageSet, StreamSet
 from gcp.data.normalize import Normalizer
-from gcp.data.transforms import Transform, Unaugmented
-from gcp.data.transforms.crops import RESIZE_RATIO
+from gcp.data.transforms import OWN, Transform, Unaugmented
+from gcp.data.transforms.crops import RESIZE_RATIO, AsTimm
 from gcp.engine.device import Batch, BatchSource, ToDevice, autocast
 from gcp.engine.distributed import ALONE, Group
 from gcp.errors import DataError, NonFiniteError, OptionError, suggest
@@ -232,9 +232,11 @@ class TenCrops:
         steps = getattr(getattr(plain, "plain", None), "transforms", None)
         side = round(image_size * RESIZE_RATIO)
         squeezes = any(isinstance(step, v2.Resize) and len(step.size) == 2 for step in steps or ())
+        squeezes |= any(isinstance(step, AsTimm) and step.squeezes for step in steps or ())
+        mode = getattr(plain, "told", OWN).mode
         # A transform of another kind prepares whole batches in memory; its square image is resized instead.
         self.prepare = None if steps else plain
-        self.resize, self.image_size = v2.Resize((side, side) if squeezes else side), image_size
+        self.resize, self.image_size = v2.Resize((side, side) if squeezes else side, mode), image_size
         self.normalize: Normalizer = transform.normalize
 
     def __call__(self, images: Any, seeds: np.ndarray | None) -> Tensor:

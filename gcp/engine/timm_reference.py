@@ -3,14 +3,14 @@
 Many of them are tested at a larger size than they were trained at (timm's `test_input_size`); so are they here.
 """
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gcp.data.normalize import Normalize
-from gcp.data.transforms import PerImage, Transform
+from gcp.data.transforms import PerImage, Preprocessing, Renormalized, Transform
+from gcp.data.transforms.base import statistics
+from gcp.data.transforms.crops import AsTimm
 from gcp.errors import CheckpointError, GCPError, UnknownNameError
 from gcp.models.backbone import prefix_tokens, to_map
 from gcp.models.checkpoints import open_checkpoint
@@ -67,26 +67,18 @@ class TimmReference(nn.Module):
         """Channels of the images."""
         return int(self.preprocessing["input_size"][0])
 
-    def transform(self, own: Transform, image_size: int) -> Transform:
+    @property
+    def told(self) -> Preprocessing:
+        """How timm prepares its images."""
+        return Preprocessing.of(self.preprocessing)
+
+    def transform(self, own: Transform, image_size: int, told: Preprocessing) -> Transform:
         """Its own resizing of photographs; images prepared in memory keep theirs (`own`), with its statistics."""
-        normalize = Normalize(tuple(self.preprocessing["mean"]), tuple(self.preprocessing["std"]))
+        normalize = statistics(self.in_chans, told)
         if not isinstance(getattr(own, "transform", own), PerImage):
-            return _Renormalized(own, normalize)
-        from torchvision.transforms import v2
-
-        mode = v2.InterpolationMode(self.preprocessing["interpolation"])
-        side = math.floor(image_size / self.preprocessing["crop_pct"])
-        squash = self.preprocessing["crop_mode"] == "squash"
-        steps = v2.Compose([v2.Resize((side, side) if squash else side, mode), v2.CenterCrop(image_size)])
-        return PerImage(steps, steps, normalize)
-
-
-class _Renormalized:
-    def __init__(self, transform: Transform, normalize: Normalize):
-        self.transform, self.normalize = transform, normalize
-
-    def __call__(self, images: Any, seeds: Any) -> Tensor:
-        return self.transform(images, None)
+            return Renormalized(own, normalize)
+        steps = AsTimm(image_size, self.in_chans, told)
+        return PerImage(steps, steps, normalize, told)
 
 
 def create_timm_reference(name: str, file: str | None = None) -> TimmReference:

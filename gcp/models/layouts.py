@@ -22,6 +22,7 @@ class Layout:
             that a key begins with counts. Where there are several, the one under which most tensors fit is taken.
         arguments: what the family says of the model beyond its shapes, as arguments of `create_model`.
         packs: whether the classifier reads a triangle, whose order the keys do not tell.
+        own_images: whether its images are ImageNet's as published, whatever others say of the backbone.
         wrapped: a prefix that DataParallel lengthened by `module.` in the published files, for writing them.
     """
 
@@ -29,6 +30,7 @@ class Layout:
     spellings: tuple[Spelling, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
     packs: bool = False
+    own_images: bool = True
     wrapped: str = ""
 
 
@@ -207,6 +209,7 @@ LAYOUTS.add(
         lambda state: False,
         (*_BODIES, *((*linear, *_BODIES[0]) for linear in _LINEAR)),
         {"head": "average"},
+        own_images=False,
     ),
     summary="torchvision or timm",
 )

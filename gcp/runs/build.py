@@ -1,19 +1,22 @@
 """From a configuration to objects: the one place where the two meet."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from gcp.config import Common, Config, Duration, recipes, yaml_file
+from gcp.config import Common, Config, Duration, from_dict, recipes, stage_configs, yaml_file
 from gcp.config.sections import Data
+from gcp.config.yaml_file import merge
 from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_dataset, create_loader
 from gcp.data.rank_slice import RankSlice
+from gcp.data.transforms import Preprocessing
 from gcp.engine import rng
 from gcp.engine.batch_norm import synchronise
 from gcp.engine.device import create_scaler
@@ -65,6 +68,49 @@ def image_size(config: Config) -> int:
     return default_image_size(config.model.backbone, DATASETS[config.data.name].obj.image_size)
 
 
+PHOTOGRAPHS = 128  # pixels: data sets of smaller images keep their size, and weights of smaller images tell none
+RESOLVED = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+
+
+def with_preprocessing(config: Config) -> Config:
+    """The configuration with what its pretrained weights expect of images, where the user says nothing else; a line is
+    printed that says what and who told it.
+
+    Once it is so, nothing is left to be told: the run, its checkpoints and who takes weights from them read the same
+    numbers, though the file of the weights may be gone.
+    Raises CheckpointError for a file that cannot be read.
+    """
+    first = stage_configs(config)[0] if config.stages else config
+    data, model = first.data, first.model
+    asked = [key for key in RESOLVED if getattr(data, key) is None]
+    auto = data.image_size == "auto"
+    if data.preprocessing != "weights" or not model.pretrained or not (asked or auto):
+        return config
+    from gcp.models.preprocessing import expected
+
+    found = expected(model.pretrained, model.backbone)
+    if found is None:
+        return config
+    values, origin = found
+    source = DATASETS[data.name].obj
+    told = {key: value for key, value in values.items() if key in asked and key in source.heeded(data.transform)}
+    if auto and min(values.get("image_size", 0), source.image_size) >= PHOTOGRAPHS:
+        told["image_size"] = values["image_size"]
+    if told:
+        print(f"images     {images_text(told)}: as {origin}")
+    return from_dict(merge(config.plain(), {"data": {**told, "preprocessing": "dataset"}}))
+
+
+def images_text(told: Mapping[str, Any]) -> str:
+    """What is told of the images, in the words of the settings: `mean 0.5 0.5 0.5, std ..., bicubic, crop_pct 0.9`."""
+    words = []
+    for key, value in told.items():
+        shown = " ".join(f"{each:.4g}" for each in value) if isinstance(value, list | tuple) else value
+        shown = f"{shown:.4g}" if isinstance(shown, float) else shown
+        words.append(f"{shown}" if key in ("interpolation", "crop_mode") else f"{key} {shown}")
+    return ", ".join(words)
+
+
 def check_map(model: Classifier, size: int) -> None:
     """Raise ShapeError where images of `size` leave the head a map that it cannot pool."""
     height, width = model.features.map_size(size)
@@ -75,6 +121,11 @@ def check_map(model: Classifier, size: int) -> None:
 def build_splits(config: Config) -> Splits:
     """The data set's three splits at the image size that data set and backbone ask for."""
     return splits_of(config.data, image_size(config))
+
+
+def preprocessing(data: Data) -> Preprocessing:
+    """How the images are prepared, as far as the configuration says."""
+    return Preprocessing(data.mean, data.std, data.interpolation, data.crop_pct, data.crop_mode)
 
 
 def splits_of(data: Data, size: int) -> Splits:
@@ -92,6 +143,7 @@ def splits_of(data: Data, size: int) -> Splits:
         exif=data.exif,
         test_fraction=data.test_fraction,
         copies=data.copies,
+        told=preprocessing(data),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from gcp.callbacks.base import RunContext, create_callbacks
 from gcp.config import Config
 from gcp.data import BatchLoader, Splits
+from gcp.data.normalize import Normalize
 from gcp.engine import checkpoint
 from gcp.engine.batch_norm import synchronised
 from gcp.engine.distributed import ALONE, Group
@@ -56,7 +57,8 @@ class ClassifierRun(TrainingRun[Config]):
     ):
         if isinstance(weights, Path):
             config = with_widths(config, checkpoint.load(weights)["config"])
-        super().__init__(config, folder, stage, group)
+        super().__init__(build.with_preprocessing(config), folder, stage, group)
+        config = self.config
         self.splits = build.build_splits(config)
         if checkpoint.candidates(folder.path):
             weights = False
@@ -124,6 +126,12 @@ class ClassifierRun(TrainingRun[Config]):
             print(f"first      {describe(head)}")
         if self.state.ema:  # it was copied from the model before
             self.state.ema.module.load_state_dict(self.model.state_dict())
+
+    def _about(self) -> dict:
+        """Of the images also what they are normalised by, which a run from these weights takes over."""
+        normalize = self.splits.train.normalize
+        told = {"mean": list(normalize.mean), "std": list(normalize.std)} if isinstance(normalize, Normalize) else {}
+        return super()._about() | {"preprocessing": told}
 
     def step_options(self) -> StepOptions:
         return build.build_step_options(self.config)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcp.config import Common, dump, from_dict, load
-from gcp.config.load import changes
+from gcp.config.load import changes, with_images_of
 from gcp.engine import distributed
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.folder import RunFolder, create_run_folder, write_text
@@ -29,7 +29,7 @@ def start(config: Common, group: Group = ALONE, task: Task = CLASSIFIER) -> int:
     _begin(config, group)
     folder = RunFolder(group.broadcast(str(_make(config, task).path) if group.main else ""))
     name = f"run.name={json.dumps(folder.path.name)}"
-    config = from_dict(config.plain(), [name], "the configuration", task.schema)
+    config = task.complete(from_dict(config.plain(), [name], "the configuration", task.schema))
     if group.main:
         write_text(folder.config, dump(config))  # first of all: from here on the run can be resumed
         folder.lock()
@@ -69,7 +69,8 @@ def start_or_resume(config: Common, group: Group = ALONE, task: Task = CLASSIFIE
     folder = RunFolder(Path(config.run.dir, config.run.name))
     if not group.broadcast(folder.config.is_file()):
         return start(config, group, task)
-    before = load(folder.config, [], task.schema)
+    before = load(folder.config, [], task.schema, written=True)
+    config = with_images_of(config, before)
     if faults := changes(before, config):
         raise ConfigError(faults, f"the settings, with which {folder.path} cannot be continued")
     return resume(config, folder, group, task)

@@ -18,6 +18,7 @@ from gcp.errors import CheckpointError, GCPError
 from gcp.models.archive import Unreadable, contents
 from gcp.models.checkpoints import FILES, check_weights, is_timm_weights, open_checkpoint
 from gcp.models.convert import build_model
+from gcp.models.preprocessing import from_timm, of_checkpoint
 from gcp.models.summary import summarise
 from gcp.runs import build
 from gcp.runs.scored_model import ScoredModel
@@ -81,7 +82,9 @@ def open_model(
         return _foreign(path, overrides, group, order, data, scored)
     if order is not None:
         raise GCPError(f"--order is for files of others; {path} is of this library, whose order is upper.")
-    config = from_dict(_with_data(saved["config"], data), overrides, source=f"the configuration in {path}")
+    config = from_dict(
+        _with_data(saved["config"], data), overrides, source=f"the configuration in {path}", written=True
+    )
     device = build.build_device(config, group)
     averaged = saved.get("ema") is not None
     weights = saved["ema"] if averaged else saved["model"]
@@ -223,7 +226,13 @@ def _foreign(
     told = found.about.get("config") if summary.layout == "own" else None
     base = configuration(model, told if isinstance(told, dict) else {})
     if not isinstance(told, dict):
-        base = _photographs(base, model.features.native_size[0], str(path), overrides, data is None and scored)
+        fixed = model.features.image_size is not None
+        told = of_checkpoint(found, summary.backbone, tested=not fixed)
+        images = _settings(told[0]) if told else {}
+        base = {**base, "data": {**base["data"], **images}}
+        size = model.features.native_size[0] if told is None else told[0].get("image_size", 0)
+        size = size or model.features.native_size[0]
+        base = _photographs(base, size, str(path), overrides, data is None and scored)
     config = from_dict(_with_data(base, data), overrides, source=f"the configuration of {path}")
     device = build.build_device(config, group)
     names = found.about.get("classes")
@@ -237,12 +246,17 @@ def _timm_model(
     base = {
         "model": {"backbone": reference.name},
         "head": {"name": "average", "dim": None},
-        "data": {"in_chans": reference.in_chans},
+        "data": {"in_chans": reference.in_chans, **_settings(from_timm(reference.preprocessing))},
     }
     base = _photographs(base, reference.image_size, given, overrides, data is None and scored, always=True)
     config = from_dict(_with_data(base, data), overrides, source=f"the configuration of {given}")
     device = build.build_device(config, group)
     return ScoredModel(given, reference.to(device), config, device, "its own head")
+
+
+def _settings(told: dict[str, Any]) -> dict[str, Any]:
+    """What is told of images as keys of the section data, the size aside."""
+    return {"preprocessing": "dataset", **{key: told[key] for key in build.RESOLVED if key in told}}
 
 
 def _photographs(

@@ -155,7 +155,7 @@ class TrainingRun(Generic[C]):
         settings = [callback.settings(self.state.model) for callback in self.callbacks]
         own = {f"{name}.{key}" for sections in settings for name, keys in sections.items() for key in keys}
         schema: Any = type(self.config)
-        before = from_dict(saved["config"], [], f"the configuration in {path}", schema)
+        before = from_dict(saved["config"], [], f"the configuration in {path}", schema, written=True)
         if faults := changes(before, self.config, {"run.dir", "run.name", "stages", *own}):
             raise ConfigError(faults, f"{self.folder.config}, with which the run cannot be continued; put it back")
 

@@ -10,7 +10,7 @@ from gcp.config import Config
 from gcp.config.sections import Data
 from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_loader
 from gcp.data.rank_slice import RankSlice
-from gcp.data.transforms import TRANSFORMS, PerImage, Transform
+from gcp.data.transforms import TRANSFORMS, PerImage, Transform, create_transform
 from gcp.engine.distributed import Group
 from gcp.engine.evaluate import Samples, collect, with_crops, with_transform
 from gcp.engine.timm_reference import TimmReference
@@ -77,8 +77,8 @@ class ScoredModel:
     def prepared(self, images: ImageSet | StreamSet) -> ImageSet | StreamSet:
         """The images as this model takes them, without crops."""
         if isinstance(self.model, TimmReference):
-            reference, size = self.model, self.image_size
-            return with_transform(images, lambda own: reference.transform(own, size))
+            reference, size, told = self.model, self.image_size, build.preprocessing(self.config.data)
+            return with_transform(images, lambda own: reference.transform(own, size, told))
         return images
 
     def file_transform(self) -> Transform:
@@ -86,7 +86,7 @@ class ScoredModel:
         data, source = self.config.data, DATASETS[self.config.data.name].obj
         transform = for_files(data, self.image_size)
         if isinstance(self.model, TimmReference):
-            return self.model.transform(transform, self.image_size)
+            return self.model.transform(transform, self.image_size, build.preprocessing(data))
         if source.needs_root is False and isinstance(transform, PerImage):
             transform.normalize = self.splits().test.normalize  # in memory, with statistics of its own
         return transform
@@ -118,6 +118,6 @@ class ScoredModel:
 
 
 def for_files(data: Data, image_size: int) -> Transform:
-    """From image files to what a model of this configuration takes, its own normalisation aside."""
+    """From image files to what a model of this configuration takes, the normalisation of images in memory aside."""
     name = data.transform if data.transform in TRANSFORMS else DATASETS[data.name].obj.default
-    return TRANSFORMS[name].obj(image_size, data.in_chans)
+    return create_transform(name, name, image_size, data.in_chans, build.preprocessing(data))

@@ -22,6 +22,7 @@ class Task:
         check: refuses a configuration that cannot be begun, before there is a folder.
         stem: of a configuration, the name of a run folder up to its number.
         build: the run of a configuration in a folder.
+        complete: the configuration with what is settled when a run begins, before it is written to the folder.
     """
 
     command: str
@@ -30,6 +31,7 @@ class Task:
     check: Callable[[Any], None]
     stem: Callable[[Any], str]
     build: "Callable[[Any, RunFolder, Group], TrainingRun[Any] | StagedRun]"
+    complete: Callable[[Any], Any] = lambda config: config
 
     @property
     def schema(self) -> type[Any]:
@@ -65,4 +67,10 @@ def _build(config: Any, folder: "RunFolder", group: "Group") -> "TrainingRun[Any
     return ClassifierRun(config, folder, group=group)
 
 
-CLASSIFIER = Task("train", "digits/resnet", _schema, _check, _stem, _build)
+def _complete(config: Any) -> Any:
+    from gcp.runs.build import with_preprocessing
+
+    return with_preprocessing(config)
+
+
+CLASSIFIER = Task("train", "digits/resnet", _schema, _check, _stem, _build, _complete)

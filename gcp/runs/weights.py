@@ -23,6 +23,7 @@ from gcp.models.archive import save_safetensors
 from gcp.models.checkpoints import Checkpoint
 from gcp.models.convert import origin
 from gcp.models.layouts import LAYOUTS
+from gcp.models.preprocessing import IMAGES, of_checkpoint
 from gcp.models.summary import CONVERTED, Summary
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def choose_order(model: "Classifier", images: ImageSet, most: int, batch_size: i
     return scores.order
 
 
-CARRIED = ("config", "classes", "images", "scores", CONVERTED)  # from a file of ours to another
+CARRIED = ("config", "classes", "images", IMAGES, "scores", CONVERTED)  # from a file of ours to another
 
 
 def write_own(
@@ -127,6 +128,8 @@ def write_own(
     about: dict[str, Any] = {key: checkpoint.about[key] for key in carried if key in checkpoint.about}
     if changed or "config" not in about:
         about["config"] = configuration(model, about.get("config", {}))
+    if not carried and (found := of_checkpoint(checkpoint, summary.backbone)):
+        about["config"]["data"] |= {**found[0], "preprocessing": "dataset"}
     about.setdefault(CONVERTED, origin(checkpoint, summary, order))
     if classes is not None:
         about["classes"] = list(classes)

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from gcp.config import Config, dump, from_dict, load
-from gcp.config.load import flat
+from gcp.config.load import flat, with_images_of
 from gcp.engine.folder import RunFolder, write_json, write_text
 from gcp.errors import ConfigError, nearest
 from gcp.studies.grid import HEAD, OWN, Study, Variant, overrides, values_by_name, variants
@@ -149,7 +149,8 @@ def lay_out(study: Study, cells: Sequence[Cell]) -> None:
     for cell in cells:
         config = _configure(study, cell)
         if cell.folder.config.is_file():
-            changed.update(dict.fromkeys(_differences(load(cell.folder.config), config)))
+            before = load(cell.folder.config, written=True)
+            changed.update(dict.fromkeys(_differences(before, with_images_of(config, before))))
         if not cell.folder.result.is_file():
             texts.append((cell.folder, dump(config)))
     if changed:

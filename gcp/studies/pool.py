@@ -60,7 +60,7 @@ def _run(folder: RunFolder, images: bool) -> int:
     from gcp.runs.launch import resume
 
     _wait_for(folder)
-    code = resume(load(folder.config), folder)
+    code = resume(load(folder.config, written=True), folder)
     if code == 0 and images and folder.last.is_file():
         try:
             write_images(folder)

@@ -20,7 +20,7 @@ from gcp.data.normalize import Normalize
 from gcp.data.seeds import uniform
 from gcp.data.source import DATASETS, Request, Source
 from gcp.data.splits import Splits, hold_out, reduce_train
-from gcp.data.transforms import Transform, Unaugmented
+from gcp.data.transforms import OWN, Preprocessing, Transform, Unaugmented
 from gcp.errors import DataError
 
 LEVELS = 16.0
@@ -50,10 +50,11 @@ MOTION = Affine(degrees=10.0, zoom=0.1, shift=0.08)
 class DigitTransform:
     """Bilinear resizing, moved at random in training, black outside; the channel repeated."""
 
-    def __init__(self, image_size: int, in_chans: int):
+    def __init__(self, image_size: int, in_chans: int, told: Preprocessing = OWN):
         self.image_size = image_size
         self.in_chans = in_chans
-        self.normalize = Normalize((MEAN,) * in_chans, (STD,) * in_chans)
+        own = Normalize((MEAN,) * in_chans, (STD,) * in_chans)
+        self.normalize = own if told == OWN else told.normalize(own)
 
     def __call__(self, images: Tensor, seeds: np.ndarray | None) -> Tensor:
         """(B, 1, 8, 8) uint8 and (B,) uint64 seeds or None to (B, in_chans, S, S) float32 in [0, 1]."""
@@ -86,7 +87,7 @@ def create(request: Request) -> Splits:
         ) from error
 
     bunch = load_digits()
-    transform: Transform = DigitTransform(request.image_size, request.in_chans)
+    transform: Transform = DigitTransform(request.image_size, request.in_chans, request.told)
     if request.transform == "none":
         transform = Unaugmented(transform)
     every = TensorSet(torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1), bunch.target, transform)

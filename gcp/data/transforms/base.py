@@ -1,7 +1,9 @@
 """What a transform is, how one function per image becomes one, and the registry of those that have a name."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -9,11 +11,69 @@ from torch import Tensor
 
 from gcp.data.normalize import Normalize, Normalizer
 from gcp.data.seeds import preserved, reseed
+from gcp.errors import OptionError
 from gcp.registry import Registry
+
+if TYPE_CHECKING:
+    from torchvision.transforms.v2 import InterpolationMode
 
 # With which the published backbones were trained; grey: averages.
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 GREY = Normalize((0.449,), (0.226,))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images are to be prepared beside their size, as far as it is told; None is the transform's own way.
+
+    Attributes:
+        mean: of each channel, for values in [0, 1]; a single one stands for all. Grey images take the average.
+        std: the deviation, likewise.
+        interpolation: of the resizing: nearest, bilinear, bicubic, ... as torchvision names it.
+        crop_pct: share of the resized short side that the centre crop of evaluation keeps.
+        crop_mode: what is cut: center of the image, squash (of the image squeezed to a square), or border, which
+            pads the whole image.
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
+    crop_mode: str | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        """From values by the names of the attributes; others are left aside."""
+        known = {field.name: values.get(field.name) for field in fields(cls)}
+        made: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+        return cls(**made)
+
+    def normalize(self, own: Normalize) -> Normalize:
+        """`own` with the mean and the deviation that are told.
+
+        Raises OptionError where they are of another number of channels.
+        """
+        channels = len(own.mean)
+        told = {"mean": self.mean, "std": self.std}
+        return replace(own, **{key: _of_channels(key, each, channels) for key, each in told.items() if each})
+
+    @property
+    def mode(self) -> "InterpolationMode":
+        """Of torchvision's resizing; bilinear where nothing is told."""
+        from torchvision.transforms.v2 import InterpolationMode
+
+        return InterpolationMode(self.interpolation or "bilinear")
+
+
+OWN = Preprocessing()
+
+
+def _of_channels(key: str, values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    if len(values) == 1 or channels == 1:
+        return (math.fsum(values) / len(values),) * channels
+    if len(values) != channels:
+        raise OptionError(f"data.{key} has {len(values)} numbers; allowed: one, or one for each of {channels} channels")
+    return values
 
 
 class Transform(Protocol):
@@ -31,11 +91,16 @@ class PerImage:
     """One function for each image (C, h, w): `train` under the seed of the image, `plain` where there are no seeds."""
 
     def __init__(
-        self, train: Callable[[Tensor], Tensor], plain: Callable[[Tensor], Tensor], normalize: Normalizer = IMAGENET
+        self,
+        train: Callable[[Tensor], Tensor],
+        plain: Callable[[Tensor], Tensor],
+        normalize: Normalizer = IMAGENET,
+        told: Preprocessing = OWN,
     ):
         self.train = train
         self.plain = plain
         self.normalize = normalize
+        self.told = told
 
     def __call__(self, images: Iterable[Tensor] | Tensor, seeds: np.ndarray | None) -> Tensor:
         if seeds is None:
@@ -59,10 +124,21 @@ class Unaugmented:
         return self.transform(images, None)
 
 
-# Each builds the transform for images of a side and a number of channels: f(image_size, in_chans).
-TRANSFORMS: Registry[Callable[[int, int], Transform]] = Registry("transform")
+class Renormalized:
+    """A transform with other channel statistics than its own."""
+
+    def __init__(self, transform: Transform, normalize: Normalizer):
+        self.transform, self.normalize = transform, normalize
+
+    def __call__(self, images: Any, seeds: np.ndarray | None) -> Tensor:
+        return self.transform(images, seeds)
 
 
-def statistics(in_chans: int) -> Normalize:
-    """Channel statistics of ImageNet, for RGB or grey."""
-    return IMAGENET if in_chans == 3 else GREY
+# Each builds the transform for images of a side and a number of channels, f(image_size, in_chans), or also for what is
+# told of their preparation, f(image_size, in_chans, told).
+TRANSFORMS: Registry[Callable[..., Transform]] = Registry("transform")
+
+
+def statistics(in_chans: int, told: Preprocessing = OWN) -> Normalize:
+    """Channel statistics of ImageNet, for RGB or grey, unless others are told."""
+    return told.normalize(IMAGENET if in_chans == 3 else GREY)

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gcp.data.transforms.base import TRANSFORMS, PerImage, statistics
-from gcp.data.transforms.crops import compose, resized, short_side
+from gcp.data.transforms.base import OWN, TRANSFORMS, PerImage, Preprocessing, statistics
+from gcp.data.transforms.crops import centre_of_short_side, compose
 
 RAND_AUGMENT = "rand-m9-mstd0.5-inc1"
 ERASED = 0.25  # share of the images
@@ -19,28 +19,28 @@ GENTLE = (0.5, 1.0)  # share of the area that a crop keeps; what tells two speci
 
 
 @TRANSFORMS.register("modern", summary="random_resized_crop with RandAugment (m9, mstd 0.5) and random erasing (0.25)")
-def modern(image_size: int, in_chans: int) -> PerImage:
+def modern(image_size: int, in_chans: int, told: Preprocessing = OWN) -> PerImage:
     """The crop of ImageNet, mirror, RandAugment, random erasing; plain part of random_resized_crop."""
-    return _modern(image_size, in_chans, (0.08, 1.0))
+    return _modern(image_size, in_chans, (0.08, 1.0), told)
 
 
 @TRANSFORMS.register("modern_fine_grained", summary="as modern, but a crop keeps at least half of the area")
-def modern_fine_grained(image_size: int, in_chans: int) -> PerImage:
+def modern_fine_grained(image_size: int, in_chans: int, told: Preprocessing = OWN) -> PerImage:
     """As `modern`, with a crop of at least half of the area."""
-    return _modern(image_size, in_chans, GENTLE)
+    return _modern(image_size, in_chans, GENTLE, told)
 
 
-def _modern(image_size: int, in_chans: int, scale: tuple[float, float]) -> PerImage:
+def _modern(image_size: int, in_chans: int, scale: tuple[float, float], told: Preprocessing) -> PerImage:
     from torchvision.transforms import v2
 
-    colour = tuple(round(255 * mean) for mean in statistics(in_chans).mean)
+    colour = tuple(round(255 * mean) for mean in statistics(in_chans, told).mean)
     train = [
-        v2.RandomResizedCrop(image_size, scale=scale),
+        v2.RandomResizedCrop(image_size, scale=scale, interpolation=told.mode),
         v2.RandomHorizontalFlip(),
         RandAugment(colour),
         v2.RandomErasing(ERASED, value=list(colour)),
     ]
-    return compose(train, short_side(resized(image_size), image_size), in_chans)
+    return compose(train, centre_of_short_side(image_size, in_chans, told), in_chans, told)
 
 
 class RandAugment:

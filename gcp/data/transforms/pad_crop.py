@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gcp.data.normalize import Normalize
 from gcp.data.seeds import uniform
-from gcp.data.transforms.base import TRANSFORMS, statistics
+from gcp.data.transforms.base import OWN, TRANSFORMS, Preprocessing, statistics
 
 # 4 of 32 pixels, kept as a ratio at other sizes.
 PADDING = 4 / 32
@@ -18,8 +18,8 @@ PADDING = 4 / 32
 class PadCrop:
     """A black border, a window of the old size, a mirror for one image of two; other sizes are resized first."""
 
-    def __init__(self, image_size: int, normalize: Normalize):
-        self.image_size = image_size
+    def __init__(self, image_size: int, normalize: Normalize, told: Preprocessing = OWN):
+        self.image_size, self.mode = image_size, told.mode
         self.padding = round(image_size * PADDING)
         self.normalize = normalize
 
@@ -40,13 +40,13 @@ class PadCrop:
 
         size = [self.image_size, self.image_size]
         if isinstance(images, Tensor):
-            return functional.resize(images, size)
-        return torch.stack([functional.resize(image, size) for image in images])
+            return functional.resize(images, size, self.mode)
+        return torch.stack([functional.resize(image, size, self.mode) for image in images])
 
 
 @TRANSFORMS.register(
     "pad_crop", summary="CIFAR as published: 4 pixels of black around 32, crop, mirror", paper="He et al. 2016"
 )
-def pad_crop(image_size: int, in_chans: int) -> PadCrop:
+def pad_crop(image_size: int, in_chans: int, told: Preprocessing = OWN) -> PadCrop:
     """Padding of an eighth of the size, crop, mirror; the plain part resizes where the size differs."""
-    return PadCrop(image_size, statistics(in_chans))
+    return PadCrop(image_size, statistics(in_chans, told), told)

@@ -1,0 +1,181 @@
+"""Images are prepared as the pretrained weights expect, in training and after it, unless the user says otherwise."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from config_fixtures import saying
+from PIL import Image
+from torch import nn
+
+from gcp.config import dump, from_dict, load
+from gcp.config.load import with_images_of
+from gcp.data.transforms import OWN, Preprocessing, create_transform
+from gcp.errors import ConfigError, OptionError
+from gcp.models.preprocessing import expected
+from gcp.runs import build
+from gcp.runs.classifier import ClassifierRun
+from gcp.runs.open_model import open_model
+from gcp.runs.trained import load as load_trained
+
+TINY = ("test_resnet", "test_convnext", "test_efficientnet", "test_vit", "test_nfnet", "test_byobnet")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for number, (width, height) in enumerate([(90, 70), (64, 120), (200, 31), (180, 180)]):
+        for split in ("train", "test"):
+            folder = root / split / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return root
+
+
+def configuration(photographs, backbone, pretrained, **data):
+    return from_dict(
+        {
+            "model": {"backbone": backbone, "pretrained": pretrained},
+            "head": {"name": "average", "dim": None},
+            "data": {"name": "folder", "root": str(photographs), "val_fraction": 0, **data},
+        }
+    )
+
+
+def weights(name, path):
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=2).eval()
+    torch.save(model.state_dict(), path)
+    return model
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_logits_are_those_of_timms_own_evaluation(photographs, tmp_path, name):
+    theirs = weights(name, tmp_path / "weights.pt")
+    config = build.with_preprocessing(configuration(photographs, name, str(tmp_path / "weights.pt")))
+    settings = timm.data.resolve_data_config({}, model=theirs)
+    transform = timm.data.create_transform(**settings, is_training=False)
+    test = build.build_splits(config).test
+    ours = test.normalize(test.read(range(len(test)))[0])
+    expected_images = torch.stack([transform(Image.open(path)) for path in test.paths])
+    assert config.data.image_size == settings["input_size"][-1]
+    torch.testing.assert_close(ours, expected_images, rtol=0, atol=2e-6)
+    model = build.build_model(config, 2, torch.device("cpu")).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(ours), model(expected_images), rtol=1e-4, atol=1e-5)
+        if name in ("test_resnet", "test_efficientnet"):  # the linear layer reads the mean of the map
+            torch.testing.assert_close(model(ours), theirs(expected_images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize(("channels", "interpolation"), [(3, "bicubic"), (1, "bilinear")])
+def test_every_crop_is_timms(photographs, mode, channels, interpolation):
+    told = Preprocessing((0.3, 0.5, 0.7), (0.2, 0.3, 0.4), interpolation, 0.8, mode)
+    mean, std = (told.mean, told.std) if channels == 3 else ((0.5,), (0.3,))
+    own = create_transform("none", "random_resized_crop", 48, channels, told)
+    theirs = timm.data.create_transform(
+        (channels, 48, 48), interpolation=interpolation, mean=mean, std=std, crop_pct=0.8, crop_mode=mode
+    )
+    for path in photographs.glob("test/*/*.png"):
+        image = Image.open(path).convert("RGB" if channels == 3 else "L")
+        pixels = torch.from_numpy(np.asarray(image).copy()).view(image.height, image.width, channels).permute(2, 0, 1)
+        if max(image.size) < 5 * min(image.size) or mode == "center":
+            torch.testing.assert_close(own.normalize(own([pixels], None))[0], theirs(image), rtol=0, atol=2e-6)
+
+
+def test_what_the_user_says_stands_above_the_weights(photographs):
+    said = {"mean": [0.5], "interpolation": "bilinear", "image_size": 64}
+    data = build.with_preprocessing(configuration(photographs, "test_vit", True, **said)).data
+    assert (data.mean, data.interpolation, data.image_size) == ((0.5,), "bilinear", 64)
+    assert data.crop_pct == timm.get_pretrained_cfg("test_vit").crop_pct
+    plain = configuration(photographs, "test_vit", True, preprocessing="dataset")
+    assert build.with_preprocessing(plain) is plain and build.preprocessing(plain.data) == OWN
+
+
+def test_nothing_is_asked_twice(photographs, capsys):
+    first = build.with_preprocessing(configuration(photographs, "test_vit", True))
+    assert "bicubic" in capsys.readouterr().out
+    assert build.with_preprocessing(first) is first
+    assert with_images_of(configuration(photographs, "test_vit", True), first) == first
+
+
+def test_images_in_memory_take_the_statistics_alone():
+    config = from_dict({"model": {"backbone": "resnet18", "pretrained": True}, "data": {"name": "digits"}})
+    data = build.with_preprocessing(config).data
+    assert data.mean == (0.485, 0.456, 0.406) and data.crop_pct is None and data.image_size == "auto"
+    normalize = build.build_splits(build.with_preprocessing(config)).test.normalize
+    assert normalize.mean == data.mean
+
+
+def test_a_run_tells_its_images_to_who_comes_after(photographs, tmp_path):
+    weights("test_resnet", tmp_path / "weights.pt")
+    config = configuration(photographs, "test_resnet", str(tmp_path / "weights.pt"), image_size=32)
+    settings = ["train.epochs=1", "train.batch_size=2", f"run.dir={tmp_path}", "run.name=one", "data.workers=0"]
+    run = ClassifierRun(from_dict(config.plain(), settings), folder_of(tmp_path))
+    run.folder.path.mkdir()
+    assert run.resume() == 0
+    (tmp_path / "weights.pt").unlink()
+    mean = timm.get_pretrained_cfg("test_resnet").mean
+    assert load(run.folder.config, written=True).data.mean == tuple(mean)
+    trained = load_trained(run.folder.path)
+    assert trained.transform.normalize.mean == tuple(mean)
+    assert ClassifierRun(load(run.folder.config, written=True), run.folder).config == run.config
+    told, origin = expected(str(run.folder.path), "test_resnet")
+    assert told["mean"] == list(mean) and told["crop_pct"] == run.config.data.crop_pct and "one" in origin
+
+
+def folder_of(tmp_path):
+    from gcp.engine.folder import RunFolder
+
+    return RunFolder(tmp_path / "one")
+
+
+def test_a_configuration_of_before_keeps_what_it_was_trained_with(tmp_path):
+    config = from_dict({"model": {"backbone": "resnet18", "pretrained": True}})
+    lines = dump(config).splitlines()
+    keys = ("preprocessing", "mean", "std", "interpolation", "crop_pct", "crop_mode")
+    (tmp_path / "config.yaml").write_text("\n".join(line for line in lines if line.strip().split(":")[0] not in keys))
+    assert load(tmp_path / "config.yaml", written=True).data.preprocessing == "dataset"
+    assert load(tmp_path / "config.yaml").data.preprocessing == "weights"
+
+
+def test_a_file_of_a_timm_model_is_evaluated_as_timm_does(tmp_path):
+    weights("resnet18", tmp_path / "resnet18.pt")
+    from gcp.engine.distributed import ALONE
+
+    found = open_model(str(tmp_path / "resnet18.pt"), [], ALONE, scored=False)
+    cfg = timm.get_pretrained_cfg("resnet18")
+    assert found.image_size == cfg.test_input_size[-1]
+    assert found.config.data.crop_pct == cfg.test_crop_pct and found.config.data.interpolation == "bicubic"
+
+
+def test_what_transformers_says_beside_a_file_counts(tmp_path):
+    weights("resnet18", tmp_path / "resnet18.pt")
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "resample": 2, "size": {"shortest_edge": 256},'
+        ' "do_center_crop": true, "crop_size": {"height": 224, "width": 224}}'
+    )
+    told, origin = expected(str(tmp_path / "resnet18.pt"), "resnet18")
+    assert told["mean"] == [0.1, 0.2, 0.3] and told["interpolation"] == "bilinear" and told["crop_pct"] == 0.875
+    assert origin.endswith("preprocessor_config.json")
+
+
+def test_faults():
+    with pytest.raises(ConfigError, match=saying("data.interpolation bicubic")):
+        from_dict({"data": {"interpolation": "cubic"}})
+    with pytest.raises(ConfigError, match=saying("data.crop_pct")):
+        from_dict({"data": {"crop_pct": 1.5}})
+    with pytest.raises(OptionError, match=saying("data.mean 3")):
+        create_transform("none", "square", 8, 3, Preprocessing(mean=(0.5, 0.5)))
+
+
+def test_a_transform_of_ones_own_is_given_the_statistics():
+    from gcp.data.transforms import TRANSFORMS, PerImage
+
+    TRANSFORMS.add("mine", lambda size, channels: PerImage(nn.Identity(), nn.Identity()), summary="")
+    try:
+        made = create_transform("mine", "square", 8, 3, Preprocessing(mean=(0.5,), crop_pct=0.9))
+    finally:
+        TRANSFORMS._entries.pop("mine")
+    assert made.normalize.mean == (0.5, 0.5, 0.5) and made.normalize.std == (0.229, 0.224, 0.225)
