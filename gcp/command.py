@@ -10,12 +10,15 @@
 | `bash scripts/train.sh ...` | `bash scripts/train.sh` |
 """
 
+import json
 import os
 import re
 import shlex
 import sys
+import time
+from contextlib import suppress
 from importlib.metadata import Distribution
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 # Command -> the script that is its alias in a checkout.
@@ -69,6 +72,15 @@ class Printable:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def tell_launcher(message: str) -> None:
+    """Give torchrun the message of a fault, so that its report, which nothing can keep it from, ends with it."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        with suppress(OSError):
+            Path(path).write_text(
+                json.dumps({"message": {"message": message, "extraInfo": {"timestamp": time.time()}}})
+            )
 
 
 def install(extra: str) -> str:

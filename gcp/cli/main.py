@@ -8,7 +8,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import PurePath
 
-from gcp.command import SCRIPTS, Printable
+from gcp.command import SCRIPTS, Printable, tell_launcher
 from gcp.errors import GCPError, UnknownNameError, user_message
 
 # Command -> its module, which is imported when the command is called, and what it does.
@@ -112,4 +112,5 @@ def _run(function: Callable[[list[str]], int | None], argv: list[str]) -> int:
             raise
         sys.stdout.flush()
         print(f"error: {message}", file=sys.stderr)
+        tell_launcher(message)
         return 2

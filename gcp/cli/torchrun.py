@@ -16,12 +16,13 @@ REPORTED = (2, 130)  # exit codes of processes that have printed their message
 def _is_informative(record: logging.LogRecord) -> bool:
     """Whether a line of torchrun says more than that a process has failed and the others are ended."""
     text = record.getMessage()
-    return "failed (exitcode: 2)" not in text and "closing signal SIGTERM" not in text
+    return not any(part in text for part in ("failed (exitcode: 2)", "closing signal SIGTERM", "no error file defined"))
 
 
 def entry() -> int:
     """The launcher as a program: exit code of the process."""
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_is_informative)
+    for name in ("api", "errors.error_handler"):
+        logging.getLogger(f"torch.distributed.elastic.multiprocessing.{name}").addFilter(_is_informative)
     try:
         main()
     except ChildFailedError as error:

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from torch.distributed import DistBackendError, DistError
 
-from gcp.command import Printable
+from gcp.command import Printable, tell_launcher
 from gcp.engine.distributed import Group, connect, disconnect, from_environment
 from gcp.engine.watchdog import FAILED, Watchdog
 from gcp.errors import GCPError, user_message
@@ -147,6 +147,7 @@ def _print_error(who: str, error: BaseException) -> int:
         message = f"another process has ended without a message, perhaps killed ({text})"
     if message is not None:
         print(f"error: {who}: {message}", file=sys.stderr)
+        tell_launcher(f"{who}: {message}")
         return 2
     print(f"{who} failed:", file=sys.stderr)
     traceback.print_exception(error)

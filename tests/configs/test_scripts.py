@@ -122,8 +122,9 @@ def test_a_run_that_is_restarted_is_continued(script):
 
 FAULT = """
 import os, sys, time
-from gcp.command import as_typed
+from gcp.command import as_typed, tell_launcher
 if os.environ["RANK"] == "0":
+    tell_launcher("rank 0 of 2: a reason")
     sys.exit(print(as_typed("error: continue it by gcp train resume=x"), file=sys.stderr) or CODE)
 time.sleep(60)
 """
@@ -139,6 +140,16 @@ def test_the_launcher_leaves_a_fault_of_the_user_as_it_is(tmp_path, code):
     message = "error: continue it by torchrun --nproc-per-node=2 train.py resume=x\n"
     assert ended.returncode == code and ended.stderr.startswith(message)
     assert (ended.stderr == message) if code == 2 else "train.py FAILED" in ended.stderr
+
+
+def test_the_report_of_torchrun_itself_ends_with_the_message(tmp_path):
+    """Its traceback and its exit code 1 are beyond what a process can change."""
+    (tmp_path / "train.py").write_text(FAULT.replace("CODE", "2"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1 and ended.stderr.startswith("error: continue it by torchrun")
+    assert re.search(r"Root Cause.*traceback : rank 0 of 2: a reason\n=+\s*$", ended.stderr, re.DOTALL)
 
 
 @pytest.mark.parametrize("variable", ["GPUS", "PROCESSES"])
