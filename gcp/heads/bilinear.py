@@ -57,9 +57,17 @@ def count_sketch(X: Tensor, buckets: Tensor, signs: Tensor, size: int) -> Tensor
 
 
 def tensor_sketch(X: Tensor, buckets: Tensor, signs: Tensor, size: int) -> Tensor:
-    """Sum over M of the sketches of x x^T: (B, M, C) -> (B, size)."""
+    """Sum over M of the sketches of x x^T: (B, M, C) -> (B, size).
+
+    The sketch is linear in x x^T: where the sum of these, C x C, is smaller than M sketches, it is sketched instead.
+    """
     if X.shape[0] == 0:  # some FFT libraries refuse it
         return X.sum((1, 2))[:, None].expand(-1, size)
+    C, M = X.shape[2], X.shape[1]
+    if X.device.type == "cpu" and M * size >= C * C:  # on a GPU sums in buckets would have no fixed order
+        where, sign = (buckets[0][:, None] + buckets[1]) % size, signs[0][:, None] * signs[1]
+        pairs = (X.mT @ X * sign.to(X.dtype)).flatten(1)
+        return X.new_zeros(len(X), size).index_add(1, where.flatten(), pairs)
     first, second = (torch.fft.rfft(count_sketch(X, buckets[i], signs[i], size)) for i in range(2))
     return torch.fft.irfft((first * second).sum(1), n=size)
 
