@@ -163,8 +163,9 @@ class CachedFeatures:
         if (first := next(pieces, None)) is None:
             return 0
         keys = _Requests(file, chain([first], pieces), split.views, self.config.train.cache_views)
-        workers = count_workers(self.config.data.workers, images.in_memory)
-        batches = begin(open_workers(Fetch(images), keys, workers, self.device.type == "cuda"))
+        on_cpu = self.device.type == "cpu"  # it computes on the cores that would read ahead
+        workers = 0 if on_cpu else count_workers(self.config.data.workers, images.in_memory)
+        batches = begin(open_workers(Fetch(images), keys, workers, not on_cpu))
         count, parts, told = 0, [], time.monotonic()
         for batch in batches:
             if isinstance(batch, Exception):
