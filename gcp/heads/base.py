@@ -26,11 +26,12 @@ class Head(nn.Module):
     """
 
     least_samples: ClassVar[int] = 2  # positions of the map that `pool` needs
-    own_tensors: ClassVar[tuple[str, ...]] = ()  # names in a state dict, those of the reduction aside
+    own_tensors: ClassVar[tuple[str, ...]] = ()  # names in a state dict beside those that every head may have
     takes_mean: ClassVar[bool] = True  # whether the mean beside the output would tell anything new
     mean, output_scale, reduction_init = "none", "published", "random"
     nonfinite: Tensor
     scales: Tensor | None  # factors of what is pooled and of the mean, (1,) or (2,)
+    unit: Tensor | None  # root mean square of the features of the first batches, of heads that need it
     measured_on: Tensor | None  # images that the first batches had, int64 of shape (); 0 before they were seen
 
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv", **options: Any):
@@ -40,6 +41,7 @@ class Head(nn.Module):
         self.out_features = self.features(self.channels, **options)
         self.reduction = create_reduction(reduction, in_channels, dim)
         self.register_buffer("nonfinite", torch.zeros((), dtype=torch.bool), persistent=False)
+        self.register_buffer("unit", None)
         self.register_buffer("scales", None)
         self.register_buffer("measured_on", None)
 
@@ -50,7 +52,7 @@ class Head(nn.Module):
             self.out_features += self.channels
         if mean == "concat" or output_scale == "measured":
             self.scales = torch.ones(1 + (mean == "concat"))
-        if self.scales is not None or reduction_init != "random":
+        if self.scales is not None or self.unit is not None or reduction_init != "random":
             self.measured_on = torch.zeros((), dtype=torch.int64)
 
     @property
@@ -61,6 +63,11 @@ class Head(nn.Module):
     @classmethod
     def check(cls, **options: Any) -> None:
         """Raise OptionError for options that do not fit together; each by itself is fine."""
+
+    @classmethod
+    def tensors(cls, **options: Any) -> tuple[str, ...]:
+        """`own_tensors`, where they depend on the options of the head."""
+        return cls.own_tensors
 
     @classmethod
     def features(cls, channels: int, **options: Any) -> int:

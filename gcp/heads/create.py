@@ -1,6 +1,6 @@
 """Heads by name."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from gcp.errors import OptionError
 from gcp.heads.base import HEADS, MEANS, OUTPUT_SCALES, Head, HeadKind
@@ -76,20 +76,38 @@ def check_options(
     kind.head.check(**kind.fixed, **_common(name, {"side": side, "form": form, "precision": precision}), **options)
 
 
-def head_outputs(name: str, channels: int, mean: str = "none", **options: Any) -> tuple[type[Head], int]:
-    """Class and number of outputs of a head behind a reduction to `channels`, with its own options; builds nothing."""
-    kind = HEADS[name].obj
-    return kind.head, kind.head.features(channels, **kind.fixed, **options) + channels * (mean == "concat")
+class Outputs(NamedTuple):
+    """What decides whether heads can take each other's place: class, width without the mean, names of tensors."""
+
+    head: type[Head]
+    width: int
+    tensors: tuple[str, ...]
 
 
-def exchange_fault(old: tuple[type[Head], int], new: tuple[type[Head], int]) -> str | None:
-    """Why one head cannot take the place of another, each by class and number of outputs; None where it can.
+def head_outputs(name: str, channels: int, **options: Any) -> Outputs:
+    """The outputs of a head behind a reduction to `channels`, with its own options; builds nothing."""
+    kind, options = HEADS[name].obj, {**HEADS[name].obj.fixed, **options}
+    return Outputs(kind.head, kind.head.features(channels, **options), kind.head.tensors(**options))
 
-    Heads that share reduction and outputs differ in their arithmetic only.
+
+def outputs_of(head: Head) -> Outputs:
+    """The same of a head that is there."""
+    common = ("reduction", "scales", "measured_on")
+    names = dict.fromkeys(key.split(".")[0] for key in head.state_dict())
+    return Outputs(type(head), head.pooled_features, tuple(name for name in names if name not in common))
+
+
+def exchange_fault(old: Outputs, new: Outputs) -> str | None:
+    """Why one head cannot take the place of another; None where it can.
+
+    Heads that share reduction and outputs differ in their arithmetic only. Tensors that an option asks for can be
+    handed on to a head of the same kind.
     """
-    if old[1] != new[1]:
-        return f"{new[1]} outputs in place of {old[1]}"
-    own = [*old[0].own_tensors, *new[0].own_tensors]
+    if old.width != new.width:
+        return f"{new.width} outputs in place of {old.width}"
+    if old.head is new.head and old.tensors == new.tensors and not new.head.own_tensors:
+        return None
+    own = dict.fromkeys([*old.tensors, *new.tensors])
     return f"tensors of its own: {', '.join(own)}" if own else None
 
 

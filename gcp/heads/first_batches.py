@@ -102,6 +102,8 @@ def describe(head: Head) -> str:
     parts = []
     if head.reduction_init == "pca":
         parts.append("reduction from their principal directions")
+    if head.unit is not None:
+        parts.append(f"features of root mean square {float(head.unit):.4g}")
     if head.scales is not None:
         names = ("output", "mean beside it")
         parts += [f"{name} times {scale:.4g}" for name, scale in zip(names, head.scales.tolist(), strict=False)]
@@ -130,6 +132,10 @@ def measure(model: nn.Module, batches: Iterable[Tensor], sum: Sum = lambda t: t,
             _run(model, batches, [(head.reduction, seen.add, None) for head, seen in starting.items()])
         for head, moments in starting.items():
             start_reduction(head.reduction, *moments.result(sum), sum, main)
+        if units := [(head.reduction, head.unit, _Unit()) for head in heads if head.unit is not None]:
+            _run(model, batches, [(reduction, None, features.add) for reduction, _, features in units])
+        for _, unit, features in units:
+            unit.copy_(features.result(sum))
         if heads:
             entering = [(head.reduction, seen.enter, None) for head, seen in sizes.items()]
             _run(model, batches, entering + [(head, None, seen.leave) for head, seen in sizes.items()])
@@ -219,6 +225,23 @@ def start_reduction(reduction: nn.Module, mean: Tensor, covariance: Tensor, sum:
         conv.weight = weight
     else:
         conv.weight.copy_(weight)
+
+
+class _Unit:
+    """Root mean square of reduced features."""
+
+    def __init__(self) -> None:
+        self.sums = torch.zeros(2, dtype=torch.float64)
+
+    def add(self, x: Tensor) -> None:
+        square = x.double().square().sum()
+        self.sums = self.sums.to(x.device) + torch.stack([square, square.new_tensor(x.numel())])
+
+    def result(self, sum: Sum) -> Tensor:
+        sums = sum(self.sums)
+        if not sums[0] > 0:
+            raise DataError("head.mean_unit=batches: there are no features in the first batches, or only zeros.")
+        return (sums[0] / sums[1]).sqrt()
 
 
 class _Sizes:

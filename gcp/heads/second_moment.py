@@ -10,11 +10,15 @@ G2DeNet, CVPR 2017. It is the second moment of the features with a constant row 
 X X^T / M: every rule, iterative solver, side, form and precision of the root of a covariance holds without the
 centring, and dL/dX = (G + G^T) X / M for the gradient G at R.
 
-b = mean_scale r, r the root mean square of a map's own features. Measured on each map, b is no state: it is the same in
-every process, from the first batch on, in a saved model and in an exported program; the embedding scales with the
-features, Q(s X) = s Q(X); and m can be read off E, whose corner is b^2. The gradient goes through it,
+b = mean_scale r, r a root mean square of features. By default it is that of each map's own (`mean_unit: map`): b is no
+state then, it is the same in every process, from the first batch on, in a saved model and in an exported program; the
+embedding scales with the features, Q(s X) = s Q(X); and m can be read off E, whose corner is b^2. The gradient goes
+through it,
 
     dL/dX += mean_scale (sum of the row's gradient) X / (d M r),     0 where the map is zero
+
+With `mean_unit: batches`, r is that of the features of the first batches, as published a constant: measured once and
+stored (`gcp.heads.first_batches`), 1 before that. With `learn_mean_scale`, mean_scale is trained from its value on.
 
 A map of one position has a second moment (of rank one), unlike a covariance.
 
@@ -29,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gcp.gradients import RULES
 from gcp.heads.base import HEADS, HeadKind, RootHead
@@ -40,6 +44,7 @@ from gcp.options import option, passed_on
 from gcp.solvers import SOLVERS
 
 MEAN_SCALE = 1.0  # the constant row is then as large as an average channel
+UNITS = ("map", "batches")
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,10 @@ class GaussianOptions(RootOptions):
     mean_scale: float = option(
         MEAN_SCALE, "constant row b over the root mean square of the features", minimum=1e-3, maximum=1e3
     )
+    mean_unit: str = option(
+        "map", "features of that root mean square: each map's own, or the first batches', once", choices=UNITS
+    )
+    learn_mean_scale: bool = option(False, "train mean_scale with the head")
 
 
 class GaussianEmbedding(SecondMoment):
@@ -97,14 +106,30 @@ class GaussianEmbedding(SecondMoment):
         dim: int | None = None,
         reduction: str = "conv",
         mean_scale: float = MEAN_SCALE,
+        mean_unit: str = "map",
+        learn_mean_scale: bool = False,
         **options: Any,
     ):
         super().__init__(in_channels, dim, reduction, **options)
-        self.mean_scale = mean_scale
+        self.mean_scale: float | nn.Parameter = mean_scale
+        if learn_mean_scale:
+            self.mean_scale = nn.Parameter(torch.tensor(float(mean_scale)))
+            self.mean_scale.no_weight_decay = True  # type: ignore[attr-defined]
+        self.register_buffer("unit", torch.ones(()) if mean_unit == "batches" else None)
 
     @classmethod
-    def check(cls, mean_scale: float = MEAN_SCALE, **options: Any) -> None:
+    def check(
+        cls,
+        mean_scale: float = MEAN_SCALE,
+        mean_unit: str = "map",
+        learn_mean_scale: bool = False,
+        **options: Any,
+    ) -> None:
         super().check(**options)
+
+    @classmethod
+    def tensors(cls, mean_unit: str = "map", learn_mean_scale: bool = False, **options: Any) -> tuple[str, ...]:
+        return (*(["mean_scale"] if learn_mean_scale else []), *(["unit"] if mean_unit == "batches" else []))
 
     @classmethod
     def features(cls, channels: int, **options: Any) -> int:
@@ -114,9 +139,12 @@ class GaussianEmbedding(SecondMoment):
         """(B, d, H, W) -> (B, d + 1, H, W) with the constant row, in the dtype of the output."""
         with outside_autocast(x):
             x = x.to(compute_dtype(x, None, "float32"))
-            # float64: squares of float32 features neither over- nor underflow
-            power = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
-            b = self.mean_scale / math.sqrt(math.prod(x.shape[1:])) * power
+            if self.unit is not None:
+                b = (self.mean_scale * self.unit).expand(len(x), 1, 1, 1)
+            else:
+                # float64: squares of float32 features neither over- nor underflow
+                power = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
+                b = self.mean_scale / math.sqrt(math.prod(x.shape[1:])) * power
             return torch.cat([x, b.to(x.dtype).expand(-1, 1, *x.shape[2:])], 1)
 
 

@@ -255,10 +255,12 @@ def exchange_head(model: Classifier, name: str, **options: Any) -> None:
     """
     old = model.head
     new = create_head(name, old.channels, **options)
-    if reason := heads.exchange_fault((type(old), old.pooled_features), (type(new), new.out_features)):
+    if reason := heads.exchange_fault(heads.outputs_of(old), heads.outputs_of(new)):
         raise OptionError(f"head {name!r} cannot take the place of this model's head: {reason}.")
     new.train(old.training)  # before the reduction joins it, which may be frozen
     new.in_channels, new.reduction, new.nonfinite = old.in_channels, old.reduction, old.nonfinite
+    for tensor in heads.outputs_of(new).tensors:
+        setattr(new, tensor, getattr(old, tensor))
     new.configure(old.mean, old.output_scale, old.reduction_init)
     new.scales, new.measured_on = old.scales, old.measured_on
     if is_frozen(old):

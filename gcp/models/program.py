@@ -156,7 +156,8 @@ def substitute(model: Classifier, images: Tensor) -> Difference | None:
         the difference, None where the head stays.
     """
     name, given = model.arguments["head"], model.arguments
-    kept: dict[str, Any] = {key: given[key] for key in ("side", "precision", "mean_scale") if key in given}
+    stays = ("side", "precision", "mean_scale", "mean_unit", "learn_mean_scale")
+    kept: dict[str, Any] = {key: given[key] for key in stays if key in given}
     only_products = name in PRODUCTS_ONLY or given.get("solver") in SOLVERS_OF_PRODUCTS
     if only_products and (given.get("products") or "full") == "full":
         return None

@@ -19,7 +19,7 @@ OPTIONS = {
     "log_euclidean": RULE | {"ridge": 1e-3},
     "gem": {"p": 3.0, "learn_p": True},
     "second_moment": ROOT,
-    "gaussian": ROOT | {"mean_scale": 1.0},
+    "gaussian": ROOT | {"mean_scale": 1.0, "mean_unit": "map", "learn_mean_scale": False},
     "svd_taylor": {"degree": 100},
     "svd_pi": {"iterations": 19},
     "svd_newton": {"iterations": 10},

@@ -8,6 +8,7 @@ from gcp.errors import OptionError
 from gcp.gradients import RULES, rule_options
 from gcp.heads import check_options, create_head, head_options
 from gcp.models import create_model
+from gcp.models.classifier import exchange_head
 from gcp.models.program import plain_head, substitute
 from gcp.solvers import SOLVERS, solver_options
 
@@ -142,3 +143,50 @@ def test_as_a_program(name, solver):
 def test_of_a_covariance_nothing_is_kept_of_the_mean():
     x = normal(1, 3, 3, 3)
     torch.testing.assert_close(gcp.create_head("svd_exact", 3)(x + 1), gcp.create_head("svd_exact", 3)(x))
+
+
+CONSTANT = {"mean_unit": "batches"}
+
+
+@pytest.mark.parametrize("side", ["channel", "sample"])
+@pytest.mark.parametrize("options", [{"learn_mean_scale": True}, CONSTANT, {"learn_mean_scale": True, **CONSTANT}])
+def test_the_constant_row_of_batches_and_learned(options, side):
+    x = normal(3, 3, 2, 2)
+    head = create_head("gaussian", 3, side=side, mean_scale=1.5, **options).double()
+    gcp.initialize_head(head, [x])
+    r = x.square().mean().sqrt() if options.get("mean_unit") else x.square().mean((1, 2, 3)).sqrt()
+    b = (1.5 * r).expand(3)[:, None, None, None].expand(-1, 1, 2, 2)
+    torch.testing.assert_close(head(x), plain("second_moment", torch.cat([x, b], 1)), rtol=1e-6, atol=1e-7)
+    names = [name for name, _ in head.named_parameters()]
+    assert names == (["mean_scale"] if options.get("learn_mean_scale") else [])
+    assert ("unit" in head.state_dict()) == ("mean_unit" in options)
+    for parameter in head.parameters():
+        assert parameter.no_weight_decay
+        of = lambda scale: torch.func.functional_call(head, {"mean_scale": scale}, (x,))  # noqa: E731
+        assert torch.autograd.gradcheck(of, parameter.detach().clone().requires_grad_())
+    y = x.clone().requires_grad_()
+    assert torch.autograd.gradcheck(head, y, eps=1e-5, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_the_learned_row_where_the_rank_drops(kind):
+    x = MAPS[kind]()
+    head = create_head("gaussian", x.shape[1], learn_mean_scale=True).double()
+    of = lambda scale: torch.func.functional_call(head, {"mean_scale": scale}, (x,))  # noqa: E731
+    assert torch.autograd.gradcheck(of, torch.tensor(0.7, dtype=torch.float64, requires_grad=True), atol=1e-5)
+
+
+def test_a_learned_row_is_exchanged_and_exported():
+    options = {"learn_mean_scale": True, **CONSTANT}
+    model = create_model("resnet8_cifar", head="gaussian", num_classes=3, dim=4, **options)
+    images = torch.rand(6, 3, 16, 16)
+    gcp.initialize_head(model, [images])
+    with torch.no_grad():
+        model.head.mean_scale.mul_(1.7)
+    kept, unit = model.head.mean_scale, model.head.unit
+    model.eval()
+    torch.testing.assert_close(plain_head(model.head)(model.features(images)), model.head(model.features(images)))
+    difference = substitute(model, images)
+    assert difference.logits < 1e-2 and model.head.mean_scale is kept and model.head.unit is unit
+    with pytest.raises(OptionError, match="mean_scale"):
+        exchange_head(model, "gaussian")
