@@ -57,6 +57,7 @@ class RootOptions:
     iterations: int | None = passed_on("of rule=power_iteration, rule=newton and solver=newton_schulz")
     threshold: float | None = passed_on("of rule=truncate")
     keep: float | None = passed_on("of rule=top_n")
+    drop: int | None = passed_on("of rule=top_n, in place of keep")
     lower: float | None = passed_on("of solver=polar_express")
     steps: int | None = passed_on("of solver=polar_express")
     products: str | None = passed_on("of solver=newton_schulz and solver=polar_express")

@@ -34,6 +34,7 @@ class RuleOptions:
     iterations: int | None = passed_on("of rule=power_iteration")
     threshold: float | None = passed_on("of rule=truncate")
     keep: float | None = passed_on("of rule=top_n")
+    drop: int | None = passed_on("of rule=top_n, in place of keep")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from gcp.registry import Registry
 
 HEADS = [str(name) for name in gcp.list_heads()]
 ROOT = {"rule": "exact", "solver": "eig"} | dict.fromkeys(
-    ["degree", "iterations", "threshold", "keep", "lower", "steps", "products", "backward"]
+    ["degree", "iterations", "threshold", "keep", "drop", "lower", "steps", "products", "backward"]
 )
-RULE = {"rule": "exact"} | dict.fromkeys(["degree", "iterations", "threshold", "keep"])
+RULE = {"rule": "exact"} | dict.fromkeys(["degree", "iterations", "threshold", "keep", "drop"])
 OPTIONS = {
     "power": RULE | {"exponent": 0.5, "ridge": 0.0},
     "log_euclidean": RULE | {"ridge": 1e-3},
@@ -24,7 +24,7 @@ OPTIONS = {
     "svd_pi": {"iterations": 19},
     "svd_newton": {"iterations": 10},
     "svd_trunc": {"threshold": 1e10},
-    "svd_topn": {"keep": 206 / 256},
+    "svd_topn": {"keep": 206 / 256, "drop": None},
     "newton_schulz": {"iterations": 5, "products": "full"},
     "polar_express": {"lower": 5e-3, "steps": 6, "products": "full"},
     "mpa_lyapunov": {"backward": "lyapunov"},
