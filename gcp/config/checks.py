@@ -137,6 +137,19 @@ def _optim(config: Common) -> Iterator[Fault]:
         takes = inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
         if "nesterov" not in takes:
             yield wrong("optim.nesterov", True, f"false with optim.name: {name}", needs=("optim.name",))
+    if name in list_optimizers():
+        taken = list(inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters)
+        own = [key for key in taken if key not in type(config.optim).model_fields and key not in ("params", "kwargs")]
+        for key in ("betas", "eps"):
+            if getattr(config.optim, key) is not None and key not in taken:
+                yield wrong(
+                    f"optim.{key}", getattr(config.optim, key), f"null with optim.name: {name}", needs=("optim.name",)
+                )
+        for key, value in config.optim.options.items():
+            if key not in own:
+                close = nearest(key, own)
+                allowed = f"an option of {name}: {', '.join(own)}"
+                yield wrong("optim.options", {key: value}, allowed, [close] if close else [], ("optim.name",))
     if config.optim.nesterov and config.optim.momentum == 0:
         yield wrong("optim.momentum", 0, "a number > 0 with optim.nesterov: true", needs=("optim.nesterov",))
     if config.schedule.min_lr > config.optim.lr:

@@ -104,7 +104,7 @@ class FlowConfig(Section):
     """
 
     IDLE: ClassVar[dict[str, tuple[str, ...]]] = {
-        "run": ("amp", "compile", "channels_last", "sync_batch_norm"),
+        "run": ("amp", "compile", "grad_checkpointing", "channels_last", "sync_batch_norm"),
         "data": ("per_class", "preprocessing", "mean", "std", "interpolation", "crop_pct", "crop_mode"),
         "optim": (
             "features_lr_factor",
@@ -112,6 +112,8 @@ class FlowConfig(Section):
             "head_weight_decay",
             "classifier_lr_factor",
             "classifier_weight_decay",
+            "decay_all",
+            "layer_decay",
         ),
         "train": (
             "label_smoothing",

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gcp.config.values import (
     Below1,
+    Betas,
     ClockInterval,
     Count,
     Deviations,
@@ -17,6 +18,7 @@ from gcp.config.values import (
     Names,
     Norm,
     Numbers,
+    OptimizerOptions,
     Positive,
     Sizes,
     Span,
@@ -101,6 +103,10 @@ class Run(Section):
         description="autocast of features and classifier; heads always leave it; fp16 needs a GPU",
     )
     compile: bool = Field(default=False, description="torch.compile the model")
+    grad_checkpointing: bool = Field(
+        default=False,
+        description="compute the blocks of a timm backbone anew in the backward pass: less memory, a third more time",
+    )
     channels_last: bool = Field(default=False, description="channels-last memory, faster for convolutions on a GPU")
     threads: Count | None = Field(default=None, description="CPU threads of torch; null: torch's own choice")
     sync_batch_norm: bool = Field(
@@ -223,6 +229,11 @@ class Model(Section):
         "backbone's published classifier",
     )
     dropout: Below1 | None = Field(default=None, description="dropout in the classifier; null: as published")
+    drop_path: Below1 | None = Field(
+        default=None,
+        description="stochastic depth: share of the samples for which the last block of a timm backbone is left out in "
+        "training, less for earlier ones; null: as timm builds it",
+    )
     classifier_norm: SpectralNorm = Field(
         default=None,
         description="divide the weights of the classifier by their spectral norms: power (one iteration a step), "
@@ -302,6 +313,19 @@ class Optim(Section):
     momentum: Below1 = Field(default=0.9, description="momentum, for the optimizers that have one")
     weight_decay: Factor = Field(default=1e-4, description="weight decay of every part without its own")
     nesterov: bool = Field(default=False, description="Nesterov momentum")
+    betas: Betas | None = Field(default=None, description="of adamw and its kin; null: the optimizer's own")
+    eps: Positive | None = Field(default=None, description="added to the denominator; null: the optimizer's own")
+    options: OptimizerOptions = Field(
+        default_factory=dict, description="further arguments of the optimizer, such as {rho: 0.9}"
+    )
+    decay_all: bool = Field(
+        default=False,
+        description="decay norms, biases and what the backbone exempts as well, as published recipes do",
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="factor on the learning rate from each layer of the backbone to the one below it; null: none",
+    )
     features_lr_factor: Factor = Field(default=1.0, description="learning rate of the backbone over lr")
     head_lr_factor: Factor = Field(default=1.0, description="learning rate of the head over lr")
     head_weight_decay: Factor | None = Field(default=None, description="weight decay of the head; null: weight_decay")

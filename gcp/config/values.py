@@ -147,6 +147,11 @@ SpectralNorm = Literal["power", "exact", "bound"] | None
 Sizes = Annotated[tuple[Count, ...], Field(strict=False)]
 Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
 Deviations = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+Betas = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(strict=False, min_length=1)]
+OptimizerOptions = Annotated[
+    dict[Text, bool | int | float | Text],
+    Field(json_schema_extra={"$comment": "arguments of the optimizer, such as {rho: 0.9, amsgrad: true}"}),
+]
 Names = Annotated[tuple[Text, ...], Field(strict=False)]
 Spans = Annotated[tuple[Span, ...], Field(strict=False)]
 Widths = Annotated[

@@ -22,12 +22,12 @@ Warm-up multiplies the first `warmup` steps by (t + 1) / (warmup + 1).
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from gcp.errors import OptionError, UnknownNameError
+from gcp.errors import OptionError, UnknownNameError, suggest
 
 Groups = Iterable[dict]
 
@@ -39,6 +39,9 @@ def create_optimizer(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     nesterov: bool = False,
+    betas: Sequence[float] | None = None,
+    eps: float | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> torch.optim.Optimizer:
     """Optimizer over parameter groups; every group remembers its own rate as `base_lr`.
 
@@ -49,11 +52,14 @@ def create_optimizer(
         momentum: for optimizers that have one.
         weight_decay: of groups that bring none.
         nesterov: Nesterov momentum.
+        betas: of optimizers of the kind of Adam; None is their own choice.
+        eps: added to the denominator; None is their own choice.
+        options: further arguments of the optimizer.
 
     Raises:
         UnknownNameError: no such optimizer.
         OptionError: nothing to train, an optimizer that needs second derivatives or a package that is not
-            installed, or `nesterov` where there is none.
+            installed, or something that it has no argument for.
     """
     from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 
@@ -65,22 +71,44 @@ def create_optimizer(
         raise OptionError("nothing to train: every parameter is frozen. Shorten model.freeze.")
     if name.lower() == "adahessian":
         raise OptionError("optimizer 'adahessian' needs second derivatives, which the heads do not have")
-    options: dict[str, Any] = {}
+    given = {"betas": None if betas is None else tuple(betas), "eps": eps, **(options or {})}
+    arguments: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if strange := [key for key in arguments if key not in optimizer_options(name)]:
+        raise OptionError(
+            f"optimizer {name!r} has no option {strange[0]!r}; allowed: {', '.join(optimizer_options(name))}."
+            f"{suggest(strange[0], optimizer_options(name))}"
+        )
     if not name.lower().startswith("n") or nesterov:
         accepts = "nesterov" in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
         if nesterov and not accepts:
             raise OptionError(f"optimizer {name!r} has no Nesterov momentum. Set optim.nesterov=false.")
         if accepts:
-            options["nesterov"] = nesterov
+            arguments["nesterov"] = nesterov
     try:
         optimizer = create_optimizer_v2(
-            groups, opt=name, lr=lr, momentum=momentum, weight_decay=weight_decay, **options
+            groups, opt=name, lr=lr, momentum=momentum, weight_decay=weight_decay, **arguments
         )
-    except (ImportError, RuntimeError, AssertionError) as error:
+    except (ImportError, RuntimeError, AssertionError, TypeError, ValueError) as error:
         raise OptionError(f"optimizer {name!r} cannot be built here: {error}") from error
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer
+
+
+OWN_KEYS = ("params", "lr", "weight_decay", "momentum", "nesterov", "self", "kwargs", "args")
+
+
+def optimizer_options(name: str) -> list[str]:
+    """The arguments of an optimizer of timm that are no keys of their own in a configuration, betas and eps included.
+
+    Raises UnknownNameError.
+    """
+    from timm.optim import get_optimizer_class, list_optimizers
+
+    if name.lower() not in list_optimizers():
+        raise UnknownNameError("optimizer", name, list(map(str, list_optimizers())))
+    taken = inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
+    return [key for key in taken if key not in OWN_KEYS]
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -20,6 +20,7 @@ from gcp.models.bodies import (
     boundary,
     cifar_resnet,
     input_size,
+    no_drop_path,
     timm_body,
     torchvision_body,
     torchvision_names,
@@ -117,9 +118,11 @@ def check_backbone(name: str | nn.Module) -> None:
     source(name)
 
 
-def _build(name: str, pretrained: bool, in_chans: int) -> tuple[Backbone, str | None]:
+def _build(name: str, pretrained: bool, in_chans: int, drop_path: float | None) -> tuple[Backbone, str | None]:
     """The backbone and the module of its body before the last stage."""
     origin, plain = source(name)
+    if drop_path is not None and origin != "timm":
+        raise no_drop_path(name)
     if origin == "ours":
         if pretrained:
             raise OptionError(
@@ -134,7 +137,7 @@ def _build(name: str, pretrained: bool, in_chans: int) -> tuple[Backbone, str | 
         body = torchvision_body(plain, pretrained, in_chans)
         size = (299, 299) if family == "inception" else (224, 224)
         return Backbone(body, name, in_chans, size), BOUNDARIES.get(family)
-    body = timm_body(plain, pretrained, in_chans)
+    body = timm_body(plain, pretrained, in_chans, drop_path)
     return Backbone(body, name, in_chans, *input_size(body)), boundary(body)
 
 
@@ -147,11 +150,13 @@ def _of_module(body: nn.Module, pretrained: bool, in_chans: int, size: int | Non
     return Backbone.of_module(body, in_chans, sides), stage
 
 
-def _build_or_explain(name: str, pretrained: bool, in_chans: int) -> tuple[Backbone, str | None]:
+def _build_or_explain(
+    name: str, pretrained: bool, in_chans: int, drop_path: float | None
+) -> tuple[Backbone, str | None]:
     if not pretrained:
-        return _build(name, False, in_chans)
+        return _build(name, False, in_chans, drop_path)
     try:
-        return _build(name, True, in_chans)
+        return _build(name, True, in_chans, drop_path)
     except GCPError:
         raise
     except Exception as error:  # timm and torchvision download with libraries whose errors share no class
@@ -168,6 +173,7 @@ def create_backbone(
     last_stride: int | None = None,
     in_chans: int = 3,
     image_size: int | None = None,
+    drop_path: float | None = None,
 ) -> Backbone:
     """Build a backbone by name (any timm model, `torchvision/NAME`, or one of ours), or of a module.
 
@@ -177,7 +183,7 @@ def create_backbone(
     `pretrained`: True downloads the weights of timm or torchvision; a path loads a file (see
     `gcp.models.weights`). `last_stride=1` keeps the last stage at the stride of the one before, so the map
     doubles; None and 2 leave the model as it is. AlexNet and VGG, from either source, give the map before
-    their last max pool, as the published suites take it.
+    their last max pool, as the published suites take it. `drop_path` is the rate of stochastic depth of a timm model.
     Raises UnknownNameError, OptionError, CheckpointError, or GCPError where a download fails.
     """
     if last_stride not in (None, 1, 2):
@@ -186,12 +192,14 @@ def create_backbone(
         raise OptionError(f"in_chans must be a positive whole number, got {in_chans!r}")
     if not isinstance(pretrained, bool | str | Path):
         raise OptionError(f"pretrained must be true, false or the path of a file, got {pretrained!r}")
+    if isinstance(name, nn.Module) and drop_path is not None:
+        raise no_drop_path(type(name).__name__)
     if isinstance(name, nn.Module):
         backbone, before_last = _of_module(name, pretrained is True, in_chans, image_size)
     elif image_size is not None:
         raise OptionError(f"image_size is for a backbone given as a module; {name!r} takes any that suits it")
     else:
-        backbone, before_last = _build_or_explain(name, pretrained is True, in_chans)
+        backbone, before_last = _build_or_explain(name, pretrained is True, in_chans, drop_path)
     if last_stride == 1:
         double_last_map(backbone, before_last, backbone.native_size)
     if isinstance(pretrained, str | Path):

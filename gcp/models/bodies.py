@@ -166,7 +166,7 @@ def torchvision_body(name: str, pretrained: bool, in_chans: int) -> nn.Sequentia
     return body
 
 
-def timm_body(name: str, pretrained: bool, in_chans: int) -> nn.Module:
+def timm_body(name: str, pretrained: bool, in_chans: int, drop_path: float | None = None) -> nn.Module:
     """The timm model `name` without its classifier; `pretrained` downloads timm's weights.
 
     Its own pooling is kept as it is, because the weights of some transformers depend on it; the backbone
@@ -174,16 +174,24 @@ def timm_body(name: str, pretrained: bool, in_chans: int) -> nn.Module:
     """
     import timm
 
+    options: dict[str, Any] = {} if drop_path is None else {"drop_path_rate": drop_path}
     try:
         with from_hub() if pretrained else nullcontext():
-            body: Any = timm.create_model(name, pretrained=pretrained, in_chans=in_chans, num_classes=0)
+            body: Any = timm.create_model(name, pretrained=pretrained, in_chans=in_chans, num_classes=0, **options)
     except (TypeError, AssertionError, ValueError, NotImplementedError) as error:
+        if "drop_path_rate" in str(error):
+            raise no_drop_path(name) from error
         if in_chans == 3 or isinstance(error, GCPError):
             raise
         raise OptionError(f"backbone {name!r} does not take in_chans={in_chans}, only 3: {error}") from error
     if type(body).__name__ == "VGG" and isinstance(body.features[-1], nn.MaxPool2d):
         body.features = body.features[:-1]
     return body
+
+
+def no_drop_path(name: str) -> OptionError:
+    """The refusal of a backbone without stochastic depth."""
+    return OptionError(f"backbone {name!r} has no stochastic depth; set model.drop_path=null")
 
 
 def input_size(body: nn.Module) -> tuple[tuple[int, int], bool]:

@@ -80,7 +80,8 @@ class Classifier(nn.Module):
 
     def logits(self, pooled: Tensor) -> Tensor:
         """What the head gives (B, d) -> logits (B, num_classes)."""
-        weights = next(self.classifier.parameters()).dtype
+        first = next(self.classifier.parameters(), None)
+        weights = torch.float32 if first is None else first.dtype  # a quantised layer has none, and takes float32
         if pooled.dtype != weights and not torch.is_autocast_enabled(pooled.device.type):
             # Heads answer half precision in float32, which a classifier in half precision does not take.
             pooled = pooled.to(weights)
@@ -158,6 +159,7 @@ def create_model(
     classifier_norm: str | None = None,
     norm: Mapping[str, Any] | None = None,
     image_size: int | None = None,
+    drop_path: float | None = None,
     **head_options: Any,
 ) -> Classifier:
     """Put a head on a backbone.
@@ -183,6 +185,7 @@ def create_model(
         norm: whitening in the place of batch norms, such as `{"name": "whitening", "layers": "first"}`, with the keys
             of `gcp.models.norms`; weights of batch norms fit.
         image_size: side of the image of the dry run, of a backbone given as a module; None is 224.
+        drop_path: rate of stochastic depth of a timm backbone, in training; None is as timm builds it.
         **head_options: of the head.
 
     Raises:
@@ -202,7 +205,9 @@ def create_model(
 
         check_norm(norm)
     file = pretrained if isinstance(pretrained, str | Path) else None
-    features = create_backbone(backbone, pretrained if file is None else False, last_stride, in_chans, image_size)
+    features = create_backbone(
+        backbone, pretrained if file is None else False, last_stride, in_chans, image_size, drop_path
+    )
     pooling = heads.create_head(head, features.channels, dim, **head_options)
     classifier = linear_layers(pooling.out_features, hidden, num_classes, dropout)
     arguments = {
@@ -217,6 +222,7 @@ def create_model(
         "factors": list(factors),
         "widths": dict(widths or {}),
         "classifier_norm": classifier_norm,
+        "drop_path": drop_path,
         "norm": None if norm is None else dict(norm),
         **head_options,
     }
@@ -240,7 +246,7 @@ def create_model(
 
 
 # Arguments beside the parts that stay when the head is exchanged.
-KEPT = ("classifier_norm", "norm", "reduction", "spectral_norm", "mean", "output_scale", "reduction_init")
+KEPT = ("classifier_norm", "drop_path", "norm", "reduction", "spectral_norm", "mean", "output_scale", "reduction_init")
 
 
 def exchange_head(model: Classifier, name: str, **options: Any) -> None:

@@ -31,7 +31,7 @@ from gcp.kernels.cpu import set_threads
 from gcp.models import Classifier, create_model, default_image_size
 from gcp.models.backbones import OURS
 from gcp.models.checkpoints import is_there
-from gcp.models.parts import freeze, parameter_groups
+from gcp.models.parts import checkpoint_blocks, freeze, parameter_groups
 from gcp.ops.covariance import check_samples
 
 
@@ -211,6 +211,7 @@ def build_model(
             factors=model.factors,
             widths=model.widths,
             classifier_norm=model.classifier_norm,
+            drop_path=model.drop_path,
             norm=model.norm,
             reduction=head.reduction,
             spectral_norm=head.spectral_norm,
@@ -224,6 +225,8 @@ def build_model(
         )
     if group.world > 1 and config.run.sync_batch_norm:
         synchronise(classifier, device)
+    if config.run.grad_checkpointing:
+        checkpoint_blocks(classifier.features)
     freeze(classifier, model.freeze)
     memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
     return classifier.to(device).to(memory_format=memory_format)
@@ -264,6 +267,8 @@ def build_state(config: Config, model: Classifier, device: torch.device) -> Trai
         head_weight_decay=optim.head_weight_decay,
         classifier_lr_factor=optim.classifier_lr_factor,
         classifier_weight_decay=optim.classifier_weight_decay,
+        decay_all=optim.decay_all,
+        layer_decay=optim.layer_decay,
     )
     return training_state(config, model, groups, device)
 
@@ -280,6 +285,9 @@ def training_state(config: Common, model: nn.Module, groups: list[dict], device:
         momentum=optim.momentum,
         weight_decay=optim.weight_decay,
         nesterov=optim.nesterov,
+        betas=optim.betas,
+        eps=optim.eps,
+        options=optim.options,
     )
     ema = EMA(model, config.train.ema) if config.train.ema is not None else None
     rng.seed_all(config.run.seed)

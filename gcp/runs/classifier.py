@@ -251,10 +251,14 @@ def _trained(config: Config, state: TrainingState) -> list[str]:
 
 def _parts(state: TrainingState) -> list[str]:
     """Rate and weight decay of each part, where they are not the same for all."""
-    groups = [group for group in state.optimizer.param_groups if not group["name"].endswith("no_decay")]
-    parts = {
-        group["name"].split("/")[0]: f"{group['base_lr']:.4g}, decay {group['weight_decay']:g}" for group in groups
-    }
+    parts: dict[str, str] = {}
+    for part in ("features", "head", "classifier"):
+        groups = [group for group in state.optimizer.param_groups if group["name"].split(".")[0] == part]
+        rates = [group["base_lr"] for group in groups]
+        decays = [group["weight_decay"] for group in groups if not group["name"].endswith("no_decay")]
+        if groups:
+            lowest = f"{min(rates):.4g} to " if min(rates) < max(rates) else ""
+            parts[part] = f"{lowest}{max(rates):.4g}, decay {max(decays, default=0):g}"
     if len(set(parts.values())) <= 1:
         return []
     return [f"           {'; '.join(f'{part} {rates}' for part, rates in parts.items())}"]

@@ -28,7 +28,7 @@ from gcp.engine.optimizer import create_optimizer, learning_rate_factor
 from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import StepOptions
 from gcp.errors import DataError, NonFiniteError, OptionError
-from gcp.models.parts import parameter_groups, part_groups
+from gcp.models.parts import parameter_groups, part_groups, undecayed
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -147,6 +147,8 @@ def fit(
     callbacks: Sequence[Callback] = (),
     folder: str | Path | None = None,
     batches_per_epoch: int | None = None,
+    decay_all: bool = False,
+    layer_decay: float | None = None,
 ) -> Fitted:
     """Train a classifier on any iterable of batches.
 
@@ -177,6 +179,8 @@ def fit(
         callbacks: features of the loop (`gcp.engine.callback.Callback`).
         folder: where `metrics.csv` and TensorBoard events are written, None for nowhere. Weights are yours to save.
         batches_per_epoch: of an iterable without `len`.
+        decay_all: whether norms, biases and what the backbone exempts decay too.
+        layer_decay: factor on the learning rate from each layer of the backbone to the one below it; None for none.
 
     Raises:
         OptionError, UnknownNameError: an argument that is not allowed.
@@ -206,7 +210,7 @@ def fit(
     if (mixup or cutmix) and not classes:
         raise OptionError("mixup and cutmix need the width of the labels: set model.num_classes.")
     if isinstance(optimizer, str):
-        groups = _groups(model, lr, weight_decay)
+        groups = _groups(model, lr, weight_decay, decay_all, layer_decay)
         optimizer = create_optimizer(groups, optimizer, lr, momentum, weight_decay)
     else:
         for number, group in enumerate(optimizer.param_groups):
@@ -267,11 +271,16 @@ def score(model: nn.Module, loader: IterableLoader, device: torch.device, amp: s
     return {"loss": loss / count, "top1": 100 * right / count, "count": count}
 
 
-def _groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(
+    model: nn.Module, lr: float, weight_decay: float, decay_all: bool, layer_decay: float | None
+) -> list[dict[str, Any]]:
     """Those of the parts of a Classifier; of any other model one."""
     if all(hasattr(model, part) for part in ("features", "head", "classifier")):
-        return parameter_groups(model, lr, weight_decay)
-    return part_groups("model", [p for p in model.parameters() if p.requires_grad], lr, weight_decay)
+        return parameter_groups(model, lr, weight_decay, decay_all=decay_all, layer_decay=layer_decay)
+    if layer_decay is not None:
+        raise OptionError("layer_decay is for models of gcp.create_model; give an optimizer of your own")
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return part_groups("model", trained, lr, weight_decay, () if decay_all else undecayed(model))
 
 
 def _see_first_batches(state: TrainingState, loader: Batches) -> None:

@@ -143,7 +143,7 @@ def configuration(model: Classifier, base: dict[str, Any]) -> dict[str, Any]:
     """The resolved configuration `base` ({}: the defaults) with the keys that make it build `model`."""
     arguments = dict(model.arguments)
     in_chans = arguments.pop("in_chans")
-    keys = ("backbone", "last_stride", "hidden", "dropout", "factors", "widths", "classifier_norm", "norm")
+    keys = ("backbone", "last_stride", "hidden", "dropout", "factors", "widths", "classifier_norm", "norm", "drop_path")
     named = {key: arguments.pop(key) for key in keys}
     head = {"name": arguments.pop("head"), "dim": arguments.pop("dim")}
     arguments.pop("num_classes")

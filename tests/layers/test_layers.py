@@ -126,7 +126,7 @@ def test_no_weight_decay_group(layer):
     from gcp.models.parts import parameter_groups
 
     model = torch.nn.ModuleDict({"features": torch.nn.Identity(), "head": layer, "classifier": torch.nn.Identity()})
-    groups = {group["name"]: group for group in parameter_groups(model, lr=0.1, weight_decay=0.1)}
+    groups = {group["name"]: group for group in parameter_groups(model, lr=0.1, weight_decay=0.1, decay_all=True)}
     exempt = {id(p) for p in groups["head.no_decay"]["params"]}
     assert exempt == {id(p) for name, p in layer.named_parameters() if name != "bias"}
 
