@@ -74,6 +74,7 @@ def covariance_function(
     rule: str = "exact",
     side: str = "auto",
     precision: str | None = None,
+    solver: str = "eig",
     **options: Any,
 ) -> Tensor:
     """A function of the covariance P + ridge I of a feature map, (B, d, H, W) -> (B, d, d).
@@ -85,12 +86,13 @@ def covariance_function(
         rule: backward rule of the root (`gcp.gradients`), whose ratio to the exact weight is taken over; not `newton`.
         side: as `covariance_sqrt`, which this is with sqrt and ridge=0.
         precision: as `covariance_sqrt`.
-        **options: of the function (`exponent` of `power`) and of the rule.
+        solver: `eig`, or an iterative solver for `sqrt` and `inverse_sqrt`: on the channel side, with its own backward.
+        **options: of the function (`exponent` of `power`) and of the rule or the solver.
 
     Raises:
         ShapeError, OptionError, UnknownNameError: with what is allowed.
     """
-    root = create_function_root(function, ridge, rule, side, precision, options)
+    root = create_function_root(function, ridge, rule, side, precision, options, solver)
     samples(x)
     require_finite(x, "the features of sample")
     return root.of_features(x)
@@ -102,6 +104,7 @@ def matrix_function(
     ridge: float = 1e-3,
     rule: str = "exact",
     precision: str | None = None,
+    solver: str = "eig",
     **options: Any,
 ) -> Tensor:
     """A function of P + ridge I for symmetric positive semidefinite matrices, (B, d, d) -> (B, d, d).
@@ -111,7 +114,7 @@ def matrix_function(
     Raises:
         ShapeError: not square, not symmetric, or clearly indefinite (checked in eager mode on the CPU).
     """
-    root = create_function_root(function, ridge, rule, "auto", precision, options)
+    root = create_function_root(function, ridge, rule, "auto", precision, options, solver)
     _check_matrix(P)
     return root.of_matrix(P)
 

@@ -1,7 +1,15 @@
-r"""`bilinear`: X X^T / M without centring, signed square root, l2 norm (B-CNN); and `compact_bilinear`, its sketch.
+r"""`bilinear`: X X^T / M without centring, signed square root, l2 norm (B-CNN); `compact_bilinear`, its sketch; and
+`low_rank_bilinear`, which has trained factors instead of all pairs.
 
 Lin, RoyChowdhury and Maji, ICCV 2015 (arXiv:1504.07889); Gao, Beijbom, Zhang and Darrell, CVPR 2016
-(arXiv:1511.06062).
+(arXiv:1511.06062); Kong and Fowlkes, CVPR 2017 (arXiv:1611.05109).
+
+With factors u_1 .. u_D, the rows of a 1x1 convolution, low-rank pooling is
+
+    z_j = u_j^T (X X^T / M) u_j = mean_M (u_j^T x)^2,      then the signed root and the l2 norm as for the others
+
+A linear classifier on z has for each class the bilinear form sum_j w_j u_j u_j^T, of rank D and with weights of either
+sign: the co-decomposition of Kong and Fowlkes with the factors shared by all classes, and D numbers in place of d^2.
 
 A tensor sketch is a random projection of x x^T to D dimensions by count sketches and the FFT. A count sketch sends
 channel i to bucket h(i) with sign s(i); the circular convolution of two sketches of x is a count sketch of x x^T with
@@ -14,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from gcp.heads.base import HEADS, Head, HeadKind
@@ -160,4 +168,53 @@ HEADS.add(
     HeadKind(CompactBilinear, takes=("precision",), options=SketchOptions),
     summary="tensor sketch of X X^T, signed root, l2 norm",
     paper="Gao et al., CVPR 2016",
+)
+
+
+@dataclass(frozen=True)
+class FactorOptions:
+    """Number of factors, and the seed of their start."""
+
+    factors: int = option(512, "trained factors, one number of the output each", minimum=1, maximum=2**16)
+    seed: int = option(0, "seed of the factors at the start", minimum=0, maximum=2**63 - 1)
+
+
+class LowRankBilinear(Head):
+    """mean((U x)^2) for a trained U (factors, d); a 1x1 map is allowed."""
+
+    least_samples = 1
+    own_tensors = ("factors.weight",)
+
+    def __init__(
+        self,
+        in_channels: int,
+        dim: int | None = None,
+        reduction: str = "conv",
+        precision: str | None = None,
+        **options: Any,
+    ):
+        chosen = build(FactorOptions, "low_rank_bilinear", options)
+        super().__init__(in_channels, dim, reduction, factors=chosen.factors)
+        self.precision = precision
+        weight = torch.randn(chosen.factors, self.channels, 1, 1, generator=torch.Generator().manual_seed(chosen.seed))
+        with torch.device("meta"):  # no random number is drawn
+            self.factors = nn.Conv2d(self.channels, chosen.factors, 1, bias=False)
+        self.factors.weight = nn.Parameter(weight / self.channels**0.5)
+
+    @classmethod
+    def features(cls, channels: int, **options: Any) -> int:
+        return options.get("factors", defaults(FactorOptions)["factors"])
+
+    def pool(self, x: Tensor) -> Tensor:
+        with outside_autocast(x):
+            X, offset = bounded(x, compute_dtype(x, self.precision, "float32"))
+            projected = self.factors.weight.flatten(1).to(X.dtype) @ X
+            return signed_root(projected.square().mean(2), offset).to(output_dtype(x))
+
+
+HEADS.add(
+    "low_rank_bilinear",
+    HeadKind(LowRankBilinear, takes=("precision",), options=FactorOptions),
+    summary="trained rank-one factors of X X^T, signed root, l2 norm",
+    paper="Kong and Fowlkes, CVPR 2017",
 )

@@ -54,7 +54,7 @@ class RootOptions:
     rule: str = option("exact", "backward rule of the eigendecomposition", choices=RULES)
     solver: str = option("eig", "eigendecomposition with a rule, or iterations", choices=SOLVERS)
     degree: int | None = passed_on("of rule=taylor")
-    iterations: int | None = passed_on("of rule=power_iteration, rule=newton and solver=newton_schulz")
+    iterations: int | None = passed_on("of rule=power_iteration, rule=newton, solver=newton_schulz and solver=halley")
     threshold: float | None = passed_on("of rule=truncate")
     keep: float | None = passed_on("of rule=top_n")
     drop: int | None = passed_on("of rule=top_n, in place of keep")

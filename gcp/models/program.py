@@ -66,7 +66,8 @@ class PlainCovariance(nn.Module):
         x = x if scale is None else x / scale
         P = _covariance(_centred(x, dtype))
         P = P * (trace(P) > noise_floor(x, dtype))[:, None, None]
-        return P if scale is None else P * scale[:, 0] * scale[:, 0]
+        assert isinstance(self.head, Covariance)
+        return self.head.normalised(P if scale is None else P * scale[:, 0] * scale[:, 0])
 
     def _root(self, x: Tensor, root: Root) -> Tensor:
         on_samples, method, dtype = root.plan(x)

@@ -59,7 +59,9 @@ def roots(A: Tensor, A2: Tensor, quintics: Quintics, products: str = "full") -> 
     return sym(Y), sym(Z)
 
 
-def roots_tangent(A: Tensor, A2: Tensor, E: Tensor, quintics: Quintics, products: str = "full") -> tuple[Tensor, ...]:
+def roots_tangent(
+    A: Tensor, A2: Tensor, E: Tensor, quintics: Quintics, products: str = "full"
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Y, Z and their derivatives Y', Z' in the symmetric direction E, all (B, n, n)."""
     (a, b, c), *rest = quintics
     dZ = b * E + 2 * c * sym(product(A, E, products))

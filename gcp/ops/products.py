@@ -70,11 +70,11 @@ def pade_root(m: int) -> tuple[Coefficients, Coefficients]:
     return p, tuple(float(comb(n, 2 * i + 1)) for i in range(m + 1))
 
 
-def taylor_root(degree: int) -> Coefficients:
-    """Coefficients in z = 1 - l, lowest degree first."""
+def taylor_root(degree: int, exponent: float = 0.5) -> Coefficients:
+    """Coefficients of (1 - z)^exponent in z = 1 - l, lowest degree first."""
     series = [1.0]
     for j in range(1, degree + 1):
-        series.append(series[-1] * (j - 1.5) / j)
+        series.append(series[-1] * (j - 1 - exponent) / j)
     return tuple(series)
 
 

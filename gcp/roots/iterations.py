@@ -10,12 +10,18 @@ phi(l) = phi(0) + l psi(l). With A = P/nu, Xn = Xc/sqrt(nu) and upstream gradien
 
 where dnu is the gradient of the norm at A. Nothing of the iteration is saved.
 
+Most iterations have an inverse root as well, F = chi(P / nu) / sqrt(nu), of P + e I with a ridge e (`Ridged`). Its norm
+is not that of the Gram matrix, so it is taken on the channel side:
+
+    D = Dchi[A](G),  delta = <G, chi>/2 + <D, A>,   dL/dP = (D - delta dnu) / nu^(3/2)
+
 The Gram matrix has the exact null vector 1, which costs an inverse root accuracy in float32. The iterations run on
 K + (tr K / M^2) 1 1^T instead; since Xc 1 = 0, neither the result nor the gradient changes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from gcp.ops.covariance import gram, zero_noise
@@ -57,6 +63,14 @@ class Iteration:
     def psi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
         """psi(A) and its derivative in the symmetric direction E."""
         raise NotImplementedError
+
+    def chi(self, A: Tensor) -> Tensor:
+        """The inverse root (B, n, n) of A = P / nu; psi where phi(0) = 0."""
+        return self.psi(A)
+
+    def chi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
+        """chi(A) and its derivative in the symmetric direction E."""
+        return self.psi_tangent(A, E)
 
 
 def normalised_gram(
@@ -112,3 +126,42 @@ def gram_side_root(Xc: Tensor, nu: Tensor, psi: Tensor, null_value: float) -> Te
     """Q (B, d, d) = phi(0) sqrt(nu) I + Xc psi Xc^T / (M sqrt nu)."""
     Q = scaled(Xc @ psi, inverse_or_zero(nu.sqrt()) / Xc.shape[2]) @ Xc.mT
     return add_identity_(Q, null_value * nu.sqrt()) if null_value else Q
+
+
+@dataclass(frozen=True)
+class InverseIterations(Iterations):
+    """The inverse root of a positive definite matrix; the channel side only."""
+
+    def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
+        nu = self.iteration.norm(P)
+        A = scaled(P, inverse_or_zero(nu))
+        return scaled(self.iteration.chi(A), inverse_or_zero(nu.sqrt())), (A, nu)
+
+    def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
+        A, nu = saved
+        chi, D = self.iteration.chi_tangent(A, G)
+        delta = (G * chi).sum((1, 2)) / 2 + (D * A).sum((1, 2))
+        D = D - scaled(self.iteration.norm_gradient(A).expand_as(A), delta)
+        return scaled(D, inverse_or_zero(nu * nu.sqrt()))
+
+
+@dataclass(frozen=True)
+class Ridged(Method):
+    """A method of P + ridge I in the place of P; the channel side only."""
+
+    inner: Method
+    ridge: float
+
+    @property
+    def homogeneous(self) -> bool:
+        return False  # the ridge has the units of P
+
+    def settle(self, dtype: torch.dtype, smaller: bool | None) -> tuple[Method, torch.dtype]:
+        inner, dtype = self.inner.settle(dtype, None)  # a ridge leaves no null space on either side
+        return replace(self, inner=inner), dtype
+
+    def matrix_root(self, P: Tensor, floor: Tensor | None) -> tuple[Tensor, Saved]:
+        return self.inner.matrix_root(add_identity_(zero_noise(P, floor).clone(), self.ridge), None)
+
+    def matrix_gradient(self, G: Tensor, saved: Saved) -> Tensor:
+        return self.inner.matrix_gradient(G, saved)

@@ -13,6 +13,9 @@ forward by 1-23 %. `iterations` is that derivative. With F the root of A, and Xn
     sample:   F w + w F = Xn^T G Xn / M,  w = Xn^T X Xn / M,  and X Xn follows from w,
 
 with F = phi(0) I + Xn psi Xn^T / M there; its spectrum is bounded below by phi(0), so that no inverse root is needed.
+
+The inverse root is 1/phi for `mpa`, the same polynomials in the other order, and the polynomial of degree 10 of
+(1 - z)^(-1/2) for `mtp` (Song, Sebe and Wang, TPAMI 2022), each with the derivative of its own forward.
 """
 
 from dataclasses import dataclass
@@ -83,18 +86,26 @@ class MPA(Approximant):
     def psi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
         return self._divide_tangent(A, E, QUOTIENT)
 
-    def _divide(self, A: Tensor, numerator: Coefficients) -> Tensor:
-        return torch.cholesky_solve(horner(A, numerator), cholesky_factor(horner(A, DENOMINATOR)))
+    def chi(self, A: Tensor) -> Tensor:
+        return self._divide(A, DENOMINATOR, NUMERATOR)
 
-    def _divide_tangent(self, A: Tensor, E: Tensor, numerator: Coefficients) -> tuple[Tensor, Tensor]:
+    def chi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
+        return self._divide_tangent(A, E, DENOMINATOR, NUMERATOR)
+
+    def _divide(self, A: Tensor, numerator: Coefficients, denominator: Coefficients = DENOMINATOR) -> Tensor:
+        return torch.cholesky_solve(horner(A, numerator), cholesky_factor(horner(A, denominator)))
+
+    def _divide_tangent(
+        self, A: Tensor, E: Tensor, numerator: Coefficients, denominator: Coefficients = DENOMINATOR
+    ) -> tuple[Tensor, Tensor]:
         p, dp = horner_tangent(A, E, numerator)
-        q, dq = horner_tangent(A, E, DENOMINATOR)
+        q, dq = horner_tangent(A, E, denominator)
         factor = cholesky_factor(q)
         value = torch.cholesky_solve(p, factor)
         return value, torch.cholesky_solve(dp - dq @ value, factor)
 
 
-SERIES = taylor_root(10)
+SERIES, INVERSE_SERIES = taylor_root(10), taylor_root(10, -0.5)
 # psi in z = 1 - l: (sum_j c_j z^j - sum_j c_j) / (1 - z), whose coefficients are the tail sums of -c
 SERIES_QUOTIENT = tuple(-sum(SERIES[i + 1 :]) for i in range(len(SERIES) - 1))
 
@@ -121,6 +132,12 @@ class MTP(Approximant):
 
     def psi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
         return horner_tangent(add_identity_(-A, 1.0), -E, SERIES_QUOTIENT)
+
+    def chi(self, A: Tensor) -> Tensor:
+        return horner(add_identity_(-A, 1.0), INVERSE_SERIES)
+
+    def chi_tangent(self, A: Tensor, E: Tensor) -> tuple[Tensor, Tensor]:
+        return horner_tangent(add_identity_(-A, 1.0), -E, INVERSE_SERIES)
 
 
 @dataclass(frozen=True)

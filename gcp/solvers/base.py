@@ -12,12 +12,14 @@ from gcp.gradients import create_rule
 from gcp.ops.numerics import check_precision
 from gcp.options import build, check_choice, defaults
 from gcp.registry import Registry
+from gcp.roots.coupled import CoupledIteration, CoupledLyapunov, InverseLyapunov
 from gcp.roots.eigen import FunctionEigen
-from gcp.roots.iterations import Iteration, Iterations
+from gcp.roots.iterations import InverseIterations, Iteration, Iterations, Ridged
 from gcp.roots.root import Method, Root
 
 SIDES = ("auto", "channel", "sample")
 FORMS = ("folded", "published")
+ITERATIVE_FUNCTIONS = ("sqrt", "inverse_sqrt")
 NO_OPTIONS: Mapping[str, Any] = {}
 ROUNDING = "factors of the products of the iteration in float32: full, or rounded to tf32 or bf16 (docs/benchmarks.md)"
 
@@ -46,6 +48,10 @@ class IterativeSolver(Solver, Iteration):
         """The method with these options."""
         return Iterations(self)
 
+    def inverse_method(self) -> Method:
+        """The same for the inverse root of a positive definite matrix."""
+        return InverseIterations(self)
+
     @classmethod
     def create_method(cls, name: str, rule: str, form: str, options: Mapping[str, Any]) -> Method:
         if rule != "exact":
@@ -53,6 +59,17 @@ class IterativeSolver(Solver, Iteration):
         if form != "folded":
             raise OptionError(f"solver {name!r} has one form; form='published' needs solver='eig'.")
         return build(cls, name, dict(options)).method()
+
+
+@dataclass(frozen=True)
+class CoupledSolver(IterativeSolver, CoupledIteration):
+    """A solver that has both roots at once and converges to the exact ones, whose gradient it takes."""
+
+    def method(self) -> Method:
+        return CoupledLyapunov(self)
+
+    def inverse_method(self) -> Method:
+        return InverseLyapunov(self)
 
 
 SOLVERS: Registry[type[Solver]] = Registry("solver")
@@ -100,21 +117,59 @@ def create_root(
 
 
 def create_function_root(
-    function: str, ridge: float, rule: str, side: str, precision: str | None, options: Mapping[str, Any]
+    function: str,
+    ridge: float,
+    rule: str,
+    side: str,
+    precision: str | None,
+    options: Mapping[str, Any],
+    solver: str = "eig",
 ) -> Root:
-    """As `create_root`, with the arguments of `gcp.covariance_function`; `options` are of the function and the rule."""
+    """As `create_root`, with the arguments of `gcp.covariance_function`.
+
+    `options` are of the function and of the rule, or of the solver.
+    """
     own = function_options(function)
+    kind = SOLVERS[solver].obj
     chosen = create_function(function, **{key: value for key, value in options.items() if key in own})
-    backward = create_rule(rule, **{key: value for key, value in options.items() if key not in own})
+    others = {key: value for key, value in options.items() if key not in own}
     check_choice("side", side, SIDES)
     check_precision(precision)
     if isinstance(ridge, bool) or not isinstance(ridge, Real) or not 0 <= ridge < inf:
         raise OptionError(f"ridge is {ridge!r}; allowed: a number >= 0.")
     if ridge == 0 and not chosen.finite_at_zero:
         raise OptionError(f"function {function!r} is not finite at eigenvalue 0; set ridge above 0, such as 1e-3.")
+    if issubclass(kind, IterativeSolver):
+        return _iterative_function(function, float(ridge), kind, solver, rule, side, precision, others)
+    backward = create_rule(rule, **others)
     if backward.has_trace_term:
         raise OptionError(f"rule {rule!r} is the gradient of an iteration for the root; take rule='exact' or another.")
     return Root(FunctionEigen(backward, chosen, float(ridge)), side, precision)
+
+
+def _iterative_function(
+    function: str,
+    ridge: float,
+    kind: type[IterativeSolver],
+    solver: str,
+    rule: str,
+    side: str,
+    precision: str | None,
+    options: Mapping[str, Any],
+) -> Root:
+    if function not in ITERATIVE_FUNCTIONS:
+        raise OptionError(
+            f"solver {solver!r} has the functions {', '.join(ITERATIVE_FUNCTIONS)}; {function!r} needs solver='eig'."
+        )
+    if side == "sample":
+        raise OptionError(
+            f"solver {solver!r} takes a function with a ridge on the channel side; "
+            "use side='auto' or side='channel', or solver='eig'."
+        )
+    method = kind.create_method(solver, rule, "folded", options)
+    if function == "inverse_sqrt":
+        method = build(kind, solver, dict(options)).inverse_method()
+    return Root(Ridged(method, ridge), "channel", precision)
 
 
 def check_fraction(name: str, key: str, value: float) -> None:

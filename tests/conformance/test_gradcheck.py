@@ -13,7 +13,9 @@ def test_gradcheck(exact_head, features, shape, side):
         return
     head = exact_head(shape[1], side=side) if exact_head.takes("side") else exact_head(shape[1])
     x = features(*shape, mean=0.3).requires_grad_()
-    assert torch.autograd.gradcheck(head, x, eps=1e-6, atol=1e-6, rtol=1e-5)
+    # a null eigenvalue leaves 1e-16 times 3^9 in the output of nine Halley steps
+    eps = 1e-5 if "halley" in str(exact_head) else 1e-6
+    assert torch.autograd.gradcheck(head, x, eps=eps, atol=1e-6, rtol=1e-5)
 
 
 def test_gradcheck_through_the_reduction(exact_head, features):
@@ -31,6 +33,8 @@ def test_gradcheck_at_repeated_eigenvalues(exact_head, shape):
     if exact_head.name in ("bilinear", "compact_bilinear", "svd_original", "svd_trunc"):
         return  # kinks at zero; and the two rules that are 0 between equal eigenvalues
     d, M = shape[1], shape[2] * shape[3]
+    if exact_head.options.get("values", 1) > 1:
+        return  # what is left by the first of equal singular values has no direction of its own
     if exact_head.name == "second_moment" and d == M:
         return  # a centred map has one dimension less than it could have without centring: a kink
     rows = min(d, M - 1)

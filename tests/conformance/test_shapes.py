@@ -10,6 +10,7 @@ def expected_features(name, d):
     special = dict.fromkeys(("average", "max", "avg_max", "gem", "wide_average"), d) | {
         "bilinear": d * d,
         "compact_bilinear": 3,
+        "low_rank_bilinear": 3,
         "gaussian": (d + 1) * (d + 2) // 2,
     }
     return special.get(name, d * (d + 1) // 2)
@@ -18,8 +19,9 @@ def expected_features(name, d):
 def test_names():
     names = (
         "average covariance svd_exact svd_original svd_pade svd_taylor svd_pi svd_newton svd_trunc svd_topn "
-        "newton_schulz polar_express mpa_lyapunov mtp_lyapunov seb bilinear compact_bilinear second_moment gaussian "
-        "max avg_max gem wide_average power log_euclidean"
+        "newton_schulz polar_express halley mpa_lyapunov mtp_lyapunov seb bilinear compact_bilinear "
+        "second_moment gaussian max avg_max gem wide_average power log_euclidean "
+        "drop_cov max_singular isice low_rank_bilinear"
     )
     assert {str(name) for name in gcp.list_heads()} == set(names.split())
     assert sorted(gcp.list_heads("svd_p*")) == ["svd_pade", "svd_pi"]

@@ -39,7 +39,7 @@ def test_sides_agree(root_head, features, output_and_gradient, relative, kind):
     x = deficient(kind, features)
     results = [output_and_gradient(root_head(x.shape[1], side=side), x) for side in ("channel", "sample", "auto")]
     # minimax steps meet null eigenvalues on the larger side, where their inverse root is 800
-    limit = 1e-6 if "polar_express" in str(root_head) else 1e-9
+    limit = 1e-6 if "polar_express" in str(root_head) or "halley" in str(root_head) else 1e-9
     for out, gradient in results[1:]:
         assert relative(out, results[0][0]) < 1e-9
         assert relative(gradient, results[0][1]) < limit

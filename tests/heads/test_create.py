@@ -27,8 +27,12 @@ OPTIONS = {
     "svd_topn": {"keep": 206 / 256, "drop": None},
     "newton_schulz": {"iterations": 5, "products": "full"},
     "polar_express": {"lower": 5e-3, "steps": 6, "products": "full"},
+    "halley": {"iterations": 9},
     "mpa_lyapunov": {"backward": "lyapunov"},
     "mtp_lyapunov": {"backward": "lyapunov"},
+    "max_singular": {"exponent": 0.5, "values": 1, "iterations": 1},
+    "isice": {"sparsity": 0.01, "rate": 1.0, "iterations": 5},
+    "low_rank_bilinear": {"factors": 512, "seed": 0},
     "compact_bilinear": {"sketch": 8192, "seed": 0},
 }
 

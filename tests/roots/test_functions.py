@@ -8,9 +8,11 @@ import gcp
 from gcp.errors import OptionError, UnknownNameError
 from gcp.functions import FUNCTIONS, create_function
 from gcp.gradients import RULES
+from gcp.solvers import SOLVERS
 
 CASES = [(str(name), {}) for name in FUNCTIONS] + [("power", {"exponent": 0.3}), ("power", {"exponent": -1.5})]
 EXACT = ["exact", "pade"]  # the two rules without a ratio
+ITERATIVE = [str(name) for name in SOLVERS if name != "eig"]
 RATIO = [str(name) for name in RULES if not RULES[name].obj.has_trace_term]
 SCALARS = {
     "sqrt": mpmath.sqrt,
@@ -165,6 +167,65 @@ def test_precision(name, options, side):
     for precision, limit in ((None, 1e-6), ("float32", 1e-4)):
         F = gcp.covariance_function(x, name, ridge=0.1, side=side, precision=precision, **options)
         assert F.dtype == torch.float32 and float((F - exact).norm() / exact.norm()) < limit
+
+
+@pytest.mark.parametrize("name", ["sqrt", "inverse_sqrt"])
+@pytest.mark.parametrize("solver", ITERATIVE)
+def test_iterative_solvers(name, solver):
+    """The exact function where they converge; the exact derivative of their steps."""
+    x = features(2, 4, 3, 3).requires_grad_()
+
+    def function(x, ridge=0.5, **options):
+        return gcp.covariance_function(x, name, ridge=ridge, solver=solver, **options)
+
+    exact = gcp.covariance_function(x, name, ridge=0.5)
+    limit = {"polar_express": 1e-10, "halley": 1e-12, "mpa": 1e-4}.get(solver, 0.2)
+    assert float((function(x) - exact).norm() / exact.norm()) < limit
+    steps = {"backward": "iterations"} if solver in ("mpa", "mtp") and name == "sqrt" else {}
+    assert torch.autograd.gradcheck(lambda x: function(x, **steps), x, eps=1e-5, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sqrt", "inverse_sqrt"])
+@pytest.mark.parametrize("solver", ITERATIVE)
+@pytest.mark.parametrize("kind", ["twins", "dead", "zero"])
+def test_iterative_solvers_where_the_covariance_is_singular(name, solver, kind):
+    """The ridge carries them; float32 and float64 agree."""
+    x, results = features(2, 6, 2, 2, kind=kind), []
+    for dtype in (torch.float32, torch.float64):
+        leaf = x.to(dtype).requires_grad_()
+        F = gcp.covariance_function(leaf, name, ridge=0.05, solver=solver)
+        results.append((F.detach(), torch.autograd.grad(F, leaf, upstream(leaf))[0]))
+    for low, high in zip(*results, strict=True):
+        assert float((low - high).norm()) <= 1e-3 * float(high.norm()) + 1e-4
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e4])
+@pytest.mark.parametrize("solver", ["polar_express", "halley"])
+@pytest.mark.parametrize("name", ["sqrt", "inverse_sqrt"])
+def test_iterative_gradient_of_a_matrix_in_float32(name, solver, condition):
+    """Of a given matrix too: the derivative of the steps had 4e-2 at condition number 1e4."""
+    P = matrix((condition ** -torch.linspace(0, 1, 48, dtype=torch.float64)).tolist()).float()
+    gradients = []
+    for leaf, options in ((P.double(), {}), (P, {"solver": solver})):
+        leaf = leaf.clone().requires_grad_()
+        F = gcp.matrix_function(leaf, name, ridge=1e-9, **options)
+        gradients.append(torch.autograd.grad(F, leaf, upstream(leaf))[0])
+    exact, got = gradients
+    assert float((got - exact).norm() / exact.norm()) < (1e-4 if name == "sqrt" else 1e-5 * condition**0.5)
+
+
+def test_faults_of_iterative_solvers():
+    x = torch.rand(1, 3, 2, 2)
+    with pytest.raises(OptionError, match=r"'halley' has the functions sqrt, inverse_sqrt; 'log' .*solver='eig'"):
+        gcp.covariance_function(x, "log", solver="halley")
+    with pytest.raises(OptionError, match=r"'mpa' .*channel side.*side='auto'"):
+        gcp.covariance_function(x, solver="mpa", side="sample")
+    with pytest.raises(OptionError, match=r"'mpa' brings its own backward; rule='pade' needs solver='eig'"):
+        gcp.covariance_function(x, solver="mpa", rule="pade")
+    with pytest.raises(OptionError, match=r"'inverse_sqrt' .*eigenvalue 0\b.*ridge above 0\b"):
+        gcp.covariance_function(x, solver="newton_schulz", ridge=0)
+    with pytest.raises(UnknownNameError, match=r"'newton'"):
+        gcp.covariance_function(x, solver="newton")
 
 
 def test_faults():

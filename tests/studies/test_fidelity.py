@@ -217,7 +217,7 @@ def test_methods():
     assert heads_of_rules(["power_iteration", "t*"]) == ["svd_pi", "svd_taylor", "svd_topn", "svd_trunc"]
     with pytest.raises(OptionError, match="svd_exact has no form published"):
         methods(["svd_exact"], ["published"])
-    with pytest.raises(OptionError, match="average: no matrix root"):
+    with pytest.raises(OptionError, match="average: not the root of the covariance"):
         methods(["average"])
     with pytest.raises(UnknownNameError, match=r"'taylor'\?"):
         heads_of_rules(["tayler"])

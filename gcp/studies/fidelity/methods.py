@@ -111,7 +111,8 @@ def _with_root(patterns: Sequence[str]) -> list[str]:
         found = select_heads([pattern])
         if not set(found) & set(allowed):
             raise OptionError(
-                f"{', '.join(found)}: no matrix root, and an exact gradient; allowed: {', '.join(allowed)}."
+                f"{', '.join(found)}: not the root of the covariance, which the exact gradients here are of; allowed: "
+                f"{', '.join(allowed)}. For a head with a rule of its own monitor.spectrum=true has its rule_share."
             )
     return [name for name in select_heads(patterns) if name in allowed]
 
