@@ -118,12 +118,17 @@ PRODUCTS_ONLY = (
     "max",
     "avg_max",
     "gem",
+    "wide_average",
     "covariance",
+    "drop_cov",
+    "max_singular",
+    "isice",
     "newton_schulz",
     "polar_express",
     "mtp_lyapunov",
     "bilinear",
     "compact_bilinear",
+    "low_rank_bilinear",
 )
 SOLVERS_OF_PRODUCTS = ("newton_schulz", "polar_express", "mtp")  # of a head that leaves the choice of one
 SUBSTITUTE = "polar_express"  # has the root of an eigendecomposition by products only

@@ -20,6 +20,7 @@ K + (tr K / M^2) 1 1^T instead; since Xc 1 = 0, neither the result nor the gradi
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -149,12 +150,9 @@ class InverseIterations(Iterations):
 class Ridged(Method):
     """A method of P + ridge I in the place of P; the channel side only."""
 
+    rescales: ClassVar[bool] = False  # the ridge has the units of P
     inner: Method
     ridge: float
-
-    @property
-    def homogeneous(self) -> bool:
-        return False  # the ridge has the units of P
 
     def settle(self, dtype: torch.dtype, smaller: bool | None) -> tuple[Method, torch.dtype]:
         inner, dtype = self.inner.settle(dtype, None)  # a ridge leaves no null space on either side

@@ -146,7 +146,7 @@ def test_an_eigen_head_becomes_polar_express(head):
         (after.argmax(1) == before.argmax(1)).float().mean()
     )
     exact = {"svd_exact", "svd_original", "svd_pade", "svd_taylor", "svd_pi", "svd_trunc", "svd_newton"}
-    exact |= {"second_moment", "gaussian", "power"}
+    exact |= {"second_moment", "gaussian", "power", "halley"}
     assert (told.logits < 1e-3) == (head in exact), told
 
 
