@@ -86,6 +86,7 @@ def check_beginnings(study: Study, chosen: Sequence[Variant]) -> None:
 
     Raises:
         CheckpointError, DataError: they are not there.
+        ConfigError: they are augmented in a way of which no features can be kept.
     """
     from gcp.runs.build import build_splits, check_pretrained
 
@@ -96,7 +97,11 @@ def check_beginnings(study: Study, chosen: Sequence[Variant]) -> None:
         needs = config.data.model_dump()
         if needs not in looked:
             looked.append(needs)
-            build_splits(config)
+            splits = build_splits(config)
+            if config.train.cache_features:
+                from gcp.runs.features import count_views
+
+                count_views(config, splits.images("train"))
 
 
 def _culprits(refused: Sequence[Variant], every: Sequence[Variant]) -> str:

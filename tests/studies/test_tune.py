@@ -95,6 +95,8 @@ def test_faults_of_the_file(here, change, text):
     "words, text",
     [
         (["--tune", "optim.lr=0.1"], r"--tune optim\.lr=0\.1: one value"),
+        (["--probe", "train.mixup=0"], r"train\.cache_views: auto with data\.transform: default.*cache_views|none"),
+        (["--probe"], r"train\.mixup: .*train\.cache_features"),
         (["--tune"], r"--tune needs a value, such as optim\.lr="),
         (["--tune", "optim.lr=0.1,0.1"], r"--tune optim\.lr=0\.1,0\.1: .*twice"),
         (["--tune", "optim.lr=0.1,0.2", "--grid", "optim.lr=0.1,0.2"], r"optim\.lr: given once as a setting"),
