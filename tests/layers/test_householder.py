@@ -207,6 +207,32 @@ def test_blocks_widen_with_the_columns():
     cpu, blocks = torch.device("cpu"), [1, 255, 256, 1024, 10**6]
     assert [default_block(m, cpu) for m in blocks] == [64, 64, 128, 256, 256]
     assert {default_block(m, torch.device("cuda")) for m in blocks} == {128}
+    assert [default_block(m, cpu, 512) for m in (1, 32, 33)] == [32, 32, 64]
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_long_reflectors(dtype, tolerance, transpose):
+    """One product of them is computed on transposed memory, several are not; both are the reflections one by one."""
+    torch.manual_seed(0)
+    d, k, m = 520, 70, 20
+    V, X, G = (torch.randn(shape, dtype=dtype) for shape in ((k, d), (d, m), (d, m)))
+
+    def results(V, X, G):
+        V, X = (tensor.clone().requires_grad_() for tensor in (V, X))
+        out = householder_apply(V, X, transpose=transpose)
+        return out.detach(), *torch.autograd.grad(out, (V, X), G)
+
+    single = results(V, X, G)
+    double = [pair[0] for pair in results(*(tensor.expand(2, *tensor.shape) for tensor in (V, X, G)))]
+    exact = X.double()
+    for v in V.double() if transpose else V.double().flip(0):
+        exact = exact - 2 * v[:, None] * (v @ exact) / (v @ v)
+    assert (single[0] - exact).norm() < tolerance * exact.norm()
+    for one, two in zip(single, double, strict=True):
+        assert (one - two).norm() < tolerance * two.norm()
+    (only,) = torch.autograd.grad(householder_apply(V.requires_grad_(), X, transpose=transpose), V, G)
+    assert torch.equal(only, single[1])
 
 
 def test_compiles_to_one_graph():
