@@ -6,6 +6,7 @@ its place.
 """
 
 import errno
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -103,8 +104,9 @@ def user_message(error: BaseException) -> str | None:
         shown = path if len(path) <= 2 * LONG else f"{path[:LONG]}...{path[-LONG:]}"
         return f"{error.strerror}: {shown!r}. Give another path, or move what is there out of the way."
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-        reason = str(error).partition("] ")[2].split(". ")[0] or "the memory of this machine is full"
-        return f"{reason}. Lower train.batch_size, evaluate.batch_size, data.workers or data.image_size."
+        asked = re.search(r"allocate (\d+) bytes", str(error))
+        size = f": {int(asked[1]) / 2**30:,.1f} GiB were asked for" if asked else ""
+        return f"the memory of this machine is full{size}. Lower train.batch_size, evaluate.batch_size, data.workers or data.image_size."
     if type(error).__name__ == "OutOfMemoryError":  # torch's; not imported here to keep --help quick
         reason = str(error).split(". ")[0]
         return f"{reason}. Lower train.batch_size (and raise train.accumulate) or data.image_size."

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from gcp.errors import GCPError, OptionError
 from gcp.evolve.calls import Images, at_rest, change
 from gcp.evolve.channel_graph.dimension import Dimension
-from gcp.evolve.channel_graph.tracer import trace
+from gcp.evolve.channel_graph.tracer import is_triangle, trace
 from gcp.evolve.edit import OptimizerState, edit
+from gcp.heads.base import Head
+from gcp.kernels.triangle import pack
 
 # change of the outputs, relative and in float64, by channels that nothing reads; what is more is no rounding
 UNREAD = 1e-5
@@ -139,11 +141,17 @@ def try_widths(
 
 
 def _check_outputs(model: nn.Module, dimension: Dimension, shape: torch.Size) -> None:
-    """Compare the outputs of a copy before and after channels that nothing reads. Raises GCPError where they differ."""
+    """Compare the outputs of a copy before and after channels that nothing reads. Raises GCPError where they differ.
+
+    The root of a matrix depends on all of its channels: in its place the copy has the matrix itself.
+    """
     like = next(model.parameters())
-    if like.device.type == "meta" or dimension.pooled:  # a head reads new channels at once, by a little
+    if like.device.type == "meta":
         return
     copy, width = deepcopy(model).double(), dimension.width
+    for module in copy.modules():
+        if isinstance(module, Head) and is_triangle(module):
+            module.__dict__["pool"] = _second_moment
     with torch.random.fork_rng([]), at_rest(copy):  # only the CPU's state is forked: the copy is edited there
         copy = copy.cpu()
         images = torch.rand(1, *shape[1:], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -161,6 +169,11 @@ def _check_outputs(model: nn.Module, dimension: Dimension, shape: torch.Size) ->
             f"width {dimension.name!r} cannot be edited: one more group of channels that nothing reads changes the "
             f"outputs by {error:.1e}. Something in the model computes with the width as a number"
         )
+
+
+def _second_moment(x: Tensor) -> Tensor:
+    X = x.flatten(2)
+    return pack(X @ X.mT / X.shape[2])
 
 
 def _without_values(model: nn.Module) -> nn.Module:

@@ -210,6 +210,25 @@ def test_an_attribute_that_is_computed_with_is_found_in_the_trial():
     assert torch.equal(model(images), before) and torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("head", ["svd_pade", "svd_topn", "covariance", "second_moment"])
+def test_an_attribute_that_is_computed_with_on_channels_that_a_head_pools(make, head):
+    """Whatever the root makes of one more channel; a head of which nobody computes with the width can be edited."""
+
+    class Scaled(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) * self.out_channels**-0.5
+
+    model, images = make(head, dim=4).double(), torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    grow(model, "head.reduction", 6, example=images)
+    old = model.head.reduction[0]
+    scaled = Scaled(old.in_channels, old.out_channels, 1, bias=False).double()
+    scaled.load_state_dict(old.state_dict())
+    model.head.reduction[0] = scaled
+    model.head.reduction[1].running_mean.normal_()
+    with pytest.raises(GCPError, match="computes with the width as a number"):
+        grow(model, "head.reduction", 7, example=images)
+
+
 def test_a_norm_across_the_channels():
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(3), nn.Linear(6, 2))
     assert "batch norm in 1 lies across it" in trace(model, torch.empty(5, 3, 4))["0"].reason

@@ -255,7 +255,7 @@ def _pooling(record: TraceRecord, name: str, head: Head) -> Callable[[Tensor], T
         record.uses[id(x)] += 1
         out = torch.empty(len(x), head.out_features, dtype=x.dtype, device="meta")
         layout, tag = record.pooled(x, name), record.tag_of(x)
-        if layout is not None and _is_triangle(head):
+        if layout is not None and is_triangle(head):
             record.graph.count(name, "channels", layout)
             record.tag(out, Tag(Triangle(layout, name), 1))
         elif layout is not None and isinstance(head, FirstOrder):
@@ -267,7 +267,7 @@ def _pooling(record: TraceRecord, name: str, head: Head) -> Callable[[Tensor], T
     return pool
 
 
-def _is_triangle(head: Head) -> bool:
+def is_triangle(head: Head) -> bool:
     """Whether it gives the triangle of a matrix over its channels and nothing beside."""
     return isinstance(head, Covariance | RootHead) and head.out_features == triangle_size(head.channels)
 
