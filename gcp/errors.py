@@ -106,7 +106,8 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         asked = re.search(r"allocate (\d+) bytes", str(error))
         size = f": {int(asked[1]) / 2**30:,.1f} GiB were asked for" if asked else ""
-        return f"the memory of this machine is full{size}. Lower train.batch_size, evaluate.batch_size, data.workers or data.image_size."
+        keys = "train.batch_size, evaluate.batch_size, data.workers, data.image_size, head.dim or model.hidden"
+        return f"the memory of this machine is full{size}. Lower {keys}."
     if type(error).__name__ == "OutOfMemoryError":  # torch's; not imported here to keep --help quick
         reason = str(error).split(". ")[0]
         return f"{reason}. Lower train.batch_size (and raise train.accumulate) or data.image_size."

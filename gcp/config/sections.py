@@ -108,7 +108,9 @@ class Run(Section):
         description="compute the blocks of a timm backbone anew in the backward pass: less memory, a third more time",
     )
     channels_last: bool = Field(default=False, description="channels-last memory, faster for convolutions on a GPU")
-    threads: Count | None = Field(default=None, description="CPU threads of torch; null: torch's own choice")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None, description="CPU threads of torch; null: torch's own choice"
+    )
     sync_batch_norm: bool = Field(
         default=True,
         description="with several processes: batch-norm statistics of the whole batch, as in one process",
@@ -199,7 +201,7 @@ class Data(Section):
         description="take image files as a viewer shows them, turned as their EXIF orientation says and transparent "
         "parts on white; null: those of data.name=folder, and of no published set",
     )
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+    workers: Annotated[int, Field(ge=0, le=1024)] | Literal["auto"] = Field(
         default="auto",
         description="processes that read images; auto: none for data in memory, else one per core, at most 8",
     )
@@ -416,7 +418,9 @@ class CheckpointSection(Section):
     """What is kept of the run on disk."""
 
     every: ClockInterval = Field(default=Duration(1), description="how often last.pt is written")
-    keep: Count = Field(default=2, description="how many of the latest checkpoints to keep, best.pt apart")
+    keep: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=2, description="how many of the latest checkpoints to keep, best.pt apart"
+    )
 
 
 Temperatures = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]

@@ -190,7 +190,8 @@ def _meant(value: object, schema: Mapping[str, Any]) -> Sequence[str]:
         return ["true" if given in _YES else "false"]
     if isinstance(value, str) and (near := nearest(value, words)):
         return [near]
-    types = {option.get("type") for option in [schema, *schema.get("anyOf", [])]}
+    options = [schema, *schema.get("anyOf", [])]
+    types = {option.get("type") for option in options if not {"const", "enum"} & option.keys()}
     if "array" in types and isinstance(value, (str, int)) and not isinstance(value, bool):
         return [f"[{value}]"]
     if "integer" in types and isinstance(value, float) and value.is_integer():

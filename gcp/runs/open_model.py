@@ -9,6 +9,7 @@ from typing import Any
 
 from gcp.callbacks.base import create_callbacks
 from gcp.config import Config, from_dict
+from gcp.config.faults import show
 from gcp.engine import checkpoint
 from gcp.engine.distributed import Group
 from gcp.engine.folder import find_run_folder
@@ -26,6 +27,8 @@ from gcp.runs.weights import configuration
 
 log = logging.getLogger("gcp")
 CHANGED = (("model", "widths"), ("model", "factors"), ("head", "name"))  # by a run on its way
+# Sections whose whole numbers are sizes of a model, and keys of them that are not.
+SIZED, UNSIZED = ("model", "head", "hybrid"), ("seed", "threshold")
 SAME = ("name", "root", "per_class", "val_fraction", "split_seed", "partial")  # of the section data: which images
 
 
@@ -152,16 +155,24 @@ def _check_contents(saved: dict[str, Any], path: Path) -> None:
     weights = saved["ema"] if saved.get("ema") is not None else saved["model"]
     check_weights(weights, path)
     numbers = sum(value.numel() for value in weights.values())
-    for section, key in (("head", "dim"), ("head", "sketch"), ("model", "hidden"), ("model", "widths")):
-        told = saved["config"].get(section)
-        value = told.get(key) if isinstance(told, dict) else None
-        sizes = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
-        # A layer of a width has at least so many weights; what is more would only fill the memory.
-        if any(isinstance(size, int) and size > numbers for size in sizes):
-            raise CheckpointError(
-                f"{path} cannot be used: its configuration has {section}.{key}={value}, for which its {numbers:,} "
-                "weights are too few"
-            )
+    for section, told in saved["config"].items():
+        for key, value in told.items() if isinstance(told, dict) else ():
+            sized = (section in SIZED and key not in UNSIZED) or (section, key) == ("data", "in_chans")
+            # A layer of a width has at least so many weights; what is more would only fill the memory.
+            if sized and any(size > numbers for size in _integers(value)):
+                raise CheckpointError(
+                    f"{path} cannot be used: its configuration has {section}.{key}={show(value)}, for which its "
+                    f"{numbers:,} weights are too few"
+                )
+
+
+def _integers(value: Any) -> Iterator[int]:
+    """Every whole number in a nest of plain values."""
+    if isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _integers(each)
+    elif isinstance(value, int):
+        yield value
 
 
 @contextmanager

@@ -39,6 +39,16 @@ def test_orders_to_the_terminal_are_shown_and_not_obeyed(capsys):
     assert capsys.readouterr() == (f"{shown}\n", f"error: {shown}\n")
 
 
+LOWER = "Lower train.batch_size, evaluate.batch_size, data.workers, data.image_size, head.dim or model.hidden.\n"
+
+
+def _refused_memory():
+    """What torch raises where the CPU has not so much memory."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -50,6 +60,8 @@ def test_orders_to_the_terminal_are_shown_and_not_obeyed(capsys):
             torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. More."),
             "error: CUDA out of memory. Lower train.batch_size (and raise train.accumulate) or data.image_size.\n",
         ),
+        (MemoryError(), f"error: the memory of this machine is full. {LOWER}"),
+        (_refused_memory(), f"error: the memory of this machine is full: 3,725,290.3 GiB were asked for. {LOWER}"),
     ],
 )
 def test_a_fault_of_the_user_is_a_message_and_code_2(error, message, capsys):

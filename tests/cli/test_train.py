@@ -7,6 +7,7 @@ import pytest
 
 from gcp.config import Config
 from gcp.config.recipes import find
+from gcp.config.validate import key_schemas
 
 FILES = {
     "list.yaml": "- a\n- b\n",
@@ -39,6 +40,7 @@ MISTAKES = {
     "too small images": (["model.backbone=alexnet", "data.image_size=9"], r"images of 9x9 do not fit backbone"),
     "few shot of too few": (["data.per_class=9999"], r"per_class=9999 .*data\.per_class=122"),
     "no batch": (["train.batch_size=64", "train.drop_last=true"], r"40 images make no batch of 64"),
+    "weights in no section": (["pretrained=no.pt"], r"pretrained: .*no\.pt.*did you mean model\.pretrained\?"),
     "weights of a file": (["model.pretrained=no.pt"], r"no checkpoint at no\.pt"),
     "run folder is a file": (["run.dir=small.yaml"], r"folder in small\.yaml: .*run\.dir="),
     "no key=value": (["lr"], r"'lr'.* key=value"),
@@ -54,6 +56,37 @@ def test_mistakes_leave_no_run(words, message, small, refused, here):
     assert len(text.splitlines()) <= 2  # a fault of the configuration has a heading
     assert not (here / "runs").exists() or not os.listdir(here / "runs")
     assert (here / "small.yaml").is_file()
+
+
+def _integers(form):
+    options = [form, *form.get("anyOf", [])]
+    return any(o.get("type") == "integer" or (o.get("type") == "array" and _integers(o["items"])) for o in options)
+
+
+# Seeds and the length of a run are no sizes.
+SIZES = [
+    f"{section}.{key}"
+    for section, keys in key_schemas().items()
+    for key, form in keys.items()
+    if _integers(form) and key not in ("epochs", "seed", "split_seed", "last_stride", "patience")
+]
+BESIDE = {  # what has a key be read
+    "evolve": ["evolve.every=1", "evolve.start=0"],
+    "train.cache_views": ["train.cache_features=true", "model.freeze=[features]", "train.mixup=0", "train.ema=null"],
+}
+
+
+@pytest.mark.parametrize("key", [*SIZES, "model.widths", "model.norm", "head.sketch"])
+def test_absurd_sizes_are_one_message_or_no_matter(key, small, here):
+    """Nothing runs for ever, and what no memory can hold is refused by the first who asks for it."""
+    absurd = 10**15
+    value = {"model.hidden": f"[{absurd}]", "model.widths": f"{{head.reduction: {absurd}}}"}.get(key, absurd)
+    value = f"{{name: whitening, group_size: {absurd}}}" if key == "model.norm" else value
+    more = BESIDE.get(key, BESIDE.get(key.partition(".")[0], []))
+    more = ["head.name=compact_bilinear"] if key == "head.sketch" else more
+    answer = small("train.epochs=1", *more, f"{key}={value}")
+    assert answer.code == 0 or (answer.code == 2 and answer.err.startswith("error: ")), answer
+    assert "Traceback" not in answer.err and len(answer.err.splitlines()) <= 4
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,9 @@ BROKEN = {
     "complex": (weight(lambda w: w + 0j), "is torch.complex64"),
     "nan": (weight(lambda w: w * float("nan")), "classifier.weight holds inf or NaN"),
     "width": (config("head", "dim", 10**12), r"head\.dim=1000000000000, for which its .* weights are too few"),
+    "channels": (config("data", "in_chans", 10**12), r"data\.in_chans=1000000000000, .* weights are too few"),
+    "sketch": (config("head", "sketch", 10**12), r"head\.sketch=1000000000000, .* weights are too few"),
+    "groups": (config("model", "norm", {"group_size": 10**12}), r"model\.norm=.*1000000000000.* weights are too few"),
     "hidden": (config("model", "hidden", [10**11]), r"model\.hidden=.* weights are too few"),
     "section": (lambda saved: saved["config"].update(head=7), "head"),
 }
