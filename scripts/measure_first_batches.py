@@ -10,7 +10,6 @@ of train/, val/ and test/ with a folder for each class; without it, the digits. 
 scripts/real/textures.py the images.
 """
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,8 +178,8 @@ def starts(args: Namespace) -> list[dict]:
 COMMANDS = {"sizes": sizes, "rates": rates, "starts": starts}
 
 
-def main() -> None:
-    """Measure, print, and write all numbers."""
+def main(words: list[str]) -> int:
+    """Measure, print, and write all numbers. Returns the exit code."""
     example = "python scripts/measure_first_batches.py sizes"
     made = benchmarking.parser("What the first batches tell a head.", example, repeats=1, warmup=0)
     made.add_argument("command", choices=COMMANDS)
@@ -191,15 +190,15 @@ def main() -> None:
     made.add_argument("--cache", help="file in which the maps are kept")
     made.add_argument("--dim", type=int, default=64, help="width of the reduction of what is trained (64)")
     made.add_argument("--epochs", type=int, default=8)
-    made.add_argument("--lr", type=float, default=RATES[2])
+    made.add_argument("--lr", type=float, default=0.05)
     made.add_argument("--seeds", type=int, default=3)
     benchmarking.several(made, "--dims", [32, 64, 128, 256], "widths of the reduction")
-    args = made.parse_args()
+    args = made.parse_args(words)
     set_threads(args.threads or 1)
     rows = COMMANDS[args.command](args)
-    if args.json:
-        benchmarking.write_json(args.json, {"command": sys.argv[1:], "rows": rows})
+    benchmarking.save(args.json, {"settings": benchmarking.settings_of(args), "rows": rows})
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(benchmarking.run(main))
