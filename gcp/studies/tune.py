@@ -128,7 +128,7 @@ def budget(tune: Mapping[str, Sequence[Any]], seeds: int) -> str:
     return (
         f"each variant had {counted(settings * seeds, 'run')} to be tuned, {settings} settings ({axes}) with "
         f"{counted(seeds, 'seed')} each that the table does not have, and the one with the highest validation accuracy "
-        "was taken; test scores were not read"
+        "was taken; a run that failed counts as the worst, and test scores were not read"
     )
 
 
