@@ -8,7 +8,9 @@ Shared as timm's models are: `timm.models.save_for_hf(model, FOLDER)`, `timm.mod
 `timm.create_model("local-dir:FOLDER", pretrained=True)` or `"hf-hub:NAME"`, after `import gcp.timm`.
 
 In timm's terms: `forward_features` gives the map (B, num_features, h, w), `forward_head(..., pre_logits=True)` the
-pooled vector (B, head_hidden_size), and `global_pool=""` leaves head and classifier out.
+pooled vector (B, head_hidden_size), and `global_pool=""` leaves head and classifier out. The class token of a
+transformer is left out unless `token="concat"`: `forward_features` then gives tokens (B, 1 + N, num_features), the
+class token first, and the pooled vector ends with it.
 """
 
 import copy
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.models import load_pretrained, register_model
 from torch import Tensor, nn
 
@@ -51,8 +54,8 @@ class TimmClassifier(Classifier):
         record: Mapping[str, Any] | None = None,
     ):
         super().__init__(
-            model.features, model.head, model.classifier, model.num_classes, arguments=model.arguments
-        )  # fmt: skip
+            model.features, model.head, model.classifier, model.num_classes, 0.0, model.arguments, model.token
+        )
         self.dropout = model.dropout
         self.hidden, self.drop_rate = hidden, drop_rate
         self.num_features = model.features.channels
@@ -62,7 +65,9 @@ class TimmClassifier(Classifier):
     @property
     def head_hidden_size(self) -> int:
         """Width of `forward_head(..., pre_logits=True)`."""
-        return self.head.out_features if self.global_pool else self.num_features
+        if not self.global_pool:
+            return self.num_features
+        return self.head.out_features + (self.num_features if self.token == "concat" else 0)
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
@@ -70,17 +75,19 @@ class TimmClassifier(Classifier):
         return self.features.body.feature_info
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) -> map (B, num_features, h, w)."""
-        return self.features(images)
+        """Images (B, in_chans, H, W) -> map (B, num_features, h, w), or tokens (B, 1 + h w, num_features)."""
+        x, token = self.extract(images)
+        return x if token is None else torch.cat([token[:, None], x.flatten(2).mT], 1)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Map -> logits (B, num_classes), or the pooled vector with `pre_logits` or without a classifier."""
+        """Features -> logits (B, num_classes), or the pooled vector with `pre_logits` or without a classifier."""
         if not self.global_pool:
             return features
-        pooled = self.head(features)
+        x, token = (features, None) if self.token == "none" else (features[:, 1:], features[:, 0])
+        pooled = self.head(x)
         if pre_logits or not self.num_classes:
-            return pooled
-        return self.logits(pooled)
+            return pooled if token is None else torch.cat([pooled, token.to(pooled.dtype)], 1)
+        return self.logits(pooled, token)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(images))
@@ -103,7 +110,8 @@ class TimmClassifier(Classifier):
         _check_classes(num_classes, pool)
         self.global_pool, self.num_classes = pool, num_classes
         like = next(self.features.parameters())
-        fresh = _classifier(self.head.out_features, self.hidden, num_classes, self.drop_rate)
+        width = self.head.out_features + (self.num_features if self.token == "concat" else 0)
+        fresh = _classifier(width, self.hidden, num_classes, self.drop_rate)
         self.classifier = fresh.to(like.device, like.dtype)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -168,6 +176,7 @@ def build(
     pretrained_cfg_overlay: Mapping[str, Any] | None = None,
     cache_dir: str | Path | None = None,
     pretrained_model_args: Mapping[str, Any] | None = None,
+    token: str = "none",
     **options: Any,
 ) -> nn.Module:
     """The model behind `timm.create_model("gcp_BACKBONE", ...)`.
@@ -185,8 +194,14 @@ def build(
         pretrained_cfg_overlay: entries of that record to replace.
         cache_dir: where files of a hub are kept.
         pretrained_model_args: arguments that the saved model was made with.
+        token: "concat" for the class token (of other backbones the mean over the map) beside what the head gives.
         **options: `head`, its options, and the other arguments of `gcp.create_model`.
     """
+    if token not in ("none", "concat"):
+        raise OptionError(
+            f"token is {token!r}; allowed: 'none', 'concat'. Two classifiers (sum) are not in timm's interface: concat "
+            "computes the same functions with one."
+        )
     record = _record(backbone, pretrained_cfg, pretrained_cfg_overlay)
     if isinstance(pretrained_cfg, str) and pretrained_cfg:
         backbone = f"{backbone}.{pretrained_cfg}"
@@ -200,6 +215,7 @@ def build(
         dim=dim or None,
         pretrained=pretrained and not saved,
         dropout=drop_rate,
+        token=token,
         **options,
     )
     hidden = tuple(model.arguments["hidden"])

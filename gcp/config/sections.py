@@ -216,6 +216,17 @@ class Model(Section):
         description="weights to start from; true: the published ones (a download); a path: a run folder or a "
         "checkpoint file of any known layout; the name of weights of timm, such as resnet50.a1_in1k; false: none",
     )
+    stage: int | Text | None = Field(
+        default=None,
+        description="stage behind which the backbone is cut, by name (layer3, blocks.8) or index, -1 the last; the "
+        "later layers are left out, and weights of the whole still load; null: not cut",
+    )
+    token: Literal["auto", "none", "concat", "sum"] = Field(
+        default="auto",
+        description="how the class token of a transformer (of other backbones the mean over the map) joins what the "
+        "head makes of the map: sum, of the logits of two classifiers; concat, before one; none, it is left out; auto: "
+        "sum where there is a class token, else none",
+    )
     last_stride: Literal[1, 2] | None = Field(
         default=None,
         description="stride of the last stage: 1 doubles the side of the map; null: as published",

@@ -54,8 +54,9 @@ class Divided(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if isinstance(self.model, Classifier):
-            x = self.map(self.model.head.reduction(self.model.features(images)))
-            return self.model.logits(self.model.head.complete(self.model.head.pool(x), x))
+            features, token = self.model.extract(images)
+            x = self.map(self.model.head.reduction(features))
+            return self.model.logits(self.model.head.complete(self.model.head.pool(x), x), token)
         size = (images.shape[2], images.shape[3])
         features = self.model.body.forward_features(images)
         x = self.map(self.model.to_map(features, size))

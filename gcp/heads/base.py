@@ -17,7 +17,7 @@ from gcp.roots.root import Root
 
 
 class Head(nn.Module):
-    """Feature map (B, C, H, W) -> vector (B, out_features).
+    """Feature map (B, C, H, W), or tokens (B, N, C) -> vector (B, out_features).
 
     A subclass defines `features` and `pool`; `complete` puts the mean beside what is pooled and scales both, where that
     was asked for (`gcp.heads.first_batches`). Non-finite features raise in eager mode on the CPU; under
@@ -75,12 +75,16 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool a feature map; bfloat16 and float16 features give float32, others keep their dtype.
+        """Pool a feature map (B, C, H, W), or tokens (B, N, C), which are the map (B, C, N, 1); bfloat16 and float16
+        features give float32, others keep their dtype.
 
         Raises:
-            ShapeError: not (B, in_channels, H, W), an empty map, or one position where the head needs two.
+            ShapeError: not (B, in_channels, H, W) or (B, N, in_channels), an empty map, or one position where the head
+                needs two.
             NonFiniteError: inf or NaN, or an output that its dtype cannot hold, in eager mode on the CPU.
         """
+        if isinstance(x, Tensor) and x.ndim == 3:
+            x = x.mT[..., None]
         check_map(x)
         if x.shape[1] != self.in_channels:
             raise ShapeError(f"the head was built for {self.in_channels} channels, the feature map has {x.shape[1]}.")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import GCPError, ShapeError
+from gcp.models.bodies import only_size, patch_size
 from gcp.models.dry_run import dry_run
 from gcp.models.parts import is_frozen
 
@@ -24,10 +25,15 @@ class Backbone(nn.Module):
     `forward_features` where it has one, else of `forward`. Parts of the body that take no part in it, such as the
     classifier of a timm model, are replaced by `nn.Identity`.
 
+    Tokens before the grid (class, distillation, registers) are no part of the map; `with_token` gives the first of
+    them, where it is a class token, beside the map.
+
     Raises GCPError where the features lie on no grid, or the body does not run on images of `size`.
     """
 
     _own = False  # a module of the user's, which may not run on the meta device
+    stage: int | str | None = None  # behind which it has been cut
+    left_out: frozenset[str] = frozenset()  # tensors of the body that were cut off
 
     def __init__(self, body: Any, name: str, in_chans: int, size: tuple[int, int], fixed: bool = False):
         super().__init__()
@@ -132,7 +138,30 @@ class Backbone(nn.Module):
         return getattr(self.body, self._call)(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) -> (B, channels, h, w). Raises ShapeError on images that do not fit."""
+        """Images (B, in_chans, H, W) -> map (B, channels, h, w). Raises ShapeError on images that do not fit."""
+        features, size = self._features_of(images)
+        return self._map_of(features, size)
+
+    @property
+    def class_token(self) -> bool:
+        """Whether the features begin with a class token."""
+        if self._layout != "NLC" or not self._prefix:
+            return False
+        declared = getattr(self.body, "has_class_token", None)
+        # A timm model without a class token has None in its place; a module of one's own may give it any name.
+        return getattr(self.body, "cls_token", True) is not None if declared is None else bool(declared)
+
+    def with_token(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The map (B, channels, h, w) and the class token (B, channels), or the mean over the map where there is none.
+
+        Raises ShapeError on images that do not fit.
+        """
+        features, size = self._features_of(images)
+        x = self._map_of(features, size)
+        return x, features[:, 0] if self.class_token else x.mean((2, 3))
+
+    def _features_of(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """What the body gives of images that fit, and their (H, W)."""
         check_images(images)
         size = (images.shape[-2], images.shape[-1])
         if images.ndim != 4 or images.shape[1] != self.in_chans:
@@ -140,11 +169,18 @@ class Backbone(nn.Module):
                 f"backbone {self.name!r} takes images (B, {self.in_chans}, H, W), got {tuple(images.shape)}"
             )
         if self.image_size is not None and size != self.image_size:
+            raise ShapeError(only_size(self.name, self.image_size, size))
+        patch = patch_size(self.body)
+        if patch is not None and (size[0] % patch[0] or size[1] % patch[1]):
+            low, high = size[0] // patch[0] * patch[0], -(-size[0] // patch[0]) * patch[0]
             raise ShapeError(
-                f"backbone {self.name!r} takes images of {self.image_size[0]}x{self.image_size[1]} only, "
-                f"got {size[0]}x{size[1]}; set data.image_size={self.image_size[0]}"
+                f"backbone {self.name!r} takes images whose sides are multiples of its patches, {patch[0]}x{patch[1]}, "
+                f"got {size[0]}x{size[1]}; set data.image_size={low or high}"
+                + (f" or {high}" if low and high != low else "")
             )
-        features = self._features(images)
+        return self._features(images), size
+
+    def _map_of(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         return features if self._layout == "raw" else to_map(features, self._layout, self._prefix, size)
 
     def map_size(self, size: int | tuple[int, int]) -> tuple[int, int]:
@@ -164,7 +200,8 @@ class Backbone(nn.Module):
     def __repr__(self) -> str:
         """One line; the network is `features.body`."""
         frozen = ", frozen" if is_frozen(self) else ""
-        return f"{type(self).__name__}({self.name}, channels={self.channels}{frozen})"
+        stage = "" if self.stage is None else f" up to {self.stage}"
+        return f"{type(self).__name__}({self.name}{stage}, channels={self.channels}{frozen})"
 
 
 def check_images(images: object) -> None:
@@ -210,6 +247,6 @@ def to_map(features: Tensor, layout: str, prefix: int, size: tuple[int, int]) ->
     if layout == "NHWC":
         return features.permute(0, 3, 1, 2)
     cells = features[:, prefix:]
-    shape = grid(cells.shape[1], size)
+    shape = grid(int(cells.shape[1]), (int(size[0]), int(size[1])))  # TorchScript traces them as tensors
     assert shape is not None, f"{cells.shape[1]} tokens do not tile an image of {size}"
     return cells.transpose(1, 2).unflatten(2, shape)

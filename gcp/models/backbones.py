@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -118,7 +119,17 @@ def check_backbone(name: str | nn.Module) -> None:
     source(name)
 
 
-def _build(name: str, pretrained: bool, in_chans: int, drop_path: float | None) -> tuple[Backbone, str | None]:
+Stage = int | str | None
+
+
+def _build(
+    name: str,
+    pretrained: bool,
+    in_chans: int,
+    drop_path: float | None,
+    size: tuple[int, int] | None,
+    stage: Stage,
+) -> tuple[Backbone, str | None]:
     """The backbone and the module of its body before the last stage."""
     origin, plain = source(name)
     if drop_path is not None and origin != "timm":
@@ -131,32 +142,65 @@ def _build(name: str, pretrained: bool, in_chans: int, drop_path: float | None) 
             )
         cifar = name.endswith("_cifar")
         body = OURS[name].obj(in_chans)
-        return Backbone(body, name, in_chans, (32, 32) if cifar else (224, 224)), "layer2" if cifar else None
+        native = (32, 32) if cifar else (224, 224)
+        return _up_to(body, stage, name, in_chans, native), "layer2" if cifar else None
     if origin == "torchvision":
         family = torchvision_names()[plain]
         body = torchvision_body(plain, pretrained, in_chans)
-        size = (299, 299) if family == "inception" else (224, 224)
-        return Backbone(body, name, in_chans, size), BOUNDARIES.get(family)
-    body = timm_body(plain, pretrained, in_chans, drop_path)
-    return Backbone(body, name, in_chans, *input_size(body)), boundary(body)
+        native = (299, 299) if family == "inception" else (224, 224)
+        return _up_to(body, stage, name, in_chans, native), BOUNDARIES.get(family)
+    body = timm_body(plain, pretrained, in_chans, drop_path, size)
+    native, fixed = input_size(body)
+    if size is None or size == native or not fixed:
+        return _up_to(body, stage, name, in_chans, native, fixed), boundary(body)
+    return _up_to(body, stage, name, in_chans, native), boundary(body)  # built for any size
 
 
-def _of_module(body: nn.Module, pretrained: bool, in_chans: int, size: int | None) -> tuple[Backbone, str | None]:
+def _up_to(
+    body: nn.Module, stage: Stage, name: str, in_chans: int, size: tuple[int, int], fixed: bool = False
+) -> Backbone:
+    """The backbone of a body, up to a stage where one is given."""
+    if stage is None:
+        return Backbone(body, name, in_chans, size, fixed)
+    from gcp.models.cut import cut
+
+    before = set(body.state_dict())
+    body = cut(body, stage, name, in_chans, size)
+    try:
+        backbone = Backbone(body, name, in_chans, size, fixed)
+    except (IndexError, AttributeError, TypeError, AssertionError, RuntimeError) as error:
+        raise OptionError(
+            f"stage={stage!r} does not work for backbone {name!r}, which timm cannot cut there"
+        ) from error
+    backbone.stage, backbone.left_out = stage, frozenset(before - set(backbone.body.state_dict()))
+    return backbone
+
+
+def _of_module(
+    body: nn.Module, pretrained: bool, in_chans: int, size: tuple[int, int] | None, stage: Stage
+) -> tuple[Backbone, str | None]:
     """A module as a backbone, and the name of its part before the last stage, where it has timm's or ResNet's names."""
     if pretrained:
         raise OptionError("a backbone given as a module brings its weights along: set pretrained=False, or a file")
-    sides = input_size(body)[0] if size is None else (size, size)
-    stage = boundary(body) or ("layer3" if hasattr(body, "layer3") and hasattr(body, "layer4") else None)
-    return Backbone.of_module(body, in_chans, sides), stage
+    sides = input_size(body)[0] if size is None else size
+    if stage is not None:
+        from gcp.models.cut import cut
+
+        body = cut(body, stage, type(body).__name__, in_chans, sides)
+    before_last = boundary(body) or ("layer3" if hasattr(body, "layer3") and hasattr(body, "layer4") else None)
+    backbone = Backbone.of_module(body, in_chans, sides)
+    backbone.stage = stage
+    return backbone, before_last
 
 
 def _build_or_explain(
-    name: str, pretrained: bool, in_chans: int, drop_path: float | None
+    name: str, pretrained: bool, *options: Any
 ) -> tuple[Backbone, str | None]:
+    """As `_build`, whose further arguments are `options`."""
     if not pretrained:
-        return _build(name, False, in_chans, drop_path)
+        return _build(name, False, *options)
     try:
-        return _build(name, True, in_chans, drop_path)
+        return _build(name, True, *options)
     except GCPError:
         raise
     except Exception as error:  # timm and torchvision download with libraries whose errors share no class
@@ -172,8 +216,9 @@ def create_backbone(
     pretrained: bool | str | Path = False,
     last_stride: int | None = None,
     in_chans: int = 3,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     drop_path: float | None = None,
+    stage: Stage = None,
 ) -> Backbone:
     """Build a backbone by name (any timm model, `torchvision/NAME`, or one of ours), or of a module.
 
@@ -181,9 +226,12 @@ def create_backbone(
     one image of `image_size` (224, or what a timm model tells) finds its width. `pretrained` is then False or a file.
 
     `pretrained`: True downloads the weights of timm or torchvision; a path loads a file (see
-    `gcp.models.weights`). `last_stride=1` keeps the last stage at the stride of the one before, so the map
-    doubles; None and 2 leave the model as it is. AlexNet and VGG, from either source, give the map before
-    their last max pool, as the published suites take it. `drop_path` is the rate of stochastic depth of a timm model.
+    `gcp.models.weights`). `image_size`, one side or (H, W), builds a transformer that takes one size of images for
+    images of that size. `stage` cuts the backbone behind a stage, by index or name (see `gcp.models.cut`), and leaves
+    the later layers out of it; weights of the whole still load. `last_stride=1` keeps the last stage at the stride of
+    the one before, so the map doubles; None and 2 leave the model as it is. AlexNet and VGG, from either source, give
+    the map before their last max pool, as the published suites take it. `drop_path` is the rate of stochastic depth of
+    a timm model.
     Raises UnknownNameError, OptionError, CheckpointError, or GCPError where a download fails.
     """
     if last_stride not in (None, 1, 2):
@@ -194,17 +242,31 @@ def create_backbone(
         raise OptionError(f"pretrained must be true, false or the path of a file, got {pretrained!r}")
     if isinstance(name, nn.Module) and drop_path is not None:
         raise no_drop_path(type(name).__name__)
+    if stage is not None and last_stride == 1:
+        raise OptionError(
+            f"last_stride=1 does not go with stage={stage!r}, whose map is the larger one of an earlier stage; leave "
+            "one of them out (model.last_stride, model.stage)"
+        )
+    size = _sides(image_size)
     if isinstance(name, nn.Module):
-        backbone, before_last = _of_module(name, pretrained is True, in_chans, image_size)
-    elif image_size is not None:
-        raise OptionError(f"image_size is for a backbone given as a module; {name!r} takes any that suits it")
+        backbone, before_last = _of_module(name, pretrained is True, in_chans, size, stage)
     else:
-        backbone, before_last = _build_or_explain(name, pretrained is True, in_chans, drop_path)
+        backbone, before_last = _build_or_explain(name, pretrained is True, in_chans, drop_path, size, stage)
     if last_stride == 1:
         double_last_map(backbone, before_last, backbone.native_size)
     if isinstance(pretrained, str | Path):
         load_backbone(backbone, pretrained)
     return backbone
+
+
+def _sides(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """(H, W). Raises OptionError for what is no size."""
+    if image_size is None:
+        return None
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise OptionError(f"image_size is {image_size!r}; allowed: a side such as 448, or (H, W)")
+    return sides[0], sides[1]
 
 
 # The last stage at the stride of the one before makes the map twice as large, with four times the samples of the
@@ -269,10 +331,10 @@ LARGEST = 1024
 
 
 @lru_cache(maxsize=8)
-def _skeleton(name: str) -> Backbone:
+def _skeleton(name: str, stage: Stage) -> Backbone:
     """The backbone on the meta device: shapes without memory or computation."""
     with torch.device("meta"):
-        return create_backbone(name)
+        return create_backbone(name, stage=stage)
 
 
 def _large_enough(backbone: Backbone, size: int) -> bool:
@@ -283,8 +345,8 @@ def _large_enough(backbone: Backbone, size: int) -> bool:
 
 
 @lru_cache(maxsize=64)
-def default_image_size(name: str, dataset_size: int) -> int:
-    """Side in pixels to which images of `dataset_size` are brought for a backbone.
+def default_image_size(name: str, dataset_size: int, stage: Stage = None) -> int:
+    """Side in pixels to which images of `dataset_size` are brought for a backbone, cut at `stage` where one is given.
 
     A network for small images (`*_cifar`) takes them as they are; one that takes a single size, that size;
     any other the smallest multiple of 32, not below `dataset_size`, at which its map is at least 3 x 3
@@ -293,7 +355,7 @@ def default_image_size(name: str, dataset_size: int) -> int:
     """
     if source(name)[0] == "ours" and name.endswith("_cifar"):
         return dataset_size
-    backbone = _skeleton(name)
+    backbone = _skeleton(name, stage)
     if backbone.image_size is not None:
         return backbone.image_size[0]
     first = -(-dataset_size // STEP) * STEP

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gcp.errors import GCPError, OptionError
+from gcp.errors import GCPError, OptionError, ShapeError
 from gcp.models.downloads import from_hub
+from gcp.models.dry_run import dry_run
 
 
 def alexnet_bn(in_chans: int = 3) -> nn.Sequential:
@@ -166,32 +167,99 @@ def torchvision_body(name: str, pretrained: bool, in_chans: int) -> nn.Sequentia
     return body
 
 
-def timm_body(name: str, pretrained: bool, in_chans: int, drop_path: float | None = None) -> nn.Module:
+def timm_body(
+    name: str,
+    pretrained: bool,
+    in_chans: int,
+    drop_path: float | None = None,
+    size: tuple[int, int] | None = None,
+) -> nn.Module:
     """The timm model `name` without its classifier; `pretrained` downloads timm's weights.
+
+    A transformer that takes one size of images only is built for those of `size` (H, W): with `dynamic_img_size` where
+    it has that, which resamples its position embedding at every call and leaves the weights in their shapes; else with
+    `img_size`, which resamples the weights as they are loaded.
 
     Its own pooling is kept as it is, because the weights of some transformers depend on it; the backbone
     calls `forward_features`, which stops before it. VGG loses its last max pool, as torchvision's does here.
+    Raises ShapeError where it takes no images of `size`.
     """
+    options = {} if drop_path is None else {"drop_path_rate": drop_path}
+    cfg = _record(name)
+    native = tuple((cfg.get("input_size") or (3, 224, 224))[-2:])
+    if size is None or size == native or not cfg.get("fixed_input_size"):
+        body = _create(name, pretrained, in_chans, options)
+    else:
+        body = _of_size(name, pretrained, in_chans, options, size, native)
+    if type(body).__name__ == "VGG" and isinstance(body.features[-1], nn.MaxPool2d):
+        body.features = body.features[:-1]
+    return body
+
+
+def _record(name: str) -> dict[str, Any]:
+    """What timm says of the weights of a model, without building it."""
     import timm
 
-    options: dict[str, Any] = {} if drop_path is None else {"drop_path_rate": drop_path}
+    cfg = timm.get_pretrained_cfg(name)
+    return cfg.to_dict() if cfg is not None else {}
+
+
+def _create(name: str, pretrained: bool, in_chans: int, options: dict[str, Any]) -> Any:
+    import timm
+
     try:
         with from_hub() if pretrained else nullcontext():
-            body: Any = timm.create_model(name, pretrained=pretrained, in_chans=in_chans, num_classes=0, **options)
+            return timm.create_model(name, pretrained=pretrained, in_chans=in_chans, num_classes=0, **options)
     except (TypeError, AssertionError, ValueError, NotImplementedError) as error:
         if "drop_path_rate" in str(error):
             raise no_drop_path(name) from error
-        if in_chans == 3 or isinstance(error, GCPError):
+        if in_chans == 3 or isinstance(error, GCPError) or any(key in str(error) for key in options):
             raise
         raise OptionError(f"backbone {name!r} does not take in_chans={in_chans}, only 3: {error}") from error
-    if type(body).__name__ == "VGG" and isinstance(body.features[-1], nn.MaxPool2d):
-        body.features = body.features[:-1]
+
+
+def _of_size(
+    name: str,
+    pretrained: bool,
+    in_chans: int,
+    options: dict[str, Any],
+    size: tuple[int, int],
+    native: tuple[int, ...],
+) -> Any:
+    try:
+        return _create(name, pretrained, in_chans, {**options, "dynamic_img_size": True})
+    except TypeError as error:
+        if "dynamic_img_size" not in str(error):
+            raise
+    try:
+        body = _create(name, pretrained, in_chans, {**options, "img_size": size})
+        dry_run(body, in_chans, size)
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        raise ShapeError(only_size(name, native, size)) from error
+    body.pretrained_cfg = {**dict(body.pretrained_cfg), "input_size": (in_chans, *size)}
     return body
 
 
 def no_drop_path(name: str) -> OptionError:
     """The refusal of a backbone without stochastic depth."""
     return OptionError(f"backbone {name!r} has no stochastic depth; set model.drop_path=null")
+
+
+def only_size(name: str, native: tuple[int, ...], got: tuple[int, int]) -> str:
+    """What is said of images of another size than the one that a backbone takes."""
+    return (
+        f"backbone {name!r} takes images of {native[0]}x{native[1]} only, got {got[0]}x{got[1]}; set "
+        f"data.image_size={native[0]}. Of any size: convolutional networks, and built for it (image_size) vit_*, "
+        "deit_*, eva*, beit*, swin*"
+    )
+
+
+def patch_size(body: Any) -> tuple[int, int] | None:
+    """The sides (h, w) of a patch, of which images of a transformer that takes any size are made."""
+    if not getattr(body, "dynamic_img_size", False) or getattr(body.patch_embed, "dynamic_img_pad", False):
+        return None
+    side = body.patch_embed.patch_size
+    return (side, side) if isinstance(side, int) else (side[0], side[1])
 
 
 def input_size(body: nn.Module) -> tuple[tuple[int, int], bool]:

@@ -1,4 +1,14 @@
-"""The image classifier, classifier(head(features(images))): its three parts, building one, exchanging its head."""
+"""The image classifier, classifier(head(features(images))): its three parts, building one, exchanging its head.
+
+The class token of a transformer may be classified beside what the head makes of the map (`TOKENS`), as in So-ViT (Xie,
+Zeng, Wang, Zhou and Li 2021, arXiv:2104.10935) and DropCov (Wang et al., NeurIPS 2022):
+
+    sum     classifier(pooled) + token_classifier(token)        So-ViT
+    concat  classifier([pooled, token])
+
+Both train the same linear functions, but for weight decay and hidden layers; `sum` leaves the classifier of the map as
+it is without a token.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,15 +27,18 @@ from gcp.models.backbone import Backbone
 from gcp.models.backbones import PREFIX, check_backbone, create_backbone
 from gcp.models.parts import MARK, is_frozen
 from gcp.models.weights import load_classifier
+from gcp.options import check_choice
 
 # The classifiers of the published suites: (widths of the hidden layers, dropout after each).
 PUBLISHED = {"alexnet": ((4096, 4096), 0.0), "vgg": ((4096, 4096), 0.5)}
+TOKENS = ("auto", "none", "concat", "sum")
 
 
 class Classifier(nn.Module):
     """Images (B, in_chans, H, W) -> logits (B, num_classes).
 
-    `features` maps images to (B, C, h, w), `head` pools the map to (B, d), `classifier` is linear layers.
+    `features` maps images to (B, C, h, w), `head` pools the map to (B, d), `classifier` is linear layers; `token` says
+    how the token (B, C) of a transformer joins them, `none`, `concat` or `sum`, the last with a `token_classifier`.
     `arguments` are those of `create_model` that build the same model again, weights aside.
     """
 
@@ -42,12 +55,15 @@ class Classifier(nn.Module):
         num_classes: int,
         dropout: float = 0.0,
         arguments: dict[str, Any] | None = None,
+        token: str = "none",
+        token_classifier: nn.Linear | None = None,
     ):
         super().__init__()
         self.features = features
         self.head = head
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.classifier = classifier
+        self.token, self.token_classifier = token, token_classifier
         self.num_classes = num_classes
         self.arguments = dict(arguments or {})
 
@@ -55,12 +71,25 @@ class Classifier(nn.Module):
         """Logits. Raises ShapeError for images that do not fit, among them one on which batch norm cannot train."""
         if self.training and isinstance(images, Tensor) and images.ndim and len(images) == 1:
             return self._one_image(images)
-        return self.logits(self.head(images if self.takes_maps else self.features(images)))
+        x, token = self.extract(images)
+        return self.logits(self.head(x), token)
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the backbone gives: the map (B, C, h, w), and the token (B, C) where the classifier reads one."""
+        if self.takes_maps:  # the token lies before the positions, see `maps`
+            return (images, None) if self.token == "none" else (images[:, :, 1:], images[:, :, 0, 0])
+        return (self.features(images), None) if self.token == "none" else self.features.with_token(images)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """What is kept of images for `takes_maps`: the map (B, C, h, w), or with a token (B, C, 1 + h w, 1)."""
+        x, token = self.extract(images)
+        return x if token is None else torch.cat([token[:, :, None], x.flatten(2)], 2)[..., None]
 
     def _one_image(self, images: Tensor) -> Tensor:
         """As `forward`; batch norm refuses to train on one image whose map has a single position."""
         try:
-            return self.logits(self.head(images if self.takes_maps else self.features(images)))
+            x, token = self.extract(images)
+            return self.logits(self.head(x), token)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -78,14 +107,21 @@ class Classifier(nn.Module):
             f"{count:,} parameters)"
         )
 
-    def logits(self, pooled: Tensor) -> Tensor:
-        """What the head gives (B, d) -> logits (B, num_classes)."""
+    def logits(self, pooled: Tensor, token: Tensor | None = None) -> Tensor:
+        """What the head gives (B, d), and the token (B, C) where one is read -> logits (B, num_classes)."""
+        if self.token == "none":
+            return self.classifier(self.dropout(self._for_weights(pooled)))
+        assert token is not None, "the classifier reads a token beside what the head gives"
+        if self.token_classifier is None:
+            return self.classifier(self.dropout(self._for_weights(torch.cat([pooled, token.to(pooled.dtype)], 1))))
+        logits = self.classifier(self.dropout(self._for_weights(pooled)))
+        return logits + self.token_classifier(self.dropout(self._for_weights(token)))
+
+    def _for_weights(self, x: Tensor) -> Tensor:
+        """In the type of the weights: heads answer half precision in float32, which layers in half do not take."""
         first = next(self.classifier.parameters(), None)
         weights = torch.float32 if first is None else first.dtype  # a quantised layer has none, and takes float32
-        if pooled.dtype != weights and not torch.is_autocast_enabled(pooled.device.type):
-            # Heads answer half precision in float32, which a classifier in half precision does not take.
-            pooled = pooled.to(weights)
-        return self.classifier(self.dropout(pooled))
+        return x if x.dtype == weights or torch.is_autocast_enabled(x.device.type) else x.to(weights)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Also takes a state dict of others, such as `torch.load("pade_resnet50.pth.tar")`, which its keys tell."""
@@ -158,8 +194,10 @@ def create_model(
     widths: Mapping[str, int] | None = None,
     classifier_norm: str | None = None,
     norm: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     drop_path: float | None = None,
+    token: str = "auto",
+    stage: int | str | None = None,
     **head_options: Any,
 ) -> Classifier:
     """Put a head on a backbone.
@@ -184,8 +222,12 @@ def create_model(
             `gcp.layers.spectral_norm`.
         norm: whitening in the place of batch norms, such as `{"name": "whitening", "layers": "first"}`, with the keys
             of `gcp.models.norms`; weights of batch norms fit.
-        image_size: side of the image of the dry run, of a backbone given as a module; None is 224.
+        image_size: of the images that a transformer of one size is built for, one side or (H, W), as in
+            `create_backbone`; of a backbone given as a module the image of the dry run. None is what it was made for.
         drop_path: rate of stochastic depth of a timm backbone, in training; None is as timm builds it.
+        token: how the class token joins what the head pools: `none`, `concat` or `sum` (see above); `auto` is `sum` for
+            a backbone that has a class token, else `none`. Of a backbone without one the mean over the map is taken.
+        stage: as in `create_backbone`: cut the backbone behind a stage, by index or name.
         **head_options: of the head.
 
     Raises:
@@ -198,6 +240,7 @@ def create_model(
     check_backbone(backbone)
     _check(num_classes, hidden, dropout)
     heads.check_options(head, dim, **head_options)
+    check_choice("token", token, TOKENS)
     if classifier_norm is not None:
         check_method(classifier_norm)
     if norm is not None:
@@ -205,11 +248,14 @@ def create_model(
 
         check_norm(norm)
     file = pretrained if isinstance(pretrained, str | Path) else None
-    features = create_backbone(
-        backbone, pretrained if file is None else False, last_stride, in_chans, image_size, drop_path
-    )
+    weights = pretrained if file is None else False
+    features = create_backbone(backbone, weights, last_stride, in_chans, image_size, drop_path, stage)
     pooling = heads.create_head(head, features.channels, dim, **head_options)
-    classifier = linear_layers(pooling.out_features, hidden, num_classes, dropout)
+    if token == "auto":
+        token = "sum" if features.class_token else "none"
+    width = pooling.out_features + (features.channels if token == "concat" else 0)
+    classifier = linear_layers(width, hidden, num_classes, dropout)
+    token_classifier = nn.Linear(features.channels, num_classes) if token == "sum" else None
     arguments = {
         "backbone": backbone if isinstance(backbone, str) else features.name,
         "head": head,
@@ -224,9 +270,14 @@ def create_model(
         "classifier_norm": classifier_norm,
         "drop_path": drop_path,
         "norm": None if norm is None else dict(norm),
+        "token": token,
+        "stage": stage,
+        "image_size": image_size,
         **head_options,
     }
-    model = Classifier(features, pooling, classifier, num_classes, 0.0 if hidden else dropout, arguments)
+    model = Classifier(
+        features, pooling, classifier, num_classes, 0.0 if hidden else dropout, arguments, token, token_classifier
+    )
     if widths:
         from gcp.evolve.widths import resize
 
@@ -238,7 +289,8 @@ def create_model(
     if norm is not None:
         apply_norm(model, norm)
     if classifier_norm is not None:
-        for layer in [module for module in model.classifier.modules() if isinstance(module, nn.Linear)]:
+        parts = [part for part in (model.classifier, model.token_classifier) if part is not None]
+        for layer in [module for part in parts for module in part.modules() if isinstance(module, nn.Linear)]:
             spectral_norm(layer, classifier_norm)
     if file is not None:
         load_classifier(model, file)
@@ -246,7 +298,10 @@ def create_model(
 
 
 # Arguments beside the parts that stay when the head is exchanged.
-KEPT = ("classifier_norm", "drop_path", "norm", "reduction", "spectral_norm", "mean", "output_scale", "reduction_init")
+KEPT = (
+    *("classifier_norm", "drop_path", "norm", "token", "stage", "image_size"),
+    *("reduction", "spectral_norm", "mean", "output_scale", "reduction_init"),
+)
 
 
 def exchange_head(model: Classifier, name: str, **options: Any) -> None:

@@ -35,9 +35,17 @@ def freeze(model: nn.Module, names: Iterable[str]) -> None:
         if name not in modules:
             raise UnknownNameError("part of the model", name, modules)
     for name in names:
-        modules[name].requires_grad_(False)
-        modules[name].eval()
-        setattr(modules[name], MARK, True)
+        for module in part_modules(model, name) if name == "classifier" else [modules[name]]:
+            module.requires_grad_(False)
+            module.eval()
+            setattr(module, MARK, True)
+
+
+def part_modules(model: nn.Module, part: str) -> list[nn.Module]:
+    """The modules of `features`, `head` or `classifier`, to which the classifier of the token belongs."""
+    found = [getattr(model, part)]
+    beside = getattr(model, "token_classifier", None) if part == "classifier" else None
+    return found if beside is None else [*found, beside]
 
 
 def checkpoint_blocks(features: Any) -> None:
@@ -89,12 +97,13 @@ def parameter_groups(
     seen: set[int] = set()
     groups = []
     for part, (factor, decay) in rates.items():
-        module = getattr(model, part)
-        params = [p for p in module.parameters() if p.requires_grad and id(p) not in seen]
+        modules = part_modules(model, part)
+        every = [p for each in modules for p in each.parameters()]
+        params = [p for p in every if p.requires_grad and id(p) not in seen]
         seen.update(id(p) for p in params)
-        kept = set() if decay_all else undecayed(module)
+        kept = set() if decay_all else {each for module in modules for each in undecayed(module)}
         if part == "features" and layer_decay is not None:
-            groups += _layer_groups(module, params, lr * factor, decay, kept, layer_decay)
+            groups += _layer_groups(modules[0], params, lr * factor, decay, kept, layer_decay)
         else:
             groups += part_groups(part, params, lr * factor, decay, kept)
     if not groups:

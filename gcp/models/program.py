@@ -85,16 +85,13 @@ class PlainCovariance(nn.Module):
         return Q if scale is None or own else Q * scale[:, 0].to(dtype)
 
 
-class Plain(nn.Module):
+class Plain(Classifier):
     """Images (B, in_chans, H, W) float32 -> logits (B, num_classes)."""
 
     def __init__(self, model: Classifier):
-        super().__init__()
-        self.features, self.classifier = model.features, model.classifier
-        self.head = plain_head(model.head)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.head(self.features(images)))
+        beside = model.token, model.token_classifier
+        super().__init__(model.features, model.head, model.classifier, model.num_classes, 0.0, None, *beside)
+        self.head = plain_head(model.head)  # type: ignore[assignment]
 
 
 def plain_head(head: Head) -> nn.Module:
@@ -203,6 +200,7 @@ def write_program(
     """
     path = Path(path)
     plain = Plain(settled(model)).eval()
+    _fix_size(plain.features.body, (images.shape[2], images.shape[3]))
     example = images[: batch or 2]
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
@@ -218,6 +216,12 @@ def write_program(
         with suppress(OSError):
             temporary.unlink()
     return worst
+
+
+def _fix_size(body: Any, size: tuple[int, int]) -> None:
+    """Resample the position embedding of a transformer of any size once: a program takes images of one size."""
+    if getattr(body, "dynamic_img_size", False) and hasattr(body, "set_input_size"):
+        body.set_input_size(img_size=size)
 
 
 @contextmanager

@@ -34,10 +34,10 @@ CONVOLUTIONS = {
 
 
 @lru_cache(maxsize=8)
-def meta_backbone(name: str, in_chans: int) -> Backbone:
+def meta_backbone(name: str, in_chans: int, stage: int | str | None = None) -> Backbone:
     """The backbone on the meta device: shapes without memory."""
     with torch.device("meta"):
-        return create_backbone(name, in_chans=in_chans)
+        return create_backbone(name, in_chans=in_chans, stage=stage)
 
 
 def in_chans_of(state: State, name: str) -> int:
@@ -47,8 +47,9 @@ def in_chans_of(state: State, name: str) -> int:
     return state[first].shape[1] if first in state and state[first].ndim == 4 else 3
 
 
-def spelling_for(state: State, layout: Layout, name: str) -> Spelling | None:
-    """The spelling under which a file has every tensor of backbone `name`, in its shape; None where none does.
+def spelling_for(state: State, layout: Layout, name: str, stage: int | str | None = None) -> Spelling | None:
+    """The spelling under which a file has every tensor of backbone `name`, in its shape; None where none does. `stage`:
+    at which it was cut.
 
     Of several, the one that finds a place for most of the file.
     """
@@ -56,7 +57,7 @@ def spelling_for(state: State, layout: Layout, name: str) -> Spelling | None:
     for spelling in layout.spellings:
         renamed = {ours: state[theirs] for theirs, ours in rename(state, spelling).items()}
         try:
-            own = meta_backbone(name, in_chans_of(renamed, name)).state_dict(prefix="features.")
+            own = meta_backbone(name, in_chans_of(renamed, name), stage).state_dict(prefix="features.")
         except OptionError:  # it does not take these input channels
             continue
         shapes = {key: tuple(value.shape) for key, value in own.items() if not key.endswith(COUNTER)}
@@ -65,8 +66,12 @@ def spelling_for(state: State, layout: Layout, name: str) -> Spelling | None:
     return max(places, key=places.__getitem__) if places else None
 
 
-def identify(state: State, layout: Layout, hint: str | None = None) -> str | None:
-    """The name of the backbone, None where it is none of the usual ones. `hint`: what the file calls it."""
+def identify(
+    state: State, layout: Layout, hint: str | None = None, stage: int | str | None = None
+) -> str | None:  # fmt: skip
+    """The name of the backbone, None where it is none of the usual ones. `hint`: what the file calls it, `stage`: at
+    which it says that it was cut.
+    """
     counts = set()
     for spelling in layout.spellings:
         ours = rename(state, spelling)
@@ -74,7 +79,9 @@ def identify(state: State, layout: Layout, hint: str | None = None) -> str | Non
     names = [name for name, convolutions in CONVOLUTIONS.items() if convolutions in counts]
     if hint is not None and hint not in names:
         names.insert(0, hint)
-    return next((name for name in names if _known(name) and spelling_for(state, layout, name) is not None), None)
+    if stage is not None:
+        names = [hint] if hint is not None else []
+    return next((name for name in names if _known(name) and spelling_for(state, layout, name, stage) is not None), None)
 
 
 def _known(name: str) -> bool:
@@ -87,6 +94,7 @@ def _known(name: str) -> bool:
 
 ASSUMED = "svd_pade"  # the exact root and its exact gradient, where a file does not say which head it was trained with
 PUBLISHED_DROPOUT = 0.5  # of classifiers whose linear layers stand at 0, 3, 6: a ReLU and a dropout lie between them
+TOKEN = "token_classifier.weight"  # of a classifier that reads a token apart
 CONVERTED = "source"  # key under which a converted file says where it comes from
 
 
@@ -136,8 +144,9 @@ def summarise(checkpoint: Checkpoint, backbone: str | None = None, head: str | N
     hint = told.get("backbone") or plain_value(checkpoint.about.get("arch"))
     hint = hint if isinstance(hint, str) else None
     evolved = bool(told.get("widths"))  # its shapes are no backbone's
-    name = backbone or (hint if evolved else identify(shapes, layout, hint))
-    spelling = spelling_for(shapes, layout, name) if name and not evolved else layout.spellings[0]
+    stage = told.get("stage")
+    name = backbone or (hint if evolved else identify(shapes, layout, hint, stage))
+    spelling = spelling_for(shapes, layout, name, stage) if name and not evolved else layout.spellings[0]
     if spelling is None:
         raise CheckpointError(f"{checkpoint.path} does not hold the weights of backbone {name!r}; see --inspect")
     state = {ours: shapes[theirs] for theirs, ours in rename(shapes, spelling).items()}
@@ -154,6 +163,7 @@ def summarise(checkpoint: Checkpoint, backbone: str | None = None, head: str | N
         "hidden": tuple(weight.shape[0] for weight in linear[:-1]),
         "in_chans": in_chans_of(state, name) if name else 3,
         **({"dropout": PUBLISHED_DROPOUT} if "classifier.3.weight" in state else {}),
+        "token": "sum" if TOKEN in state else "none",
         **{key: value for key, value in layout.arguments.items() if key != "head"},
         **{key: value for key, value in told.items() if key not in ("backbone", "head")},
     }
@@ -199,8 +209,11 @@ def _told(checkpoint: Checkpoint) -> dict[str, Any]:
         return {}
     model, head = config["model"], dict(config["head"])
     told = {"backbone": plain_value(model.get("backbone")), "head": plain_value(head.pop("name", None))}
-    keys = ("last_stride", "dropout", "factors", "widths", "classifier_norm", "norm")
+    keys = ("last_stride", "dropout", "factors", "widths", "classifier_norm", "norm", "token", "stage")
     told |= {key: model[key] for key in keys if key in model}
+    data = config.get("data")
+    size = data.get("image_size") if isinstance(data, dict) else None
+    told |= {"image_size": size} if isinstance(size, int) else {}
     return told | {key: value for key, value in head.items() if key != "dim"}
 
 

@@ -9,6 +9,7 @@ is entry (i,j) of the lower one, i >= j, and permuting the columns of the layer 
 """
 
 import logging
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ logger = logging.getLogger("gcp")
 # Keys of old files lack it, and it is a counter that nothing here reads.
 COUNTER = "num_batches_tracked"
 FEATURES = "features."
+POSITIONS = ("pos_embed", "relative_position", "rel_pos")  # in names of what depends on the size of the images
 # A weight that the model divides by its spectral norm, and most files have as it is.
 DIVIDED = ".parametrizations.weight.original"
 # What a batch norm of a file has where the model whitens: the diagonal of its covariance.
@@ -146,9 +148,11 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
     checkpoint = open_checkpoint(given)
     _require_factors(checkpoint, model)
     path, target = checkpoint.path, model.state_dict()
-    state = translate(checkpoint, target, prefix)
-    variances = _diagonal(state, target)
+    translated = translate(checkpoint, target, prefix)
+    variances = _diagonal(translated, target)
+    state = _resampled(model, translated, target)
     faults = _faults(state, target)
+    _require_stage(checkpoint, model, faults)
     _require_widths(checkpoint, faults)
     backbone = {key: fault for key, fault in faults.items() if key.startswith(required)}
     _require_backbone(backbone, state, {k: v for k, v in target.items() if k.startswith(required)}, path)
@@ -157,7 +161,7 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
     left_out = [key for key in target if key.rpartition(".")[0] in layers]
     kept = {key: value for key, value in state.items() if key in target and key not in left_out}
     model.load_state_dict(kept, strict=False)
-    taken = {id(value) for key, value in state.items() if key in target} | variances
+    taken = {id(value) for key, value in translated.items() if key in target} | variances
     unused = [key for key, value in checkpoint.state.items() if id(value) not in taken]
     # A name that the file has too is not new to it, whatever its tensor was taken for: there its shape is another.
     both = {key: checkpoint.state[key] for key in left_out if key in unused}
@@ -167,6 +171,7 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
         for key in left_out
     ]  # fmt: skip
     unused = [key for key in unused if key not in both]
+    unused = _without_left_out(model, translated, checkpoint, unused)
     parts = []
     if fresh:
         parts.append(f"left out, so newly initialised: {_some(fresh, 20)}")
@@ -177,6 +182,58 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
     if checkpoint.averaged:
         logger.info("%s: of its weights the averaged ones are taken (%r)", path, checkpoint.container)
     _mention_order(checkpoint, kept)
+
+
+def _backbone_of(model: nn.Module) -> Any:
+    """The Backbone of a Classifier, or the Backbone itself."""
+    return getattr(model, "features", model)
+
+
+def _without_left_out(model: nn.Module, state: State, checkpoint: Checkpoint, unused: list[str]) -> list[str]:
+    """The names of the file that the model has no place for, without those of stages that were cut off on purpose."""
+    backbone = _backbone_of(model)
+    left_out = getattr(backbone, "left_out", ())
+    if not left_out:
+        return unused
+    cut = {id(value) for key, value in state.items() if key.removeprefix(FEATURES).removeprefix("body.") in left_out}
+    kept = [key for key in unused if id(checkpoint.state[key]) not in cut]
+    if len(kept) < len(unused):
+        logger.info("%s: %d tensors behind stage %s stay out", checkpoint.path, len(unused) - len(kept), backbone.stage)
+    return kept
+
+
+def _resampled(model: nn.Module, state: State, target: State) -> State:
+    """The weights with the position embedding of another size of images brought to the grid of the model, by timm."""
+    backbone = _backbone_of(model)
+    prefix = next(
+        (key[: key.index("body.") + 5] for key in target if key.startswith(("body.", f"{FEATURES}body."))), ""
+    )
+    differing = [key for key, value in target.items() if key in state and state[key].shape != value.shape]
+    if not prefix or not any(word in key for key in differing for word in POSITIONS):
+        return state
+    mend = getattr(sys.modules[type(backbone.body).__module__], "checkpoint_filter_fn", None)
+    if mend is None:
+        return state
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    mended = {prefix + key: value for key, value in mend(own, backbone.body).items()}
+    placed = [key for key in differing if key in mended and mended[key].shape == target[key].shape]
+    if placed:
+        logger.info("resampled for the grid of the model: %s", _some(placed))
+    return {**state, **{key: mended[key] for key in placed}}
+
+
+def _require_stage(checkpoint: Checkpoint, model: nn.Module, faults: dict[str, str]) -> None:
+    """Raise CheckpointError where the backbone in the file was cut and that of the model was not, or elsewhere."""
+    config = checkpoint.about.get("config")
+    told = config.get("model") if isinstance(config, dict) else None
+    stage = told.get("stage") if isinstance(told, dict) else None
+    if stage is None or stage == getattr(_backbone_of(model), "stage", None):
+        return
+    if any("body." in key for key in faults):
+        raise CheckpointError(
+            f"{checkpoint.path} is of a backbone cut at stage {stage}, and that of the model is not: set "
+            f"model.stage={stage}"
+        )
 
 
 def _mention_order(checkpoint: Checkpoint, kept: State) -> None:

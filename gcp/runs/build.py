@@ -65,7 +65,8 @@ def image_size(config: Config) -> int:
     size = config.data.image_size
     if size != "auto":
         return size
-    return default_image_size(config.model.backbone, DATASETS[config.data.name].obj.image_size)
+    own = DATASETS[config.data.name].obj.image_size
+    return default_image_size(config.model.backbone, own, config.model.stage)
 
 
 PHOTOGRAPHS = 128  # pixels: data sets of smaller images keep their size, and weights of smaller images tell none
@@ -213,6 +214,9 @@ def build_model(
             classifier_norm=model.classifier_norm,
             drop_path=model.drop_path,
             norm=model.norm,
+            token=model.token,
+            stage=model.stage,
+            image_size=config.data.image_size if config.data.image_size != "auto" else None,
             reduction=head.reduction,
             spectral_norm=head.spectral_norm,
             side=head.side,

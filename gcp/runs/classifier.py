@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -195,7 +195,7 @@ def introduction(
             f"on {next(state.model.parameters()).device}, {counted(torch.get_num_threads(), 'thread')}",
             *_processes(config, group),
             *_reduction(config),
-            *_classifier(config),
+            *_classifier(config, state.model),
             *_norm(config),
             *_trained(config, state),
             *described,
@@ -224,9 +224,11 @@ def _reduction(config: Config) -> list[str]:
     return [f"reduction  {', '.join(parts)}"] if parts else []
 
 
-def _classifier(config: Config) -> list[str]:
+def _classifier(config: Config, model: Any) -> list[str]:
     norm = config.model.classifier_norm
-    return [f"classifier spectral norm 1 ({norm})"] if norm else []
+    parts = {"none": [], "sum": ["beside one of the token"], "concat": ["of the token too"]}[model.token]
+    parts = parts + ([f"spectral norm 1 ({norm})"] if norm else [])
+    return [f"classifier {', '.join(parts)}"] if parts else []
 
 
 def _norm(config: Config) -> list[str]:

@@ -81,7 +81,9 @@ class CachedFeatures:
                 )
         self.views = {name: count_views(config, splits.images(name)) if name == "train" else 1 for name in self.names}
         size = build.image_size(config)
-        self.shape = (model.features.channels, *model.features.map_size(size))
+        height, width = model.features.map_size(size)
+        beside = model.token != "none"  # a token lies before the positions, see `Classifier.maps`
+        self.shape = (model.features.channels, *((1 + height * width, 1) if beside else (height, width)))
         self.sets = {name: self._set(name) for name in self.names}
 
     @cached_property
@@ -202,7 +204,7 @@ class CachedFeatures:
         to_device = ToDevice(self.device, images.normalize, self.config.run.channels_last)
         inputs = to_device(batch, labels)[0]
         with autocast(self.device, self.config.run.amp):
-            return self.model.features(inputs).float().contiguous()
+            return self.model.maps(inputs).float().contiguous()
 
     def _backbone(self) -> str:
         """Hash of the weights, and of how the backbone is built from them."""

@@ -144,9 +144,11 @@ def configuration(model: Classifier, base: dict[str, Any]) -> dict[str, Any]:
     arguments = dict(model.arguments)
     in_chans = arguments.pop("in_chans")
     keys = ("backbone", "last_stride", "hidden", "dropout", "factors", "widths", "classifier_norm", "norm", "drop_path")
+    keys = (*keys, "token", "stage")
     named = {key: arguments.pop(key) for key in keys}
     head = {"name": arguments.pop("head"), "dim": arguments.pop("dim")}
     arguments.pop("num_classes")
+    arguments.pop("image_size")  # that of the images, which the section of the data has
     values = {
         **base,
         "model": {**base.get("model", {}), **named},

@@ -98,7 +98,7 @@ def test_a_timm_model_as_a_module():
         (nn.Conv2d, {}, r"allowed: .*name.*nn\.Module.*Did you mean Conv2d\(\)\?"),
         (7, {}, "backbone is 7; allowed"),
         (nn.Conv2d(3, 4, 3), {"pretrained": True}, "brings its weights along: set pretrained=False"),
-        ("resnet8_cifar", {"image_size": 32}, "image_size is for a backbone given as a module"),
+        ("resnet8_cifar", {"image_size": "32"}, "image_size is .32.; allowed: a side"),
     ],
 )
 def test_what_is_no_backbone(backbone, options, message):

@@ -98,10 +98,10 @@ class HeadMonitor:
         try:
             with _unchanged(model), running_statistics(model):
                 with torch.no_grad(), autocast(self.to_device.device, self.step_options.amp):
-                    maps = model.features(images)  # type: ignore[operator]
+                    maps, token = model.extract(images)  # type: ignore[operator]
                 maps.requires_grad_()
                 with autocast(self.to_device.device, self.step_options.amp):
-                    outputs = model.logits(model.head(maps))  # type: ignore[operator]
+                    outputs = model.logits(model.head(maps), token)  # type: ignore[operator]
                 loss, _ = self.step_options.minimised(outputs.float(), labels)
                 torch.autograd.grad(loss * self._scale, maps)
         except (NonFiniteError, torch.linalg.LinAlgError):  # the step itself says which, and where
