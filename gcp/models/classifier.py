@@ -82,8 +82,10 @@ class Classifier(nn.Module):
 
     def maps(self, images: Tensor) -> Tensor:
         """What is kept of images for `takes_maps`: the map (B, C, h, w), or with a token (B, C, 1 + h w, 1)."""
-        x, token = self.extract(images)
-        return x if token is None else torch.cat([token[:, :, None], x.flatten(2)], 2)[..., None]
+        if self.token == "none":
+            return self.features(images)
+        x, token = self.features.with_token(images)
+        return torch.cat([token[:, :, None], x.flatten(2)], 2)[..., None]
 
     def _one_image(self, images: Tensor) -> Tensor:
         """As `forward`; batch norm refuses to train on one image whose map has a single position."""

@@ -143,8 +143,8 @@ def configuration(model: Classifier, base: dict[str, Any]) -> dict[str, Any]:
     """The resolved configuration `base` ({}: the defaults) with the keys that make it build `model`."""
     arguments = dict(model.arguments)
     in_chans = arguments.pop("in_chans")
-    keys = ("backbone", "last_stride", "hidden", "dropout", "factors", "widths", "classifier_norm", "norm", "drop_path")
-    keys = (*keys, "token", "stage")
+    built = ("backbone", "last_stride", "stage", "token", "hidden", "dropout", "drop_path")
+    keys = (*built, "factors", "widths", "classifier_norm", "norm")
     named = {key: arguments.pop(key) for key in keys}
     head = {"name": arguments.pop("head"), "dim": arguments.pop("dim")}
     arguments.pop("num_classes")

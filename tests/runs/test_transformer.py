@@ -85,3 +85,14 @@ def test_faults():
         from_dict({"model": {"token": "add"}})
     with pytest.raises(ConfigError, match=r"model\.stage"):
         from_dict({"model": {"stage": 1.5}})
+
+
+def test_features_kept_with_their_token(run, here):
+    """Of a frozen backbone: the same run from its maps and tokens as from the images."""
+    words = ("model.freeze=[features]", "data.transform=none", "train.mixup=0", "model.dropout=0")
+    run("images", *words)
+    run("kept", *words, "train.cache_features=true", "train.cache_dtype=float32", f"train.cache_dir={here / 'kept'}")
+    (one, _), (other, _) = logits("images"), logits("kept")
+    assert one.token == "sum"
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
