@@ -84,6 +84,11 @@ class Head(nn.Module):
             NonFiniteError: inf or NaN, or an output that its dtype cannot hold, in eager mode on the CPU.
         """
         if isinstance(x, Tensor) and x.ndim == 3:
+            if x.shape[2] != self.in_channels:
+                raise ShapeError(
+                    f"tokens (B, N, {self.in_channels}) or a feature map (B, C, H, W) is needed, got shape "
+                    f"{tuple(x.shape)}: the head was built for {self.in_channels} channels."
+                )
             x = x.mT[..., None]
         check_map(x)
         if x.shape[1] != self.in_channels:

@@ -126,6 +126,7 @@ PRODUCTS_ONLY = (
     "bilinear",
     "compact_bilinear",
     "low_rank_bilinear",
+    "cross_covariance",
 )
 SOLVERS_OF_PRODUCTS = ("newton_schulz", "polar_express", "mtp")  # of a head that leaves the choice of one
 SUBSTITUTE = "polar_express"  # has the root of an eigendecomposition by products only

@@ -9,8 +9,12 @@ import torch
 import gcp
 from gcp.heads import HEADS, Head, create_head
 
-# few buckets and factors, for speed; the default is in test_gradcheck.py
-SMALL = {"compact_bilinear": {"sketch": 3}, "low_rank_bilinear": {"factors": 3}}
+# few buckets, factors and projections, for speed; the default is in test_gradcheck.py
+SMALL = {
+    "compact_bilinear": {"sketch": 3},
+    "low_rank_bilinear": {"factors": 3},
+    "cross_covariance": {"heads": 2, "width": 2},
+}
 VARIANTS = [
     ("mpa_lyapunov", {"backward": "iterations"}),
     ("mtp_lyapunov", {"backward": "iterations"}),

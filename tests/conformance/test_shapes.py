@@ -11,6 +11,7 @@ def expected_features(name, d):
         "bilinear": d * d,
         "compact_bilinear": 3,
         "low_rank_bilinear": 3,
+        "cross_covariance": 2 * 2**2,
         "gaussian": (d + 1) * (d + 2) // 2,
     }
     return special.get(name, d * (d + 1) // 2)
@@ -21,7 +22,7 @@ def test_names():
         "average covariance svd_exact svd_original svd_pade svd_taylor svd_pi svd_newton svd_trunc svd_topn "
         "newton_schulz polar_express halley mpa_lyapunov mtp_lyapunov seb bilinear compact_bilinear "
         "second_moment gaussian max avg_max gem wide_average power log_euclidean "
-        "drop_cov max_singular isice low_rank_bilinear"
+        "drop_cov max_singular isice low_rank_bilinear cross_covariance"
     )
     assert {str(name) for name in gcp.list_heads()} == set(names.split())
     assert sorted(gcp.list_heads("svd_p*")) == ["svd_pade", "svd_pi"]

@@ -23,5 +23,5 @@ def test_tokens_are_a_map_of_one_column(name, dim):
 
 
 def test_tokens_of_another_width():
-    with pytest.raises(ShapeError, match=r"built for 6 channels.* 5"):
+    with pytest.raises(ShapeError, match=r"tokens \(B, N, 6\).*\(2, 9, 5\).*built for 6 channels"):
         gcp.create_head("svd_pade", 6)(torch.randn(2, 9, 5))
