@@ -193,9 +193,7 @@ def _of_module(
     return backbone, before_last
 
 
-def _build_or_explain(
-    name: str, pretrained: bool, *options: Any
-) -> tuple[Backbone, str | None]:
+def _build_or_explain(name: str, pretrained: bool, *options: Any) -> tuple[Backbone, str | None]:
     """As `_build`, whose further arguments are `options`."""
     if not pretrained:
         return _build(name, False, *options)
