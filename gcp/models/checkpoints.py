@@ -11,6 +11,7 @@ from torch import Tensor
 from gcp.errors import CheckpointError, nearest
 from gcp.models.archive import Unreadable, contents
 from gcp.models.downloads import from_hub
+from gcp.models.names import plain_names
 
 State = dict[str, Tensor]
 
@@ -19,7 +20,9 @@ NUMBERS = ("weight", "bias", "running_mean", "running_var", "original", "origina
 # Keys under which files keep their weights. Averaged ones come first: they are what their authors evaluate.
 AVERAGED = ("ema", "state_dict_ema", "model_ema")
 CONTAINERS = (*AVERAGED, "model", "state_dict")
-IN_A_FOLDER = ("best.pt", "last.pt", "model.safetensors", "pytorch_model.bin")
+SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+IN_A_FOLDER = ("best.pt", "last.pt", "model.safetensors", "pytorch_model.bin", *SHARDED)
+INDEX = ".index.json"
 FILES = (".pt", ".pth", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors")
 
 
@@ -29,7 +32,7 @@ class Checkpoint:
 
     `path` names where they come from; `container` the key of the file that holds them, "" for a plain state dict;
     `about` everything else in the file (epoch, arch, config, ...), optimizers included; `wrapped` the keys that had
-    a prefix, with it.
+    a prefix or another name, as they are in the file; `names` what the names of the file were (`gcp.models.names`).
     """
 
     path: Path
@@ -37,6 +40,7 @@ class Checkpoint:
     container: str = ""
     about: dict[str, Any] = field(default_factory=dict)
     wrapped: dict[str, str] = field(default_factory=dict)
+    names: str = ""
 
     @property
     def averaged(self) -> bool:
@@ -56,7 +60,7 @@ def read_checkpoint(path: str | Path, numpy_scalars: bool = False) -> Checkpoint
     """
     path = _locate(Path(path).expanduser())
     try:
-        content = contents(path, numpy_scalars)
+        content = _sharded(path, numpy_scalars) if path.name.endswith(INDEX) else contents(path, numpy_scalars)
     except Unreadable as reason:
         raise CheckpointError(f"{path} cannot be read: {reason}") from reason
     except OSError as error:
@@ -79,7 +83,34 @@ def read_checkpoint(path: str | Path, numpy_scalars: bool = False) -> Checkpoint
         if plain in state:
             raise CheckpointError(f"{path} holds {plain!r} twice, with and without the prefix of a wrapped model")
         state[plain] = value
-    return Checkpoint(path, state, container, about, {plain: key for key, plain in keys.items() if key != plain})
+    whole = {plain: key for key, plain in keys.items() if key != plain}
+    state, changed, names = plain_names(state)
+    wrapped = {key: whole.get(changed.get(key, key), changed.get(key, key)) for key in state}
+    wrapped = {key: before for key, before in wrapped.items() if key != before}
+    return Checkpoint(path, state, container, about, wrapped, names)
+
+
+def _sharded(index: Path, numpy_scalars: bool) -> dict[str, Any]:
+    """Contents of the files that an index of transformers names, which lie beside it.
+
+    Raises Unreadable.
+    """
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted({str(name) for name in places.values()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Unreadable(f"it is no index of weights in several files ({type(error).__name__})") from error
+    state: State = {}
+    for name in files:
+        shard = index.parent / name
+        if Path(name).name != name or not shard.is_file():
+            raise Unreadable(f"it names {name!r}, and no such file lies beside it")
+        found = contents(shard, numpy_scalars)
+        tensors = found.get("state_dict", found) if isinstance(found, dict) else {}
+        state |= {key: value for key, value in tensors.items() if places.get(key) == name}
+    if missing := [key for key in places if key not in state]:
+        raise Unreadable(f"{len(missing)} of its {len(places)} tensors are in none of its files, {missing[0]} first")
+    return {"state_dict": state}
 
 
 def check_weights(state: Any, source: str | Path) -> None:

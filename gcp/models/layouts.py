@@ -165,10 +165,13 @@ LAYOUTS.add(
     "mmpretrain",
     Layout(
         lambda state: any(key.startswith("backbone.") for key in state),
-        ((("backbone.", BODY),), (("backbone.", BODY), ("head.fc.", CLASSIFIER))),
+        (
+            (("backbone.", BODY),),
+            *((("backbone.", BODY), (name, CLASSIFIER)) for name in ("head.fc.", "fc.", "classifier.", "head.")),
+        ),
         {"head": "average"},
     ),
-    summary="mmpretrain (mmcls), ImageClassifier",
+    summary="mmpretrain (mmcls), ImageClassifier, and others with `backbone.` and a classifier",
 )
 # torchvision's VGG up to its last max pool and three linear layers; timm names its layers alike, one level deeper.
 LAYOUTS.add(

@@ -39,10 +39,11 @@ def format_summary(checkpoint: Checkpoint, summary: Summary) -> str:
         "unknown": "not told by the file: upper (2019 and later) or lower (2018); --data tells by the accuracy",
     }[summary.order]
     averaged = " (averaged weights)" if checkpoint.averaged else ""
+    names = f" ({checkpoint.names})" if checkpoint.names else ""
     stride = {None: "as the backbone has it", 1: "1", 2: "2"}[summary.last_stride]
     lines = {
         "file": f"{checkpoint.path}{averaged}",
-        "layout": f"{summary.layout}: {LAYOUTS[summary.layout].summary}",
+        "layout": f"{summary.layout}: {LAYOUTS[summary.layout].summary}{names}",
         "backbone": summary.backbone or "none of the usual ones; name it by --backbone",
         "last stride": stride,
         "head": f"{summary.head or 'none of this library'}{assumed}",

@@ -11,7 +11,6 @@ network gives the logits of theirs on random images to 1e-4. Inputs are normalis
 
 import importlib
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -22,45 +21,23 @@ from torch import Tensor, nn
 
 from gcp.cli.main import run
 from gcp.errors import CheckpointError, UnknownNameError
+from gcp.models.names import plain_names
 
 NETWORK = "efficientnet-lite-pytorch"
 MODELS = ("lite0", "lite1", "lite2")
 TOLERANCE = 1e-4  # of the logits, whose size is about 10
-OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-INVERTED = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-
-
-def new_name(key: str, stages: list[int]) -> str:
-    """timm's name of a tensor. `stages`: the number of blocks in each stage, which the packages count through.
-
-    Only the blocks of the first stage have no expansion. Raises CheckpointError for a name that does not occur there.
-    """
-    found = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
-    layer, _, rest = key.partition(".")
-    if not found and layer in OUTSIDE:
-        return f"{OUTSIDE[layer]}.{rest}"
-    if found:
-        index, stage = int(found[1]), 0
-        while stage < len(stages) and index >= stages[stage]:
-            index, stage = index - stages[stage], stage + 1
-        names = INVERTED if stage else SEPARABLE
-        if stage < len(stages) and found[2] in names:
-            return f"blocks.{stage}.{index}.{names[found[2]]}.{found[3]}"
-    raise CheckpointError(f"{key} is no tensor of EfficientNet-Lite with stages of {stages} blocks.")
 
 
 def convert(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The weights of a package under the names of timm's `model`."""
-    stages = [len(stage) for stage in model.blocks]
-    return {new_name(key, stages): value for key, value in state.items()}
+    """The weights of a package under the names of timm's `model`.
+
+    Raises CheckpointError where one has no place there, or one is missing.
+    """
+    converted, own = plain_names(state)[0], model.state_dict()
+    strange = [key for key in own if key not in converted] + [key for key in converted if key not in own]
+    if strange or len(converted) < len(state):
+        raise CheckpointError(f"these are not the weights of {type(model).__name__}: {(strange or list(state))[0]}")
+    return converted
 
 
 @torch.no_grad()

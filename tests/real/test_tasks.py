@@ -162,43 +162,13 @@ def test_vendors_are_in_one_split_and_aliases_are_followed(tmp_path):
     assert copied({"train": [drawn[0]], "val": [drawn[1]], "test": [drawn[0]]}) == pytest.approx(1)
 
 
-NAMES = [
-    ("_conv_stem.weight", "conv_stem.weight"),
-    ("_bn0.running_mean", "bn1.running_mean"),
-    ("_blocks.0._depthwise_conv.weight", "blocks.0.0.conv_dw.weight"),
-    ("_blocks.0._project_conv.weight", "blocks.0.0.conv_pw.weight"),
-    ("_blocks.0._bn2.bias", "blocks.0.0.bn2.bias"),
-    ("_blocks.2._expand_conv.weight", "blocks.1.1.conv_pw.weight"),
-    ("_blocks.3._bn0.weight", "blocks.2.0.bn1.weight"),
-    ("_blocks.15._project_conv.weight", "blocks.6.0.conv_pwl.weight"),
-    ("_blocks.15._bn2.num_batches_tracked", "blocks.6.0.bn3.num_batches_tracked"),
-    ("_conv_head.weight", "conv_head.weight"),
-    ("_bn1.weight", "bn2.weight"),
-    ("_fc.bias", "classifier.bias"),
-]
-
-
-@pytest.mark.parametrize(("theirs", "ours"), NAMES)
-def test_names_of_weights(theirs, ours):
-    from weights import new_name
-
-    assert new_name(theirs, [1, 2, 2, 3, 3, 4, 1]) == ours
-
-
-@pytest.mark.parametrize("key", ["_blocks.16._bn1.weight", "_blocks.0._expand_conv.weight", "layer1.0.conv1.weight"])
-def test_names_that_do_not_occur(key):
-    from weights import new_name
-
-    with pytest.raises(CheckpointError, match=key.replace(".", r"\.")):
-        new_name(key, [1, 2, 2, 3, 3, 4, 1])
-
-
 def test_every_tensor_of_the_network_is_named(tmp_path):
     """From the names of timm's network back: each has one name in a package, and the file loads into our model."""
     import timm
-    from weights import INVERTED, OUTSIDE, SEPARABLE, convert
+    from weights import convert
 
     import gcp
+    from gcp.models.names import INVERTED, OUTSIDE, SEPARABLE
 
     model = timm.create_model("tf_efficientnet_lite0")
     counted = [(stage, index) for stage, blocks in enumerate(model.blocks) for index in range(len(blocks))]
@@ -213,6 +183,8 @@ def test_every_tensor_of_the_network_is_named(tmp_path):
         else:
             theirs = f"{next(old for old, new in OUTSIDE.items() if new == parts[0])}.{parts[1]}"
         state[theirs] = value
+    with pytest.raises(CheckpointError, match="EfficientNet"):
+        convert({**state, "_blocks.16._bn1.weight": torch.ones(1)}, model)
     converted = convert(state, model)
     assert converted.keys() == model.state_dict().keys() and len(state) == len(converted)
     torch.save(converted, tmp_path / "lite0.pt")

@@ -37,7 +37,7 @@ def test_it_is_the_plain_loop_of_torch():
     """One step of SGD is that of torch, weight for weight."""
     images, labels = two_classes(8)
     ours, theirs = small_model().double(), small_model().double()
-    gcp.fit(ours, [(images.double(), labels)], epochs=1, lr=0.1, schedule="constant", device="cpu")
+    gcp.fit(ours, [(images.double(), labels)], epochs=1, lr=0.1, schedule="constant", device="cpu", decay_all=True)
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     nn.functional.cross_entropy(theirs(images.double()), labels).backward()
     optimizer.step()

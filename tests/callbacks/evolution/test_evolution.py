@@ -101,7 +101,7 @@ def test_records_and_everything_that_follows(toy, evolution):
         id(p) for p in state.model.parameters()
     }
     assert shape(state) == {name: tuple(p.shape) for name, p in state.ema.module.named_parameters()}
-    assert [group["name"] for group in state.optimizer.param_groups] == ["features", "classifier"]
+    assert {group["name"].split(".")[0] for group in state.optimizer.param_groups} == {"features", "classifier"}
     assert describe_edit(records[0]).startswith("width features.3 4 -> 7 after step 3, in epoch 1: planned; output")
 
 
