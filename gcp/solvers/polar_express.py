@@ -2,8 +2,8 @@
 
 With (lower, steps) = (5e-3, 6) the uniform error is 2.8e-11 for every eigenvalue >= lower^2 n; float32 leaves
 3e-6 in the output and 2e-5 in the gradient at condition number 1e4 (equal samples or twin channels: up to 5e-4
-in the gradient, because a null vector that is not known in advance meets an inverse root of 800). Amsel,
-Persson, Musco and Gower 2025 (arXiv:2505.16932).
+in the gradient, half the rank or a rank of one 2e-3, because null vectors that are not known in advance meet an inverse
+root of 800). Amsel, Persson, Musco and Gower 2025 (arXiv:2505.16932).
 
 Rounded products (`products`) cost accuracy that the method has: with tf32 1e-3 in the output and 1e-3, 2e-3, 1e-2 in
 the gradient at condition number 1e2, 1e3, 1e4; at 1e5 the steps diverge (NaN), since the rounding makes small

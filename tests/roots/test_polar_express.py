@@ -62,6 +62,19 @@ def test_null_vectors_across_the_axes(features_of, exact, d, side, kind, limits)
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rank", [1, 3])
+def test_maps_of_low_rank(exact, rank, seed):
+    """On the channel side, all but a few eigenvalues null: 2e-2 before the projection on the null space was cubic."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(2, 32, rank, generator=generator) @ torch.rand(2, rank, 196, generator=generator)
+    x = x.reshape(2, 32, 14, 14)
+    Q, gradient, G = run(x)
+    expected, expected_gradient = exact(x, G)
+    assert error(Q, expected) < 3e-4
+    assert error(gradient, expected_gradient) < 4e-3
+
+
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("d", "side"), [(48, 7), (32, 14)])
 def test_half_of_the_channels_dead(exact, d, side, seed):
     """Features behind a ReLU that never fires for half of the channels; condition number about 100."""
