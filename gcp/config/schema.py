@@ -119,6 +119,7 @@ class FlowConfig(Section):
             "label_smoothing",
             "mixup",
             "cutmix",
+            "class_weights",
             "cache_features",
             "cache_views",
             "cache_dtype",

@@ -161,6 +161,11 @@ class Data(Section):
         description="of such a data set: the images that stay on one side together; near: copies and near copies "
         "(encoded again, resized, retouched a little), exact: byte for byte",
     )
+    sampling: Literal["uniform", "balanced", "sqrt"] = Field(
+        default="uniform",
+        description="how often a training image comes: uniform: once an epoch; balanced: each class equally often; "
+        "sqrt: by the root of its number of images, halfway",
+    )
     transform: Text = Field(
         default="default",
         description="image transform, see --list transforms; default: the data set's own; none: that without "
@@ -391,6 +396,11 @@ class Train(Section):
     )
     mixup: Factor = Field(default=0.0, description="alpha of mixup; 0: none")
     cutmix: Factor = Field(default=0.0, description="alpha of CutMix; 0: none")
+    class_weights: Literal["none", "balanced", "sqrt"] = Field(
+        default="none",
+        description="weight of a class in the loss: balanced: one over its number of training images, sqrt: one over "
+        "the root of that; the mean over the images is 1",
+    )
     drop_last: bool = Field(default=False, description="leave out the last, smaller batch of an epoch")
     cache_features: bool = Field(
         default=False,

@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from gcp.data.images import ImageSet
 from gcp.data.normalize import Normalizer
 from gcp.data.rank_slice import WHOLE, RankSlice
-from gcp.data.seeds import AUGMENT, ORDER, hashed, permutation
+from gcp.data.seeds import AUGMENT, DRAW, ORDER, hashed, permutation, uniform
 from gcp.data.stream import StreamSet
 from gcp.errors import DataError, GCPError, OptionError
+from gcp.options import check_choice
 
 _MOST_WORKERS = 8
+SAMPLING = ("uniform", "balanced", "sqrt")
 
 Batch = tuple[Tensor, Tensor]
 Images = TypeVar("Images", bound=ImageSet | StreamSet)
@@ -37,6 +39,9 @@ class BatchLoader(Generic[Images]):
     `workers`: processes that decode; "auto" is none for images in memory, else one per core up to eight. They
     live from epoch to epoch. One epoch at a time: starting another ends the one before.
 
+    `sampling`, of training: "uniform", every image once; "balanced" and "sqrt" draw as many images with replacement,
+    each class equally often, or in proportion to the root of its number of images.
+
     `rank_slice`: of one among several processes. Batches, their number and their `size` are those of all together;
     here come the slices, which may be empty, and in evaluation the batches of this process.
     Raises OptionError for arguments out of range, and where an epoch would have no batch.
@@ -53,7 +58,9 @@ class BatchLoader(Generic[Images]):
         drop_last: bool = False,
         pin_memory: bool = False,
         rank_slice: RankSlice = WHOLE,
+        sampling: str = "uniform",
     ):
+        self.sampling = sampling
         self.dataset: Images = dataset
         self.batch_size = batch_size
         self.train = train
@@ -137,7 +144,11 @@ class Loader(BatchLoader[ImageSet]):
     def order(self, epoch: int) -> np.ndarray:
         """Indices into the data set in the order of epoch `epoch`, int64, one per sample used."""
         count = len(self.dataset)
-        return permutation(count, ORDER, self.seed, epoch)[: self.samples] if self.train else np.arange(count)
+        if not self.train:
+            return np.arange(count)
+        if self.sampling == "uniform":
+            return permutation(count, ORDER, self.seed, epoch)[: self.samples]
+        return drawn(self.dataset.labels, self.sampling, self.seed, epoch)[: self.samples]
 
     def _iterate(self, epoch: int, start: int) -> Iterator[Batch]:
         turn = self._turn = object()
@@ -190,6 +201,21 @@ class Fetch(Dataset[Any]):
             return self.images.read(*key)
         except GCPError as error:
             return error  # raised in a worker it would arrive wrapped in the worker's traceback
+
+
+def drawn(labels: np.ndarray, sampling: str, seed: int, epoch: int) -> np.ndarray:
+    """Indices (N,) into labels (N,) in the order of an epoch, the classes as often as `sampling` says.
+
+    By systematic sampling: an image that is expected e times is there floor(e) or ceil(e) times.
+    """
+    check_choice("data.sampling", sampling, SAMPLING)
+    mixed = permutation(len(labels), ORDER, seed, epoch)
+    mixed = mixed[np.argsort(labels[mixed], kind="stable")]  # a class as a whole, so that its share is met to a draw
+    weight = np.bincount(labels)[labels[mixed]].astype(np.float64) ** {"balanced": -1.0, "sqrt": -0.5}[sampling]
+    until = np.cumsum(weight)
+    points = (np.arange(len(labels)) + uniform(DRAW, seed, epoch)) * until[-1] / len(labels)
+    found = mixed[np.minimum(np.searchsorted(until, points, side="right"), len(labels) - 1)]
+    return found[permutation(len(labels), DRAW, seed, epoch)]
 
 
 def open_workers(fetch: Dataset[Any], keys: Any, workers: int, pin_memory: bool) -> DataLoader[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 # The first key of every use, so that no two uses share a stream.
-ORDER, AUGMENT, SPLIT, FEW_SHOT, MIX, STEP, NOISE, ITEM, TEST, VIEW = range(1, 11)
+ORDER, AUGMENT, SPLIT, FEW_SHOT, MIX, STEP, NOISE, ITEM, TEST, VIEW, DRAW = range(1, 12)
 
 _MASK = (1 << 64) - 1
 _INCREMENT = np.uint64(0x9E3779B97F4A7C15)

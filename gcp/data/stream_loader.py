@@ -15,7 +15,7 @@ from gcp.data.images import ImageSet
 from gcp.data.loader import Batch, BatchLoader, Loader, begin, open_workers
 from gcp.data.shard_streams import STREAMS, ShardStreams
 from gcp.data.stream import StreamSet
-from gcp.errors import GCPError
+from gcp.errors import GCPError, OptionError
 
 Job = tuple[int, int, int]  # number of the iteration, epoch, first batch
 
@@ -69,6 +69,10 @@ class StreamLoader(BatchLoader[StreamSet]):
 def create_loader(images: ImageSet | StreamSet, batch_size: int, **options: Any) -> BatchLoader:
     """The loader of a split, by its kind; options as in `BatchLoader`."""
     if isinstance(images, StreamSet):
+        if (sampling := options.get("sampling", "uniform")) != "uniform":
+            raise OptionError(
+                f"data.sampling is {sampling!r}; allowed for a stream, whose images come in order: uniform."
+            )
         return StreamLoader(images, batch_size, **options)
     return Loader(images, batch_size, **options)
 

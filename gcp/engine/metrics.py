@@ -106,15 +106,17 @@ class Objective(Protocol):
 @dataclass(frozen=True)
 class CrossEntropy:
     """Cross-entropy of logits (B, classes) with labels (B,), or mixed ones (B, classes); counted are right answers
-    (with mixed labels: samples whose heavier label was found).
+    (with mixed labels: samples whose heavier label was found). `weights`: of the classes, None for 1 of each.
     """
 
     label_smoothing: float = 0.0
+    weights: tuple[float, ...] | None = None
     remedy = "set optim.clip, or set head.precision=float64"
     table = CLASSES
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        loss = F.cross_entropy(outputs, labels, label_smoothing=self.label_smoothing, reduction="sum")
+        weights = None if self.weights is None else outputs.new_tensor(self.weights)
+        loss = F.cross_entropy(outputs, labels, weights, label_smoothing=self.label_smoothing, reduction="sum")
         with torch.no_grad():
             hard = labels.argmax(1) if labels.ndim == 2 else labels
             return loss, (outputs.argmax(1) == hard).sum()

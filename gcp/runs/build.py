@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,6 +23,7 @@ from gcp.engine.batch_norm import synchronise
 from gcp.engine.device import create_scaler
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.evaluate import with_crops
+from gcp.engine.metrics import CrossEntropy
 from gcp.engine.optimizer import create_optimizer, learning_rate_factor
 from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import StepOptions
@@ -159,6 +161,7 @@ def build_train_loader(config: Common, splits: Splits, device: torch.device, gro
         drop_last=config.train.drop_last,
         pin_memory=device.type == "cuda",
         rank_slice=RankSlice(group.rank, group.world, neighbour=config.train.mixup > 0 or config.train.cutmix > 0),
+        **({} if config.data.sampling == "uniform" else {"sampling": config.data.sampling}),
     )
 
 
@@ -298,9 +301,13 @@ def training_state(config: Common, model: nn.Module, groups: list[dict], device:
     return TrainingState(model, optimizer, create_scaler(device, config.run.amp), ema)
 
 
-def build_step_options(config: Config) -> StepOptions:
-    """How an optimizer step is made."""
+def build_step_options(config: Config, splits: Splits) -> StepOptions:
+    """How an optimizer step is made; the weights of the classes are those of the training split."""
     train = config.train
+    weighted = None
+    if train.class_weights != "none":
+        weights = class_weights(splits.images("train").labels, len(splits.classes), train.class_weights)
+        weighted = CrossEntropy(train.label_smoothing, weights)
     return StepOptions(
         accumulate=train.accumulate,
         label_smoothing=train.label_smoothing,
@@ -310,7 +317,18 @@ def build_step_options(config: Config) -> StepOptions:
         amp=config.run.amp,
         channels_last=config.run.channels_last,
         seed=config.run.seed,
+        objective=weighted,
     )
+
+
+def class_weights(labels: np.ndarray, classes: int, kind: str) -> tuple[float, ...]:
+    """The weight of each class in the loss, of labels (N,): one over its number of images, or over the root of that,
+    times what makes the mean over the images 1; 1 of a class without images.
+    """
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    weights = np.maximum(counts, 1) ** (-1.0 if kind == "balanced" else -0.5)
+    weights *= counts.sum() / max(float((counts * weights).sum()), 1e-12)
+    return tuple(np.where(counts > 0, weights, 1.0).tolist())
 
 
 def run_stem(config: Config) -> str:

@@ -175,3 +175,28 @@ def test_nothing_to_iterate():
 def test_start_out_of_range(start):
     with pytest.raises(OptionError, match=rf"\b3 batches .*batch {start}\b"):
         Loader(Numbers(12), 4, train=True).epoch(0, start)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "shares"), [("balanced", [1 / 3, 1 / 3, 1 / 3]), ("sqrt", [9 / 13, 3 / 13, 1 / 13])]
+)
+def test_classes_are_drawn_as_often_as_asked(sampling, shares):
+    """Of 81, 9 and 1 images; to a draw, in every epoch, and another order in each."""
+    images = Numbers(91)
+    images.labels = np.repeat([0, 1, 2], [81, 9, 1])
+    loader = Loader(images, 13, train=True, seed=3, sampling=sampling)
+    orders = [loader.order(epoch) for epoch in range(3)]
+    for order in orders:
+        counts = np.bincount(images.labels[order], minlength=3)
+        assert np.abs(counts - 91 * np.array(shares)).max() <= 1
+        assert np.bincount(order[images.labels[order] == 0]).max() <= 1 + (sampling == "sqrt")
+    assert not np.array_equal(orders[0], orders[1]) and np.array_equal(orders[0], loader.order(0))
+    seeds = {tuple(row) for images_, _ in loader.epoch(0) for row in images_.tolist()}
+    assert len(seeds) == 91  # an image that comes again is augmented in another way
+
+
+def test_another_sampling():
+    images = Numbers(4)
+    images.labels = np.zeros(4, dtype=np.int64)
+    with pytest.raises(OptionError, match=r"data\.sampling is 'even'; allowed: uniform, balanced, sqrt"):
+        Loader(images, 2, train=True, sampling="even").order(0)

@@ -1,5 +1,6 @@
 """From a configuration to objects."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,7 +93,8 @@ def test_checkpoints_by_the_clock():
 
 def test_step_options():
     words = ["train.label_smoothing=0.1", "train.mixup=0.2", "optim.clip=3.0", "run.seed=5", "run.amp=bf16"]
-    built = build.build_step_options(config(*words))
+    settings = config(*words)
+    built = build.build_step_options(settings, build.build_splits(settings))
     assert (built.accumulate, built.label_smoothing, built.mixup, built.cutmix) == (2, 0.1, 0.2, 0)
     assert (built.clip, built.amp, built.channels_last, built.seed) == (3, "bf16", False, 5)
 
@@ -130,3 +132,19 @@ def test_model_has_the_options_of_its_head_and_frozen_parts():
 def test_name_of_a_run_has_no_separator():
     settings = config("model.backbone=torchvision/alexnet", "data.image_size=64", "data.in_chans=3")
     assert build.run_stem(settings) == "digits-torchvision_alexnet-svd_pade"
+
+
+@pytest.mark.parametrize(("kind", "ratio"), [("balanced", 9.0), ("sqrt", 3.0)])
+def test_class_weights(kind, ratio):
+    """The mean over the images is 1, so that the learning rate keeps its meaning; classes without images weigh 1."""
+    labels = np.repeat([0, 2], [90, 10])
+    weights = build.class_weights(labels, 4, kind)
+    assert weights[2] / weights[0] == pytest.approx(ratio) and np.mean(np.take(weights, labels)) == pytest.approx(1)
+    assert weights[1] == weights[3] == 1.0
+    settings = config(f"train.class_weights={kind}", "train.mixup=0.2")
+    options = build.build_step_options(settings, build.build_splits(settings))
+    logits, targets = torch.randn(6, 10), torch.arange(6)
+    plain = torch.nn.functional.cross_entropy(logits, targets, torch.tensor(options.minimised.weights), reduction="sum")
+    assert torch.equal(options.minimised(logits, targets)[0], plain)
+    mixed = torch.nn.functional.one_hot(targets, 10).float()
+    assert torch.allclose(options.minimised(logits, mixed)[0], plain)
