@@ -1,11 +1,12 @@
 """The records of a run: progress bar, table, TensorBoard, `metrics.csv`.
 
 Reading the sums from the device waits for it, so it is done at intervals: every `interval` steps for TensorBoard,
-twice a second at most for the bar, which is only there on a terminal.
+twice a second at most for the bar, which is only there on a terminal; elsewhere a line a minute says how far it is.
 """
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from gcp.engine.metrics import Columns, CrossEntropy, Objective, heading, line, 
 from gcp.engine.state import Progress
 
 REFRESH = 0.5  # seconds between two updates of the bar
+LINES = 60.0  # seconds between two lines where there is no bar
 WAIT_LIMIT = 10.0  # percent of an epoch that the device may wait for images before the log says what to do
 WAIT_LEAST = 1.0  # seconds of an epoch, below which waiting is not worth a message
 
@@ -50,7 +52,8 @@ class RunLog:
         self._board = SummaryWriter(str(folder), purge_step=progress.step + 1)
         self._bar = tqdm(total=total_steps, initial=progress.step, unit="step", disable=None, leave=False)
         self._read = (progress.epoch, progress.loss_sum, progress.count, progress.seconds, progress.waited)
-        self._shown = 0.0
+        self._total, self._shown = total_steps, 0.0
+        self._since = (time.monotonic(), progress.step)  # of the last line, or of the last epoch
         self._further, self._objective = further, objective or CrossEntropy()
         self._history = list(progress.history)
         if self._history:
@@ -68,12 +71,27 @@ class RunLog:
         """Record one optimizer step. `sums`: loss and right answers of the epoch so far, on the device."""
         if progress.step % self.interval == 0:
             self._point(progress, rates, sums.tolist()[0])
-        if not self._bar.disable:
-            now = time.monotonic()
+        now = time.monotonic()
+        if self._bar.disable:
+            if now - self._since[0] >= LINES:
+                self.say(self._line(progress, *sums.tolist(), now=now))
+                self._since = (now, progress.step)
+        else:
             if now - self._shown >= REFRESH:
                 self._shown = now
                 self._show(progress, *sums.tolist())
             self._bar.update()
+
+    def _line(self, progress: Progress, loss_sum: float, correct: float, now: float) -> str:
+        """How far the run is, and how long the rest of it takes at the pace since the last line, without evaluation."""
+        then, before = self._since
+        left = (self._total - progress.step) * (now - then) / max(1, progress.step - before)
+        place = f"epoch {progress.epoch + 1}/{self.epochs}, step {progress.step}/{self._total}"
+        return (
+            f"  {time.strftime('%H:%M:%S')} {place}, "
+            f"{self._objective.text(loss_sum / progress.count, correct / progress.count)}, "
+            f"{progress.count / max(1e-9, progress.seconds):.0f} images/s, {_duration(left)} left"
+        )
 
     def _point(self, progress: Progress, rates: dict[str, float], loss_sum: float) -> None:
         """Mean loss, images per second and percent of waiting since the last point of this epoch, learning rates."""
@@ -104,6 +122,7 @@ class RunLog:
             if isinstance(value, int | float) and key not in ("epoch", "step"):
                 self._scalar(f"epoch/{key}", value, row["step"])
         self._board.flush()
+        self._since = (time.monotonic(), row["step"])
         self.say(line(row, self._further, self._objective.table))
         if [past["epoch"] for past in self._history if _waited(past)] == [row["epoch"]]:
             self.say(
@@ -144,6 +163,46 @@ class NullLog:
 
     def close(self) -> None:
         """Nothing."""
+
+
+def _duration(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds where there are no hours: `2 h 05 min`, `7 min 30 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s"
+
+
+def write_result(
+    folder: Path,
+    settings: Mapping[str, object],
+    scores: Mapping[str, float],
+    step: int,
+    images: Tensor | None = None,
+    titles: Sequence[str] = (),
+) -> None:
+    """The end of a run in TensorBoard: its settings beside its scores (HPARAMS), the scores as `test/KEY`, and some
+    images with what the model says of them.
+
+    Args:
+        folder: of the run.
+        settings: by name; others than numbers, texts and switches as text.
+        scores: of the test split.
+        step: the last one.
+        images: (N, C, H, W) uint8, or floating point in [0, 1].
+        titles: one for each of them.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
+    with SummaryWriter(str(folder)) as board:
+        for key, value in scores.items():
+            board.add_scalar(f"test/{key}", value, step)
+        board.add_hparams(
+            plain, {f"result/{key}": value for key, value in scores.items()}, run_name=".", global_step=step
+        )
+        for image, title in zip(() if images is None else images, titles, strict=True):
+            board.add_image(f"test images/{title}", image, step)
 
 
 def _waited(row: dict) -> bool:

@@ -1,5 +1,6 @@
 """The training run of a classifier."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,32 +8,39 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gcp.callbacks.base import RunContext, create_callbacks
+from gcp.command import typed
 from gcp.config import Config
-from gcp.data import BatchLoader, Splits
+from gcp.config.load import flat
+from gcp.data import BatchLoader, Splits, StreamSet
 from gcp.data.normalize import Normalize
 from gcp.engine import checkpoint
 from gcp.engine.batch_norm import synchronised
 from gcp.engine.distributed import ALONE, Group
-from gcp.engine.evaluate import evaluate
+from gcp.engine.evaluate import Samples, collect, score
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import TrainingState, load_weights
 from gcp.engine.step import StepOptions
-from gcp.errors import counted
+from gcp.errors import DataError, counted
 from gcp.models import Classifier
 from gcp.models.classifier import taking_maps
 from gcp.runs import build
 from gcp.runs.build import Timing, build_timing
-from gcp.runs.result import format_result, score_run
+from gcp.runs.result import format_result, most_confused, score_run
 from gcp.runs.run import TrainingRun, check_classes, check_images
 
 if TYPE_CHECKING:
     from gcp.runs.features import CachedFeatures
+
+log = logging.getLogger("gcp")
 
 
 def with_widths(config: Config, values: Mapping) -> Config:
     """The configuration with the widths of the model of another one, which is given as plain values."""
     widths = dict(values["model"].get("widths") or {})
     return config.model_copy(update={"model": config.model.model_copy(update={"widths": widths})})
+
+
+SHOWN = 8  # test images in TensorBoard
 
 
 class ClassifierRun(TrainingRun[Config]):
@@ -134,7 +142,7 @@ class ClassifierRun(TrainingRun[Config]):
         return super()._about() | {"preprocessing": told}
 
     def step_options(self) -> StepOptions:
-        return build.build_step_options(self.config)
+        return build.build_step_options(self.config, self.splits)
 
     def format_result(self, result: dict) -> str:
         return format_result(result, self.stage)
@@ -152,11 +160,11 @@ class ClassifierRun(TrainingRun[Config]):
         if not synchronised(model):  # each process has its own statistics; those of rank 0 are saved
             self.group.broadcast_tensors(model.buffers())
         with taking_maps(model, self.cached is not None and crops == "one"):
-            scores = evaluate(model, loader, self.device, run.amp, run.channels_last, self.group, crops)
+            self.samples = collect(model, loader, self.device, run.amp, run.channels_last, self.group, crops)
         further = {"head": self.config.head.name}
         for callback in self.callbacks:
             further |= callback.scores(model)
-        return scores.as_dict() | further
+        return score(self.samples).as_dict() | further
 
     def _adapt(self, saved: dict) -> None:
         """Give the evaluated model the shapes of a checkpoint, which may be from an earlier step."""
@@ -172,6 +180,44 @@ class ClassifierRun(TrainingRun[Config]):
             for values in sections.values():
                 result |= values
         return result
+
+    def closing(self, result: dict) -> list[str]:
+        """The pair of classes that is confused most, and what to type to use the model."""
+        if self.samples is None:
+            return []
+        names, pair = self.splits.classes, most_confused(self.samples)
+        lines = []
+        if pair:
+            true, other, wrong, count = pair
+            lines = [f"confused   {names[true]} taken for {names[other]}: {wrong} of {counted(count, 'image')}"]
+        if self.group.main:
+            self._record_result(result, self.samples)
+        return [*lines, f"predict    {typed('predict', self.folder.whole().path, 'IMAGES')}"]
+
+    def _record_result(self, result: dict, samples: Samples) -> None:
+        """The last records in TensorBoard; what cannot be written there costs no result."""
+        from gcp.engine.log import write_result
+
+        test = result["test"]
+        scores = {key: value for key, value in (test.get("best") or test["final"]).items() if isinstance(value, float)}
+        try:
+            images, titles = self._examples(samples)
+            write_result(self.folder.path, flat(self.config), scores, self.state.progress.step, images, titles)
+        except (OSError, DataError) as error:
+            log.warning("cannot record the test scores in %s: %s", self.folder.path, error)
+
+    def _examples(self, samples: Samples) -> tuple[torch.Tensor | None, list[str]]:
+        """A few test images, evenly spread, and what the model says of each; none of a stream."""
+        test, names = self.splits.test, self.splits.classes
+        if isinstance(test, StreamSet):
+            return None, []
+        places = [number * len(test) // SHOWN for number in range(SHOWN)] if len(test) > SHOWN else range(len(test))
+        images = test.read(list(places))[0]
+        titles = [
+            f"{place} {names[int(samples.labels[place])]}, predicted {names[int(samples.predicted[place])]}"
+            for place in places
+        ]
+        return images if images.shape[1] in (1, 3) else images[:, :1], titles
 
 
 def introduction(

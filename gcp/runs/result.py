@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gcp.engine import checkpoint
+from gcp.engine.evaluate import Samples
 from gcp.engine.folder import RunFolder
 from gcp.engine.state import TrainingState, load_weights
 from gcp.errors import CheckpointError
@@ -98,6 +99,17 @@ def format_result(
         cells = "".join(f"{scores[key]:>10.4f}" if key == "loss" else f"{scores[key]:>10.2f}" for key, _ in shown)
         lines.append(f"{name:<20}{cells}{scores['epoch']:>8}")
     return "\n".join(lines)
+
+
+def most_confused(samples: Samples) -> tuple[int, int, int, int] | None:
+    """The class, the one that most of its images are taken for, how many, and of how many; None without a mistake."""
+    wrong = ~samples.right
+    if not wrong.any():
+        return None
+    pairs = samples.labels[wrong] * samples.num_classes + samples.predicted[wrong]
+    found, counts = pairs.unique(return_counts=True)
+    true, other = divmod(int(found[counts.argmax()]), samples.num_classes)
+    return true, other, int(counts.max()), int((samples.labels == true).sum())
 
 
 MIB = 2**20

@@ -15,6 +15,7 @@ from gcp.engine.callback import Callback, state_dicts
 from gcp.engine.checkpoint import Writer
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.environment import describe_environment
+from gcp.engine.evaluate import Samples
 from gcp.engine.folder import RunFolder, write_json, write_text
 from gcp.engine.log import NullLog, RunLog
 from gcp.engine.state import TrainingState
@@ -85,6 +86,7 @@ class TrainingRun(Generic[C]):
     timing: Timing
     state: TrainingState
     callbacks: Sequence[Callback] = ()
+    samples: Samples | None = None  # of the newest scoring of a classifier: at the end the test split
 
     def __init__(self, config: C, folder: RunFolder, stage: int | None = None, group: Group = ALONE):
         self.config, self.folder, self.stage, self.group, self.stop_code = config, folder, stage, group, 0
@@ -113,6 +115,10 @@ class TrainingRun(Generic[C]):
     def format_result(self, result: dict) -> str:
         """The result as a printed table."""
         raise NotImplementedError
+
+    def closing(self, result: dict) -> list[str]:
+        """Further lines at the end of a run that is scored; in rank 0 also its last records."""
+        return []
 
     def build_state(self) -> TrainingState:
         """Optimizer, loss scale and average around the model."""
@@ -235,7 +241,8 @@ class TrainingRun(Generic[C]):
             write_json(self.folder.result, result)
         self.group.barrier()  # the next stage begins with what is written now
         weights = self.folder.best if self.folder.best.is_file() else self.folder.last
-        print(f"{self.format_result(result)}\ncurves     {self.folder.curves}\nweights    {weights}")
+        lines = [f"curves     {self.folder.curves}", f"weights    {weights}", *self.closing(result)]
+        print("\n".join([self.format_result(result), *lines]))
 
     def _open_log(self) -> RunLog | NullLog:
         if not self.group.main:

@@ -6,6 +6,7 @@ RUN itself holds the configuration with the stages and, at the end, the result o
 from gcp.config import Config, dump, from_dict, load, stage_configs
 from gcp.engine import checkpoint
 from gcp.engine.distributed import ALONE, Group
+from gcp.engine.evaluate import Samples
 from gcp.engine.folder import RunFolder, write_json, write_text
 from gcp.engine.state import load_weights
 from gcp.errors import ConfigError, GCPError
@@ -24,7 +25,8 @@ class StagedRun:
     """
 
     def __init__(self, config: Config, folder: RunFolder, group: Group = ALONE):
-        self.config, self.folder, self.group = config, folder, group
+        self.config, self.folder, self.group, self.stop_code = config, folder, group, 0
+        self.samples: Samples | None = None  # of the test split, by the last stage
         self.configs = [_placed(stage, folder, number) for number, stage in enumerate(stage_configs(config), 1)]
         begun = [n for n in range(1, len(self.configs) + 1) if checkpoint.candidates(folder.stage(n).path)]
         self.number = max(begun, default=1)
@@ -56,6 +58,7 @@ class StagedRun:
         print(f"stage      {number} of {len(self.configs)}")
         if code := run.resume():
             return code
+        self.samples, self.stop_code = getattr(run, "samples", None), run.stop_code
         if run.stop_code and number < len(self.configs):
             print(f"stopped before stage {number + 1}. Continue with\n  {resume_command(self.folder)}")
             return run.stop_code

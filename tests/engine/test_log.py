@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gcp.engine import checkpoint
+from gcp.engine import checkpoint, log
 from gcp.engine.log import RunLog
 from gcp.engine.metrics import heading, write_metrics
 from gcp.engine.state import Progress
@@ -202,3 +202,32 @@ def test_a_bar_on_a_terminal(toy, tmp_path, monkeypatch):
     shown = terminal.getvalue()
     assert "epoch 1/3" in shown and "/12 " in shown
     assert "loss " in shown and "accuracy " in shown and "images/s" in shown
+
+
+def test_lines_in_an_epoch_where_there_is_no_terminal(toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(log, "LINES", 0.0)
+    run(toy, tmp_path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if " left" in line]
+    assert len(lines) == 12
+    assert re.fullmatch(
+        r"  \d\d:\d\d:\d\d epoch 1/\d, step 2/12, loss \d\.\d{4}, accuracy .* %, \d+ images/s, 0 min \d\d s left",
+        lines[1],
+    )
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 min 00 s"), (61, "1 min 01 s"), (7290, "2 h 01 min")])
+def test_durations(seconds, text):
+    assert log._duration(seconds) == text
+
+
+def test_the_result_in_tensorboard(tmp_path):
+    board = EventAccumulator(str(tmp_path))
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    log.write_result(
+        tmp_path, {"optim.lr": 0.1, "model.freeze": ["a"], "x": None}, {"top1": 50.0}, 7, images, ["a", "b"]
+    )
+    board.Reload()
+    assert [(each.step, each.value) for each in board.Scalars("test/top1")] == [(7, 50.0)]
+    assert board.Tags()["images"] == ["test images/a", "test images/b"]
+    assert not [place for place in tmp_path.iterdir() if place.is_dir()]
+    assert "_hparams_/session_start_info" in board.summary_metadata
