@@ -41,7 +41,8 @@ or the name of weights of timm. With --timm the model is timm's own, in a file o
                     calibration.png, scores.json; comparison.json with --compare; cam.png with --cam
   --json FILE       the scores alone
   --compare OTHER   both on the images of the first, with McNemar's exact test
-  --predict FOLDER  classes of all images in a folder into a CSV (predictions.csv)
+  --predict FOLDER  classes of all images in a folder into a CSV (predictions.csv); those that cannot be read are left
+                    out and listed, and the exit code is 3
   --cam IMAGE ...   class activation maps for the predicted classes (cam.png)
   --order           upper|lower: of the triangle in a file of others (upper)
 
@@ -68,8 +69,7 @@ def main(argv: list[str]) -> int:
     from gcp.runs.processes import process_group
 
     with process_group() as group:
-        _act(arguments, split, group)
-    return 0
+        return _act(arguments, split, group)
 
 
 def _check(arguments: Arguments, split: str) -> None:
@@ -94,7 +94,7 @@ def _check(arguments: Arguments, split: str) -> None:
         check_file("--predict", flags["--predict"][1])
 
 
-def _act(arguments: Arguments, split: str, group: "Group") -> None:
+def _act(arguments: Arguments, split: str, group: "Group") -> int:
     from gcp.engine import distributed
     from gcp.runs.open_model import open_model, open_timm_model
 
@@ -105,16 +105,18 @@ def _act(arguments: Arguments, split: str, group: "Group") -> None:
     else:
         scored_model = open_model(str(given), overrides, group, arguments.value("--order"), scored=scored)
     distributed.start(group, scored_model.device)
+    code = 0
     if "--predict" in arguments.flags:
         from gcp.evaluation.unlabelled import predict
 
-        predict(scored_model, *arguments.flags["--predict"], group=group)
+        code = predict(scored_model, *arguments.flags["--predict"], group=group)
     if "--cam" in arguments.flags:
         from gcp.evaluation.attention import draw
 
         draw(scored_model, arguments.flags["--cam"], arguments.value("--report"), group)
     if scored:
         _score(scored_model, arguments, split, group)
+    return code
 
 
 def _score(scored_model: "ScoredModel", arguments: Arguments, split: str, group: "Group") -> None:

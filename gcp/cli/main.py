@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a classifier from a recipe, or continue a run"),
     "evaluate": ("evaluate", "score a model, compare two, or show where one looks"),
     "predict": ("predict", "classes of the images in a folder"),
+    "embed": ("embed", "descriptors of the images in a folder"),
     "ablate": ("ablate", "compare heads or settings by a grid of runs"),
     "report": ("report", "the report of such a study"),
     "fidelity": ("fidelity", "gradients of the heads against the exact one"),
@@ -38,8 +39,7 @@ def usage() -> str:
 Global covariance pooling: train and compare image classifiers.
 
   gcp COMMAND ...      or python -m gcp COMMAND ...
-  gcp COMMAND --help   what a command takes
-  gcp --version
+  gcp COMMAND --help   what a command takes; gcp --version
 
 {lines}
 
@@ -88,8 +88,8 @@ train, evaluate = partial(entry, "train"), partial(entry, "evaluate")  # the pro
 def run(function: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Call a command with its arguments and return the exit code of the process.
 
-    0 done; 2 a fault of the input (printed as `error: ...`); 130 interrupted. Any other exception is a defect of
-    this program and keeps its traceback.
+    0 done; 2 a fault of the input (printed as `error: ...`); 3 done, but images that cannot be read were left out
+    (predict, embed); 130 interrupted. Any other exception is a defect of this program and keeps its traceback.
     """
     # the names of classes, files and layers that a command prints come from elsewhere
     with redirect_stdout(Printable(sys.stdout)), redirect_stderr(Printable(sys.stderr)):  # type: ignore[type-var]

@@ -13,6 +13,8 @@ Classes of all images in a folder, into a CSV.
   FOLDER   images, also in folders below it
   CSV      predictions.csv unless given
 
+Images that cannot be read are left out and listed at the end; the exit code is then 3.
+
 The same as `gcp evaluate --checkpoint MODEL --predict FOLDER [CSV]`; settings of data.*, evaluate.* and run.*.
 
 Example:

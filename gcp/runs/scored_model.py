@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from gcp.config import Config
 from gcp.config.sections import Data
@@ -115,6 +116,14 @@ class ScoredModel:
         return collect(
             self.model, self.loader(images, group), self.device, run.amp, run.channels_last, group, crops
         )  # fmt: skip
+
+
+def descriptors(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What is pooled of images (B, C, H, W), before the classifier: (B, D)."""
+    if isinstance(model, TimmReference):
+        return model.body.forward_head(model.body.forward_features(images), pre_logits=True)
+    assert isinstance(model, Classifier)
+    return model.head(model.features(images))
 
 
 def for_files(data: Data, image_size: int) -> Transform:

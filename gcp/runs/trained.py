@@ -15,6 +15,7 @@ from gcp.data.transforms import Transform
 from gcp.engine.distributed import ALONE
 from gcp.errors import DataError
 from gcp.runs.open_model import open_model
+from gcp.runs.scored_model import descriptors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,6 +75,18 @@ class TrainedClassifier:
                 ranked = tuple((self._name(place), value) for place, value in zip(places, values, strict=True))
                 found.append(Prediction(*ranked[0], ranked))
         return found
+
+    @torch.inference_mode()
+    def embed(self, images: "Sequence[str | Path | Image] | str | Path | Image", batch: int = 64) -> Tensor:
+        """The descriptor of every image, what the head gives before the classifier: (N, D), float32 on the CPU.
+
+        They are not normalised; images are compared by the cosine. Arguments and errors as for `prepare`.
+        """
+        several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        starts = range(0, max(len(several), 1), batch)
+        return torch.cat(
+            [descriptors(self.model, self.prepare(several[start : start + batch])).float().cpu() for start in starts]
+        )
 
     @property
     def num_classes(self) -> int:
