@@ -10,6 +10,7 @@ from gcp.errors import ConfigError, GCPError
 from gcp.runs.task import CLASSIFIER, Task
 
 if TYPE_CHECKING:
+    from gcp.config import Config
     from gcp.engine.distributed import Group
 
 FLAGS = {"--config": (1, 1), **help.FLAGS}
@@ -22,6 +23,8 @@ Train a classifier.
       of ours, such as digits/resnet; `gcp list recipes` lists these
   gcp train resume=RUN [key=value ...]
       continue a run folder (or its name under runs/) where it stopped
+  gcp train --config RECIPE compare_average=true [key=value ...]
+      the run, and after it the same one with average pooling: how much the head gains
   gcp train --config RECIPE run.name=NAME resume=auto [key=value ...]
       continue that run, or begin it: for schedulers and torchrun
   torchrun --nproc-per-node=N -m gcp train ...
@@ -68,6 +71,7 @@ def _start(arguments: Arguments, continues: bool, group: "Group", task: Task) ->
             f"  gcp {task.command} --config {task.example}\n"
             "or resume=RUN to continue a run; --help shows every setting."
         )
+    compared = _switch(arguments, "compare_average")
     if not continues and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         raise GCPError("torchrun restarts the run, which would begin anew: add run.name=NAME resume=auto")
     from gcp.config import load, recipes, yaml_file
@@ -77,9 +81,51 @@ def _start(arguments: Arguments, continues: bool, group: "Group", task: Task) ->
     config = load(path, arguments.overrides, task.schema)
     from gcp.runs import launch
 
+    if compared and (continues or task is not CLASSIFIER):
+        raise GCPError("compare_average=true is for a new run of a classifier; leave it, or resume=auto, out")
+    if compared:
+        return _compare(config, group)
     if continues:
         return launch.start_or_resume(config, group, task)
     return launch.start(config, group, task)
+
+
+def _switch(arguments: Arguments, key: str) -> bool:
+    given = arguments.take(key)
+    if given not in (None, "true", "false"):
+        raise GCPError(f"{key} is {given!r}; allowed: true, false")
+    return given == "true"
+
+
+def _compare(config: "Config", group: "Group") -> int:
+    """Train with the head of the configuration and with average pooling, and say what the head gains."""
+    from gcp.config import from_dict
+    from gcp.runs import launch
+
+    launch.with_average(config)  # its faults come before anything is trained
+    code, first = launch.begin(config, group)
+    name = first.folder.path.name
+    if code or first.stop_code:
+        print(f"not compared with average pooling: {first.folder.path} was stopped")
+        return code or first.stop_code
+    ours = first.samples
+    del first  # its model
+    plain = launch.with_average(from_dict(config.plain(), [f'run.name="{name}-average"']))
+    code, second = launch.begin(plain, group)
+    theirs = second.samples
+    if ours is None or theirs is None or code or second.stop_code:
+        return code or second.stop_code
+    from gcp.evaluation.comparison import compare
+
+    found = compare(theirs.right.numpy(), ours.right.numpy())
+    accuracies = [100 * samples.right.double().mean().item() for samples in (ours, theirs)]
+    print(
+        f"\n{config.head.name} against average pooling: {accuracies[0]:.2f} % and {accuracies[1]:.2f} % of "
+        f"{found.count} test images, a gain of {found.difference:+.2f} points\n"
+        f"95 % interval {found.low:+.2f} to {found.high:+.2f} (McNemar's test: p = {found.p:.2g}); of these images "
+        "alone, another seed of the training may differ by more"
+    )
+    return 0
 
 
 def _resume(run: str, arguments: Arguments, group: "Group", task: Task) -> int:

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 def start(config: Common, group: Group = ALONE, task: Task = CLASSIFIER) -> int:
     """Make the run folder and train. Returns the exit code."""
+    return begin(config, group, task)[0]
+
+
+def begin(
+    config: Common, group: Group = ALONE, task: Task = CLASSIFIER
+) -> "tuple[int, TrainingRun[Any] | StagedRun]":  # fmt: skip
+    """`start`, which returns the run as well."""
     task.check(config)
     _begin(config, group)
     folder = RunFolder(group.broadcast(str(_make(config, task).path) if group.main else ""))
@@ -40,9 +47,15 @@ def start(config: Common, group: Group = ALONE, task: Task = CLASSIFIER) -> int:
             if group.main:
                 folder.discard()
             raise
-        return run.run()
+        return run.run(), run
     finally:
         folder.unlock()
+
+
+def with_average(config: Common) -> Common:
+    """The same run with average pooling and nothing between backbone and classifier."""
+    values = config.plain() | {"head": {"name": "average", "dim": None}}
+    return from_dict(values, (), "the configuration with average pooling (compare_average)", type(config))
 
 
 def resume(config: Common, folder: RunFolder, group: Group = ALONE, task: Task = CLASSIFIER) -> int:
