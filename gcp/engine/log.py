@@ -74,7 +74,7 @@ class RunLog:
         now = time.monotonic()
         if self._bar.disable:
             if now - self._since[0] >= LINES:
-                self.say(self._line(progress, *sums.tolist(), now=now))
+                self.say(self._line(progress, now, *sums.tolist()))
                 self._since = (now, progress.step)
         else:
             if now - self._shown >= REFRESH:
@@ -82,7 +82,7 @@ class RunLog:
                 self._show(progress, *sums.tolist())
             self._bar.update()
 
-    def _line(self, progress: Progress, loss_sum: float, correct: float, now: float) -> str:
+    def _line(self, progress: Progress, now: float, loss_sum: float, correct: float) -> str:
         """How far the run is, and how long the rest of it takes at the pace since the last line, without evaluation."""
         then, before = self._since
         left = (self._total - progress.step) * (now - then) / max(1, progress.step - before)

@@ -83,20 +83,19 @@ def check_form(file: str) -> None:
 def write(found: Embedding, file: str) -> None:
     """Descriptors, files and, where there are, labels and their names. In NumPy: `numpy.load(FILE)["descriptors"]`."""
     values = found.descriptors.numpy()
-    named = found.labels is not None
     try:
         if Path(file).suffix == ".npz":
-            more = (
-                {"labels": found.labels.numpy(), "classes": np.array(found.classes)} if found.labels is not None else {}
-            )
-            np.savez(file, descriptors=values, files=np.array(found.files), **more)
+            arrays = {"descriptors": values, "files": np.array(found.files)}
+            if found.labels is not None:
+                arrays |= {"labels": found.labels.numpy(), "classes": np.array(found.classes)}
+            np.savez(file, **arrays)  # type: ignore[arg-type]
             return
         import pyarrow
         import pyarrow.parquet
 
         flat = pyarrow.array(values.ravel())
         columns = {"file": pyarrow.array(found.files)}
-        if named and found.labels is not None:
+        if found.labels is not None:
             columns["class"] = pyarrow.array([found.classes[label] for label in found.labels.tolist()])
         columns["descriptor"] = pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
         pyarrow.parquet.write_table(pyarrow.table(columns), file)

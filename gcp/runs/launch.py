@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcp.config import Common, dump, from_dict, load
+from gcp.config import Common, Config, dump, from_dict, load
 from gcp.config.load import changes, with_images_of
 from gcp.engine import distributed
 from gcp.engine.distributed import ALONE, Group
@@ -52,10 +52,10 @@ def begin(
         folder.unlock()
 
 
-def with_average(config: Common) -> Common:
+def with_average(config: Config) -> Config:
     """The same run with average pooling and nothing between backbone and classifier."""
     values = config.plain() | {"head": {"name": "average", "dim": None}}
-    return from_dict(values, (), "the configuration with average pooling (compare_average)", type(config))
+    return from_dict(values, (), "the configuration with average pooling (compare_average)")
 
 
 def resume(config: Common, folder: RunFolder, group: Group = ALONE, task: Task = CLASSIFIER) -> int:
