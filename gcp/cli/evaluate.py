@@ -16,6 +16,7 @@ FLAGS = {
     **dict.fromkeys(("--checkpoint", "--timm", "--order", "--compare", "--report", "--json"), (1, 1)),
     "--predict": (1, 2),
     "--cam": (1, 1000),
+    "--calibrate": (0, 0),
     **help.FLAGS,
 }
 SPLITS = ("test", "val", "train")
@@ -28,6 +29,7 @@ Score a model, compare two of them, predict, or show where a model looks.
   gcp evaluate --checkpoint MODEL [key=value ...] [--report FOLDER] [--json FILE]
   gcp evaluate --checkpoint MODEL --compare OTHER [--report FOLDER]
   gcp evaluate --checkpoint MODEL --predict FOLDER [CSV]
+  gcp evaluate --checkpoint MODEL --calibrate
   gcp evaluate --checkpoint MODEL --cam IMAGE ... [--report FOLDER]
   gcp evaluate --timm NAME [--checkpoint FILE] data.name=NAME ...
   torchrun --nproc-per-node=N -m gcp evaluate ...
@@ -43,6 +45,8 @@ or the name of weights of timm. With --timm the model is timm's own, in a file o
   --compare OTHER   both on the images of the first, with McNemar's exact test
   --predict FOLDER  classes of all images in a folder into a CSV (predictions.csv); those that cannot be read are left
                     out and listed, and the exit code is 3
+  --calibrate       fit a temperature on the validation images and keep it in the checkpoint: from then on its
+                    logits are divided by it wherever the model is opened; then score
   --cam IMAGE ...   class activation maps for the predicted classes (cam.png)
   --order           upper|lower: of the triangle in a file of others (upper)
 
@@ -106,6 +110,12 @@ def _act(arguments: Arguments, split: str, group: "Group") -> int:
         scored_model = open_model(str(given), overrides, group, arguments.value("--order"), scored=scored)
     distributed.start(group, scored_model.device)
     code = 0
+    if "--calibrate" in arguments.flags:
+        from gcp.evaluation.calibration import calibrate
+
+        if group.world > 1:
+            raise GCPError("--calibrate works in one process; leave torchrun out")
+        calibrate(scored_model)
     if "--predict" in arguments.flags:
         from gcp.evaluation.unlabelled import predict
 

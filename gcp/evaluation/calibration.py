@@ -4,14 +4,29 @@ r"""Whether a model that says 80 % is right in 80 of 100 cases.
 
 Naeini, Cooper and Hauskrecht, AAAI 2015; with 15 bins as in Guo, Pleiss, Sun and Weinberger, ICML 2017. A bin is open
 on the left and closed on the right.
+
+Temperature scaling (the same paper) divides the logits by the T that minimises the cross-entropy of the validation
+images. The classes that are predicted stay the same; their probabilities become honest. T is kept in the checkpoint,
+and applied wherever the model is opened from it (`Classifier.temperature`).
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from gcp.drawing.figure import save
+from gcp.engine import checkpoint
+from gcp.engine.device import ToDevice, autocast
+from gcp.engine.distributed import ALONE
+from gcp.engine.evaluate import average_logits
+from gcp.errors import GCPError
+from gcp.models import Classifier
+from gcp.runs.scored_model import ScoredModel
 
 BINS = 15
 
@@ -42,6 +57,64 @@ def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     accuracy = np.bincount(place, right, bins) / some
     error = float((counts * np.abs(accuracy - mean)).sum() / max(len(confidence), 1))
     return Calibration(counts, mean, accuracy, error)
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The T > 0 that minimises the cross-entropy of logits / T, between 1/20 and 20. logits: (N, classes), labels (N,).
+
+    In 1/T the cross-entropy is convex, so that there is one minimum.
+    """
+    from scipy.optimize import minimize_scalar
+
+    wide = logits.double()
+
+    def loss(logarithm: float) -> float:
+        return float(F.cross_entropy(wide / math.exp(logarithm), labels))
+
+    return math.exp(minimize_scalar(loss, bounds=(-math.log(20), math.log(20)), method="bounded").x)
+
+
+@torch.no_grad()
+def calibrate(scored_model: ScoredModel) -> None:
+    """Fit the temperature on the validation images of a checkpoint of this library, keep it there, and print what it
+    changes.
+
+    Raises:
+        GCPError: a file of others, or no validation images.
+    """
+    path, model = Path(scored_model.given), scored_model.model
+    if not isinstance(model, Classifier) or path.suffix == ".safetensors" or not path.is_file():
+        raise GCPError(
+            f"the temperature is kept in a checkpoint of this library: gcp convert {path} OUT.pt, then OUT.pt"
+        )
+    saved = checkpoint.load(path)
+    splits = scored_model.splits()
+    if not len(splits.val):
+        raise GCPError(
+            "there are no validation images (data.val_fraction=0), and on those that a model was trained on the "
+            "temperature would be far too low"
+        )
+    before, model.temperature = model.temperature, 1.0
+    loader, crops = scored_model.loader(splits.val, ALONE), scored_model.config.evaluate.crops
+    to_device = ToDevice(scored_model.device, loader.normalize, scored_model.config.run.channels_last)
+    found, labels = [], []
+    for images, targets in loader.epoch(0):
+        views = images.unbind(1) if images.ndim == 5 else (images,)
+        with autocast(scored_model.device, scored_model.config.run.amp):
+            found.append(average_logits(model, [to_device(view, targets)[0] for view in views], crops).cpu())
+        labels.append(targets)
+    logits, every = torch.cat(found), torch.cat(labels)
+    temperature = fit_temperature(logits, every)
+    checkpoint.save(path, {**saved, "temperature": temperature})
+    model.temperature = temperature
+    told = "" if before == 1.0 else f", before {before:.3f}"
+    print(f"{'temperature':<12}{temperature:.3f}{told}, of {len(every)} validation images, kept in {path}")
+    for key, value in (("without", 1.0), ("with it", temperature)):
+        wide = logits.double() / value
+        best = wide.softmax(1).max(1)
+        error = calibration(best.values.numpy(), (best.indices == every).numpy()).error
+        loss = float(F.cross_entropy(wide, every))
+        print(f"{key:<12}calibration error {100 * error:.2f} %, loss {loss:.4f} on these images")
 
 
 def draw_calibration(found: Calibration, path: str | Path) -> None:

@@ -45,6 +45,7 @@ class Classifier(nn.Module):
     features: Backbone
     head: Head
     num_classes: int
+    temperature = 1.0  # that logits are divided by, where a checkpoint has one (gcp evaluate --calibrate)
     takes_maps = False  # whether the input is what `features` gives of images, computed before
 
     def __init__(
@@ -111,6 +112,10 @@ class Classifier(nn.Module):
 
     def logits(self, pooled: Tensor, token: Tensor | None = None) -> Tensor:
         """What the head gives (B, d), and the token (B, C) where one is read -> logits (B, num_classes)."""
+        logits = self._logits(pooled, token)
+        return logits if self.temperature == 1.0 else logits / self.temperature
+
+    def _logits(self, pooled: Tensor, token: Tensor | None) -> Tensor:
         if self.token == "none":
             return self.classifier(self.dropout(self._for_weights(pooled)))
         assert token is not None, "the classifier reads a token beside what the head gives"

@@ -16,6 +16,7 @@ from gcp.engine.folder import find_run_folder
 from gcp.engine.state import load_weights
 from gcp.engine.timm_reference import TimmReference, create_timm_reference
 from gcp.errors import CheckpointError, GCPError
+from gcp.models import Classifier
 from gcp.models.archive import Unreadable, contents
 from gcp.models.checkpoints import FILES, check_weights, is_timm_weights, open_checkpoint
 from gcp.models.convert import build_model
@@ -97,6 +98,7 @@ def open_model(
             callback.adapt(model, saved)
             head = callback.scores(model).get("head", head)
     load_weights(model, weights, str(path))
+    _set_temperature(model, saved, path)
     _mention_another_run(path, saved["config"])
     images = saved.get("images") if isinstance(saved.get("images"), dict) else None
     return ScoredModel(str(path), model.eval(), config, device, head, tuple(saved["classes"]), averaged, images)
@@ -113,6 +115,16 @@ def open_timm_model(
     with group.main_first():
         reference = create_timm_reference(name, file)
     return _timm_model(file or name, reference, overrides, group, None, scored)
+
+
+def _set_temperature(model: Classifier, saved: dict[str, Any], path: Path) -> None:
+    """Let the model divide its logits by the temperature that its file tells, and say so."""
+    told = saved.get("temperature", 1.0)
+    if not isinstance(told, float) or not 0 < told < float("inf"):
+        raise CheckpointError(f"{path} cannot be used: its temperature is {told!r}, not a positive number")
+    model.temperature = told
+    if told != 1.0:
+        log.info("%s: logits are divided by the temperature %.3f, fitted on validation images", path, told)
 
 
 def _is_run(given: str) -> bool:
@@ -234,6 +246,7 @@ def _foreign(
         )
         log.warning("the order of the triangle is taken as upper, unchecked: %s", old)
     model = build_model(found, summary, order or "upper")
+    _set_temperature(model, found.about if summary.layout == "own" else {}, path)
     told = found.about.get("config") if summary.layout == "own" else None
     base = configuration(model, told if isinstance(told, dict) else {})
     if not isinstance(told, dict):

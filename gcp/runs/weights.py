@@ -109,7 +109,7 @@ def choose_order(model: "Classifier", images: ImageSet, most: int, batch_size: i
     return scores.order
 
 
-CARRIED = ("config", "classes", "images", IMAGES, "scores", CONVERTED)  # from a file of ours to another
+CARRIED = ("config", "classes", "images", IMAGES, "scores", "temperature", CONVERTED)  # from a file of ours to another
 
 
 def write_own(
