@@ -10,6 +10,7 @@ from gcp.engine.evaluate import score as summarise
 from gcp.errors import GCPError
 from gcp.evaluation.calibration import BINS, Calibration, calibration
 from gcp.evaluation.comparison import Comparison, compare
+from gcp.evaluation.labelled_folder import folder_to_score
 from gcp.runs.open_model import open_model
 from gcp.runs.scored_model import ScoredModel
 
@@ -55,10 +56,11 @@ def score(scored_model: ScoredModel, split: str, group: Group) -> Evaluation:
         CheckpointError: it has other classes than the data set.
         DataError: the data set is not there or not whole.
     """
-    splits = scored_model.splits()
+    found = folder_to_score(scored_model, split)
+    scored_model, splits = found or (scored_model, scored_model.splits())
     samples = scored_model.run(scored_model.prepared(getattr(splits, split)), group)
-    found = calibration(samples.confidence.numpy(), samples.right.numpy())
-    return Evaluation(scored_model, splits, split, samples, summarise(samples), found)
+    honest = calibration(samples.confidence.numpy(), samples.right.numpy())
+    return Evaluation(scored_model, splits, split, samples, summarise(samples), honest)
 
 
 def versus(first: Evaluation, other: str, overrides: list[str], group: Group) -> tuple[Evaluation, Comparison]:

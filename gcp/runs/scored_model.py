@@ -28,7 +28,8 @@ class ScoredModel:
     """A model in evaluation mode on its device, with the configuration of its images and of its scoring.
 
     `classes` are the names that its file tells, None where it tells none; `head` what pools in it; `images` what the
-    file tells of the splits that it was trained and scored on.
+    file tells of the splits that it was trained and scored on; `kept` the classes whose logits are scored, None
+    for all.
     """
 
     given: str
@@ -39,6 +40,7 @@ class ScoredModel:
     classes: tuple[str, ...] | None = None
     averaged: bool = False
     images: dict[str, Any] | None = None
+    kept: tuple[int, ...] | None = None
 
     @property
     def image_size(self) -> int:
@@ -113,9 +115,21 @@ class ScoredModel:
     def run(self, images: ImageSet | StreamSet, group: Group) -> Samples:
         """What the model makes of each image."""
         run, crops = self.config.run, self.config.evaluate.crops
+        model = self.model if self.kept is None else Restricted(self.model, self.kept)
         return collect(
-            self.model, self.loader(images, group), self.device, run.amp, run.channels_last, group, crops
+            model, self.loader(images, group), self.device, run.amp, run.channels_last, group, crops
         )  # fmt: skip
+
+
+class Restricted(nn.Module):
+    """A model with the logits of some of its classes."""
+
+    def __init__(self, model: nn.Module, kept: tuple[int, ...]):
+        super().__init__()
+        self.model, self.kept, self.num_classes = model, list(kept), len(kept)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model(images)[:, self.kept]
 
 
 def descriptors(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
