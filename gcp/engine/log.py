@@ -140,6 +140,39 @@ class RunLog:
             self._board.add_text(name, text, row["step"])
             self.say(text)
 
+    def result(
+        self,
+        settings: Mapping[str, object],
+        scores: Mapping[str, float],
+        step: int,
+        images: Tensor | None = None,
+        titles: Sequence[str] = (),
+    ) -> None:
+        """Record the end of a run in TensorBoard: its settings beside its scores (HPARAMS), the scores as `test/KEY`,
+        and some images with what the model says of them.
+
+        Args:
+            settings: by name; others than numbers, texts and switches as text.
+            scores: of the test split.
+            step: the last one.
+            images: (N, C, H, W) uint8, or floating point in [0, 1].
+            titles: one for each of them.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
+        for key, value in scores.items():
+            self._scalar(f"test/{key}", value, step)
+        # SummaryWriter.add_hparams would begin a further file of events, in a folder of its own.
+        for summary in hparams(plain, {f"test/{key}": value for key, value in scores.items()}):
+            self._board.file_writer.add_summary(summary)
+        for image, title in zip(() if images is None else images, titles, strict=True):
+            self._board.add_image(f"test images/{title}", image, step)
+
+    def clear(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
+
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._board.add_scalar(name, value, step)
 
@@ -161,6 +194,19 @@ class NullLog:
     def epoch(self, row: dict) -> None:
         """Nothing."""
 
+    def result(
+        self,
+        settings: Mapping[str, object],
+        scores: Mapping[str, float],
+        step: int,
+        images: Tensor | None = None,
+        titles: Sequence[str] = (),
+    ) -> None:
+        """Nothing."""
+
+    def clear(self) -> None:
+        """Nothing."""
+
     def close(self) -> None:
         """Nothing."""
 
@@ -171,38 +217,6 @@ def _duration(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 60} min {whole % 60:02d} s"
-
-
-def write_result(
-    folder: Path,
-    settings: Mapping[str, object],
-    scores: Mapping[str, float],
-    step: int,
-    images: Tensor | None = None,
-    titles: Sequence[str] = (),
-) -> None:
-    """The end of a run in TensorBoard: its settings beside its scores (HPARAMS), the scores as `test/KEY`, and some
-    images with what the model says of them.
-
-    Args:
-        folder: of the run.
-        settings: by name; others than numbers, texts and switches as text.
-        scores: of the test split.
-        step: the last one.
-        images: (N, C, H, W) uint8, or floating point in [0, 1].
-        titles: one for each of them.
-    """
-    from torch.utils.tensorboard import SummaryWriter
-
-    plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
-    with SummaryWriter(str(folder)) as board:
-        for key, value in scores.items():
-            board.add_scalar(f"test/{key}", value, step)
-        board.add_hparams(
-            plain, {f"result/{key}": value for key, value in scores.items()}, run_name=".", global_step=step
-        )
-        for image, title in zip(() if images is None else images, titles, strict=True):
-            board.add_image(f"test images/{title}", image, step)
 
 
 def _waited(row: dict) -> bool:

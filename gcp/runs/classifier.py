@@ -18,6 +18,7 @@ from gcp.engine.batch_norm import synchronised
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.evaluate import Samples, collect, score
 from gcp.engine.folder import RunFolder
+from gcp.engine.log import NullLog, RunLog
 from gcp.engine.state import TrainingState, load_weights
 from gcp.engine.step import StepOptions
 from gcp.errors import DataError, counted
@@ -181,7 +182,7 @@ class ClassifierRun(TrainingRun[Config]):
                 result |= values
         return result
 
-    def closing(self, result: dict) -> list[str]:
+    def closing(self, result: dict, records: RunLog | NullLog) -> list[str]:
         """The pair of classes that is confused most, and what to type to use the model."""
         if self.samples is None:
             return []
@@ -190,19 +191,18 @@ class ClassifierRun(TrainingRun[Config]):
         if pair:
             true, other, wrong, count = pair
             lines = [f"confused   {names[true]} taken for {names[other]}: {wrong} of {counted(count, 'image')}"]
-        if self.group.main:
-            self._record_result(result, self.samples)
+        self._record_result(result, self.samples, records)
         return [*lines, f"predict    {typed('predict', self.folder.whole().path, 'IMAGES')}"]
 
-    def _record_result(self, result: dict, samples: Samples) -> None:
+    def _record_result(self, result: dict, samples: Samples, records: RunLog | NullLog) -> None:
         """The last records in TensorBoard; what cannot be written there costs no result."""
-        from gcp.engine.log import write_result
-
+        if isinstance(records, NullLog):
+            return
         test = result["test"]
         scores = {key: value for key, value in (test.get("best") or test["final"]).items() if isinstance(value, float)}
         try:
             images, titles = self._examples(samples)
-            write_result(self.folder.path, flat(self.config), scores, self.state.progress.step, images, titles)
+            records.result(flat(self.config), scores, self.state.progress.step, images, titles)
         except (OSError, DataError) as error:
             log.warning("cannot record the test scores in %s: %s", self.folder.path, error)
 

@@ -116,8 +116,8 @@ class TrainingRun(Generic[C]):
         """The result as a printed table."""
         raise NotImplementedError
 
-    def closing(self, result: dict) -> list[str]:
-        """Further lines at the end of a run that is scored; in rank 0 also its last records."""
+    def closing(self, result: dict, records: RunLog | NullLog) -> list[str]:
+        """Further lines at the end of a run that is scored, and its last records."""
         return []
 
     def build_state(self) -> TrainingState:
@@ -202,6 +202,12 @@ class TrainingRun(Generic[C]):
         self.prepare()
         sys.stdout.flush()
         records = self._open_log()
+        try:
+            return self._train(records)
+        finally:
+            records.close()
+
+    def _train(self, records: RunLog | NullLog) -> int:
         with StopSignal() as stop:
             try:
                 complete = fit(
@@ -216,7 +222,7 @@ class TrainingRun(Generic[C]):
                     group=self.group,
                 )
             finally:
-                records.close()
+                records.clear()
                 self.writer.wait()
                 self._draw()
                 for callback in self.callbacks:
@@ -226,10 +232,10 @@ class TrainingRun(Generic[C]):
                 return stop.exit_code
             # Asked for during the last step, which ends the run.
             self.stop_code = stop.exit_code if self.group.any(stop()) else 0
-        self.finish()
+        self.finish(records)
         return 0
 
-    def finish(self) -> None:
+    def finish(self, records: RunLog | NullLog) -> None:
         """Score the test split and write the result of a run that is complete."""
         if not len(self.splits.val):  # nothing was held out to choose by
             self._save_best({})
@@ -241,7 +247,7 @@ class TrainingRun(Generic[C]):
             write_json(self.folder.result, result)
         self.group.barrier()  # the next stage begins with what is written now
         weights = self.folder.best if self.folder.best.is_file() else self.folder.last
-        lines = [f"curves     {self.folder.curves}", f"weights    {weights}", *self.closing(result)]
+        lines = [f"curves     {self.folder.curves}", f"weights    {weights}", *self.closing(result, records)]
         print("\n".join([self.format_result(result), *lines]))
 
     def _open_log(self) -> RunLog | NullLog:

@@ -223,11 +223,11 @@ def test_durations(seconds, text):
 def test_the_result_in_tensorboard(tmp_path):
     board = EventAccumulator(str(tmp_path))
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    log.write_result(
-        tmp_path, {"optim.lr": 0.1, "model.freeze": ["a"], "x": None}, {"top1": 50.0}, 7, images, ["a", "b"]
-    )
+    journal = RunLog(tmp_path, 1, 7, Progress())
+    journal.result({"optim.lr": 0.1, "model.freeze": ["a"], "x": None}, {"top1": 50.0}, 7, images, ["a", "b"])
+    journal.close()
     board.Reload()
     assert [(each.step, each.value) for each in board.Scalars("test/top1")] == [(7, 50.0)]
     assert board.Tags()["images"] == ["test images/a", "test images/b"]
-    assert not [place for place in tmp_path.iterdir() if place.is_dir()]
+    assert len(list(tmp_path.iterdir())) == 1
     assert "_hparams_/session_start_info" in board.summary_metadata
