@@ -117,8 +117,11 @@ class Source:
         if exif is not None and self.listing is None:
             yield Refusal("exif", exif, "null, its images are no files")
         transforms = ["default", *self.transforms, "none"]
-        if transform not in transforms:
-            yield Refusal("transform", transform, ", ".join(transforms), nearest(transform, transforms))
+        if transform not in transforms and not (self.transforms is TRANSFORMS and transform in TRANSFORMS):
+            allowed = ", ".join(transforms)
+            if ":" in transform:  # a strength
+                allowed += "; randaugment, trivial and auto also with a strength from 0 to 1, as randaugment:0.5"
+            yield Refusal("transform", transform, allowed, nearest(transform, transforms))
 
 
 class DatasetRegistry(Registry[Source]):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -164,8 +165,9 @@ class RunLog:
         for key, value in scores.items():
             self._scalar(f"test/{key}", value, step)
         # SummaryWriter.add_hparams would begin a further file of events, in a folder of its own.
+        writer: Any = self._board.file_writer
         for summary in hparams(plain, {f"test/{key}": value for key, value in scores.items()}):
-            self._board.file_writer.add_summary(summary)
+            writer.add_summary(summary)
         for image, title in zip(() if images is None else images, titles, strict=True):
             self._board.add_image(f"test images/{title}", image, step)
 

@@ -1,8 +1,10 @@
 """What a transform is, how one function per image becomes one, and the registry of those that have a name."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch import Tensor
 from gcp.data.normalize import Normalize, Normalizer
 from gcp.data.seeds import preserved, reseed
 from gcp.errors import OptionError
-from gcp.registry import Registry
+from gcp.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from torchvision.transforms.v2 import InterpolationMode
@@ -134,9 +136,27 @@ class Renormalized:
         return self.transform(images, seeds)
 
 
+class TransformRegistry(Registry[Callable[..., Transform]]):
+    """Transforms by name; of those that take a `strength` also as NAME:STRENGTH, a number from 0 to 1."""
+
+    def _find(self, name: object) -> Any:
+        found = super()._find(name)
+        if found is not None or not isinstance(name, str) or ":" not in name:
+            return found
+        plain, _, text = name.partition(":")
+        entry = super()._find(plain)
+        try:
+            strength = float(text)
+        except ValueError:
+            return None
+        if entry is None or not 0 <= strength <= 1 or "strength" not in inspect.signature(entry.obj).parameters:
+            return None
+        return Entry(name, partial(entry.obj, strength=strength), f"{entry.summary}, here {strength:g}", entry.paper)
+
+
 # Each builds the transform for images of a side and a number of channels, f(image_size, in_chans), or also for what is
 # told of their preparation, f(image_size, in_chans, told).
-TRANSFORMS: Registry[Callable[..., Transform]] = Registry("transform")
+TRANSFORMS = TransformRegistry("transform")
 
 
 def statistics(in_chans: int, told: Preprocessing = OWN) -> Normalize:
