@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -133,3 +134,13 @@ class CrossEntropy:
     def text(self, loss: float, counted: float) -> str:
         """Accuracy in percent."""
         return f"loss {loss:.4f}, accuracy {100 * counted:.2f} %"
+
+
+def class_weights(labels: np.ndarray, classes: int, kind: str) -> tuple[float, ...]:
+    """The weight of each class in the loss, of labels (N,): one over its number of images, or over the root of that,
+    times what makes the mean over the images 1; 1 of a class without images.
+    """
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    weights = np.maximum(counts, 1) ** (-1.0 if kind == "balanced" else -0.5)
+    weights *= counts.sum() / max(float((counts * weights).sum()), 1e-12)
+    return tuple(np.where(counts > 0, weights, 1.0).tolist())

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,7 +22,7 @@ from gcp.engine.batch_norm import synchronise
 from gcp.engine.device import create_scaler
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.evaluate import with_crops
-from gcp.engine.metrics import CrossEntropy
+from gcp.engine.metrics import CrossEntropy, class_weights
 from gcp.engine.optimizer import create_optimizer, learning_rate_factor
 from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import StepOptions
@@ -319,16 +318,6 @@ def build_step_options(config: Config, splits: Splits) -> StepOptions:
         seed=config.run.seed,
         objective=weighted,
     )
-
-
-def class_weights(labels: np.ndarray, classes: int, kind: str) -> tuple[float, ...]:
-    """The weight of each class in the loss, of labels (N,): one over its number of images, or over the root of that,
-    times what makes the mean over the images 1; 1 of a class without images.
-    """
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    weights = np.maximum(counts, 1) ** (-1.0 if kind == "balanced" else -0.5)
-    weights *= counts.sum() / max(float((counts * weights).sum()), 1e-12)
-    return tuple(np.where(counts > 0, weights, 1.0).tolist())
 
 
 def run_stem(config: Config) -> str:

@@ -1,6 +1,7 @@
 """The training run of a classifier."""
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gcp.callbacks.base import RunContext, create_callbacks
-from gcp.command import typed
 from gcp.config import Config
 from gcp.config.load import flat
 from gcp.data import BatchLoader, Splits, StreamSet
@@ -192,7 +192,7 @@ class ClassifierRun(TrainingRun[Config]):
             true, other, wrong, count = pair
             lines = [f"confused   {names[true]} taken for {names[other]}: {wrong} of {counted(count, 'image')}"]
         self._record_result(result, self.samples, records)
-        return [*lines, f"predict    {typed('predict', self.folder.whole().path, 'IMAGES')}"]
+        return [*lines, f"predict    gcp predict {shlex.quote(str(self.folder.whole().path))} IMAGES"]
 
     def _record_result(self, result: dict, samples: Samples, records: RunLog | NullLog) -> None:
         """The last records in TensorBoard; what cannot be written there costs no result."""

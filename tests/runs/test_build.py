@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gcp.config import from_dict
+from gcp.engine.metrics import class_weights
 from gcp.errors import DataError, OptionError, ShapeError
 from gcp.runs import build
 from gcp.runs.build import build_timing
@@ -138,7 +139,7 @@ def test_name_of_a_run_has_no_separator():
 def test_class_weights(kind, ratio):
     """The mean over the images is 1, so that the learning rate keeps its meaning; classes without images weigh 1."""
     labels = np.repeat([0, 2], [90, 10])
-    weights = build.class_weights(labels, 4, kind)
+    weights = class_weights(labels, 4, kind)
     assert weights[2] / weights[0] == pytest.approx(ratio) and np.mean(np.take(weights, labels)) == pytest.approx(1)
     assert weights[1] == weights[3] == 1.0
     settings = config(f"train.class_weights={kind}", "train.mixup=0.2")
