@@ -129,6 +129,22 @@ def _faults(state: State, target: State) -> dict[str, str]:
     return faults
 
 
+def _summed(state: State, target: State) -> set[int]:
+    """Sum the first convolution of a file for colours over them, where the model takes grey images: it answers a grey
+    image as it would the same image in three equal channels. Returns the ids of the file's tensors that are used so.
+    """
+    used = set()
+    for key, new in target.items():
+        old = state.get(key)
+        if old is None or not (old.ndim == new.ndim == 4 and old.shape[1] == 3 and new.shape[1] == 1):
+            continue
+        if old.shape[0] == new.shape[0] and old.shape[2:] == new.shape[2:]:
+            used.add(id(old))
+            state[key] = old.sum(1, keepdim=True)
+            logger.info("%s: summed over the colours, for grey images", key)
+    return used
+
+
 def _require_backbone(faults: dict[str, str], state: State, target: State, path: str | Path) -> None:
     """Refuse a file of another backbone; only a first convolution of other input channels may differ."""
     if len(faults) == 1:
@@ -149,7 +165,7 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
     _require_factors(checkpoint, model)
     path, target = checkpoint.path, model.state_dict()
     translated = translate(checkpoint, target, prefix)
-    variances = _diagonal(translated, target)
+    variances = _diagonal(translated, target) | _summed(translated, target)
     state = _resampled(model, translated, target)
     faults = _faults(state, target)
     _require_stage(checkpoint, model, faults)

@@ -73,9 +73,19 @@ def test_hidden_layers_are_kept_where_only_the_last_differs(tmp_path, caplog):
     assert "classifier.2.weight" in caplog.text and "classifier.0" not in caplog.text
 
 
-def test_other_input_channels_leave_out_the_first_convolution(saved, caplog):
+def test_a_first_convolution_for_colours_is_summed_for_grey(saved, caplog):
+    """It answers a grey image as it would three equal channels; nothing is left out."""
     model, path = saved
     again = model_of(pretrained=path, in_chans=1)
+    image = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        grey, colour = again.features.body.conv1(image), model.features.body.conv1(image.expand(-1, 3, -1, -1))
+    assert torch.allclose(grey, colour, atol=1e-5) and "newly initialised" not in caplog.text
+
+
+def test_other_input_channels_leave_out_the_first_convolution(saved, caplog):
+    model, path = saved
+    again = model_of(pretrained=path, in_chans=4)
     assert same(model.features.body, again.features.body, "layer3")
     assert "features.body.conv1.weight" in caplog.text
 
