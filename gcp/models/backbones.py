@@ -204,8 +204,9 @@ def _build_or_explain(name: str, pretrained: bool, *options: Any) -> tuple[Backb
     except Exception as error:  # timm and torchvision download with libraries whose errors share no class
         raise GCPError(
             f"the pretrained weights of backbone {name!r} could not be loaded ({type(error).__name__}: "
-            f"{error}). Without a network, fetch the file elsewhere and set pretrained=FILE, or train with "
-            f"pretrained=False ({HERE})"
+            f"{error}). Without a network, fetch the file elsewhere and "
+            "type model.pretrained=FILE; or model.pretrained=false to train from nothing (in Python pretrained=FILE, "
+            "pretrained=False)"
         ) from error
 
 
