@@ -133,11 +133,13 @@ class Restricted(nn.Module):
 
 
 def descriptors(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """What is pooled of images (B, C, H, W), before the classifier: (B, D)."""
+    """What is pooled of images (B, C, H, W), before the classifier, and the token where it reads one: (B, D)."""
     if isinstance(model, TimmReference):
         return model.body.forward_head(model.body.forward_features(images), pre_logits=True)
     assert isinstance(model, Classifier)
-    return model.head(model.features(images))
+    x, token = model.extract(images)
+    pooled = model.head(x)
+    return pooled if token is None else torch.cat([pooled, token.to(pooled.dtype)], 1)
 
 
 def for_files(data: Data, image_size: int) -> Transform:
