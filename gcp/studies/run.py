@@ -216,6 +216,7 @@ def _tune(study: Study, folder: Path, chosen: Sequence[Variant], jobs: int | Non
     if code or any(read(cell).state == PENDING for cell in cells):
         progress.say(f"stopped. Continue with\n  {typed('ablate', f'resume={folder}')}")
         return code or 1, study
+    lay_out(tune.trial_study(study), cells)  # whether the recipe is still the one that was tuned
     study = replace(study, chosen=tune.choose(every))
     tune.write_log(folder, study, every)
     return 0, study
