@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from gcp.studies.cells import (
     read,
 )
 from gcp.studies.grid import HEAD, Study, Variant, read_study
-from gcp.studies.pool import run_cells
+from gcp.studies.pool import LOG, run_cells
 from gcp.studies.tables import write_tables
 
 
@@ -50,6 +51,8 @@ class StudyProgress:
         self.taken: list[float] = []
         self.rows = tabulate()
         self.terminal = sys.stdout.isatty()
+        self.folders = {cell.id: cell.folder.path for cell in cells}
+        self.told: set[str] = set()  # what the runs have said of features that they compute for all
 
     def started(self, cell: Cell) -> None:
         """Of `PoolObserver`."""
@@ -58,6 +61,7 @@ class StudyProgress:
 
     def ended(self, cell: Cell) -> None:
         """Of `PoolObserver`."""
+        self._tell_features(cell.folder.path / LOG)
         seconds = time.monotonic() - self.running.pop(cell.id)
         record = read(cell)
         self.states[cell.id] = record.state
@@ -68,8 +72,23 @@ class StudyProgress:
 
     def beat(self) -> None:
         """Of `PoolObserver`."""
+        for name in self.running:
+            self._tell_features(self.folders[name] / LOG)
         if self.terminal:
             print(f"\r\033[K{self.line()}", end="", flush=True)
+
+    def _tell_features(self, path: Path) -> None:
+        """Size and time of the features that a run computes for all, once for those that are computed together."""
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                lines = [line.strip() for line in islice(file, 50) if line.startswith("features ")]
+        except OSError:
+            return
+        for line in lines:
+            counted = line.partition(" maps")[0]
+            if " are to be computed" in line and counted not in self.told:
+                self.told.add(counted)
+                self.say(line)
 
     def say(self, text: str) -> None:
         """A line that stays."""

@@ -154,6 +154,7 @@ def test_the_edge_of_what_was_tried(values, chosen, text):
 def test_tuned_run_reported_and_not_begun_again(zygote, here, study):
     answer = zygote.train(here, "--study", "own.yaml", "--probe", "--jobs", "2", command="gcp.cli.ablate")
     assert answer.code == 0, answer
+    assert 1 <= answer.out.count("are to be computed") <= 4  # of each seed's weights, perhaps in two parts
     folder = here / "runs/studies/own"
     saved = yaml.safe_load((folder / "study.yaml").read_text())
     rows = rows_of(folder / "tuning.csv")
