@@ -211,6 +211,9 @@ def pictures(here):
         image = Image.fromarray((bunch.images[index] * 255 / 16).round().astype(np.uint8))
         image.save((folder if index else folder.parent) / f"{index}.png")
     (folder / "notes.txt").write_text("no image")
+    for hidden in (folder.parent / ".ipynb_checkpoints", folder / ".cache" / "deep"):
+        hidden.mkdir(parents=True)
+        (hidden / "0.png").write_bytes((folder.parent / "0.png").read_bytes())
     return folder.parent
 
 

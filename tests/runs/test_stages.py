@@ -221,6 +221,19 @@ def test_a_finished_run_says_so_and_keeps_its_result(copy, train, whole):
     assert (copy / "result.json").read_bytes() == (whole / "result.json").read_bytes()
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"test": {}}', "\udcff"])
+@pytest.mark.parametrize("place", [".", "stage-2"])
+def test_a_damaged_result_is_made_again(place, text, copy, train, whole):
+    """That of the run, or of its last stage: the run is scored again, and nothing is trained."""
+    (copy / place / "result.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    weights = torch.load(copy / "stage-2" / "last.pt", weights_only=True)["model"]
+    assert train("resume=x").code == 0
+    again, before = (json.loads((folder / place / "result.json").read_text()) for folder in (copy, whole))
+    assert again["test"] == before["test"]
+    same = torch.load(copy / "stage-2" / "last.pt", weights_only=True)["model"]
+    assert all(torch.equal(weights[key], same[key]) for key in weights)
+
+
 def test_the_last_stage_can_be_extended(copy, train):
     assert train("resume=x", "stages.2.train.epochs=3").code == 0
     result = json.loads((copy / "result.json").read_text())
