@@ -40,7 +40,7 @@ def counted(number: int, noun: str) -> str:
 
 
 class GCPError(Exception):
-    """A fault of the input that its message tells how to mend."""
+    """A fault of the input; its message says how to mend it."""
 
 
 class UnknownNameError(GCPError, ValueError):
@@ -96,7 +96,7 @@ LONG = 60  # characters of a path that a message shows of its beginning and of i
 
 
 def user_message(error: BaseException) -> str | None:
-    """What to tell the user of an error that is not a defect of this program; None of one that is."""
+    """The message for a user whose input caused this error; None for a defect of this program."""
     if isinstance(error, GCPError) or (isinstance(error, OSError) and error.errno in REFUSALS):
         return as_typed(str(error))
     if isinstance(error, OSError) and error.errno in NO_PATH:

@@ -8,6 +8,7 @@ from torch import Tensor
 from gcp.errors import ShapeError
 from gcp.ops.covariance import samples
 from gcp.ops.numerics import add_identity_, require_finite, require_real, sym
+from gcp.roots.root import Root
 from gcp.solvers import create_function_root, create_root
 
 # relative to the largest entry: above rounding and finite differences, below what a mistake looks like
@@ -42,9 +43,7 @@ def covariance_sqrt(
         ShapeError, OptionError, UnknownNameError: with what is allowed.
     """
     root = create_root(rule, solver, side, form, precision, options)
-    samples(x)
-    require_finite(x, "the features of sample")
-    return root.of_features(x)
+    return _of_features(root, x)
 
 
 def matrix_sqrt(
@@ -93,9 +92,7 @@ def covariance_function(
         ShapeError, OptionError, UnknownNameError: with what is allowed.
     """
     root = create_function_root(function, ridge, rule, side, precision, options, solver)
-    samples(x)
-    require_finite(x, "the features of sample")
-    return root.of_features(x)
+    return _of_features(root, x)
 
 
 def matrix_function(
@@ -117,6 +114,12 @@ def matrix_function(
     root = create_function_root(function, ridge, rule, "auto", precision, options, solver)
     _check_matrix(P)
     return root.of_matrix(P)
+
+
+def _of_features(root: Root, x: Tensor) -> Tensor:
+    samples(x)
+    require_finite(x, "the features of sample")
+    return root.of_features(x)
 
 
 def _check_matrix(P: Tensor) -> None:

@@ -59,7 +59,7 @@ def compare_solvers(
 
 
 def compare_kernels(n: int, batch: int, device: torch.device, repeats: int, warmup: int) -> Iterator[dict[str, Any]]:
-    """Every kernel against its torch twin: microseconds, GB/s of the traffic that cannot be avoided, peak memory.
+    """Every kernel against its fallback: microseconds, GB/s of the traffic that cannot be avoided, peak memory.
 
     Times are of the GPU alone, launched ahead.
     """
@@ -73,31 +73,34 @@ def compare_kernels(n: int, batch: int, device: torch.device, repeats: int, warm
         calls |= {"triangle_pack": partial(pack, S), "triangle_spread": partial(unpack, triangle, n)}
         for name, call in calls.items():
             traffic = 2 * S.nbytes if name.startswith("spectral") else S.nbytes + triangle.nbytes
-            yield _against_twin(name, dtype, call, traffic, device, repeats, warmup)
+            yield _against_fallback(name, dtype, call, traffic, device, repeats, warmup)
 
 
 def _core(rule: Rule, kept: Tensor, S: Tensor) -> Tensor:
     return spectral_core(rule, kept, S)[0]
 
 
-def _against_twin(
+def _against_fallback(
     name: str, dtype: torch.dtype, call: Callable, traffic: int, device: torch.device, repeats: int, warmup: int
 ) -> dict[str, Any]:
-    def twin() -> Any:
+    def fallback() -> Any:
         with without_kernels():
             return call()
 
-    laps = {"kernel": benchmarking.lap(call, device, ahead=True), "twin": benchmarking.lap(twin, device, ahead=True)}
+    laps = {
+        "kernel": benchmarking.lap(call, device, ahead=True),
+        "fallback": benchmarking.lap(fallback, device, ahead=True),
+    }
     times = take_turns(laps, warmup, repeats)
-    kernel, other = (spread(times[which]["ms"])["median"] for which in ("kernel", "twin"))
-    peaks = peak_bytes(call, device), peak_bytes(twin, device)
+    kernel, other = (spread(times[which]["ms"])["median"] for which in ("kernel", "fallback"))
+    peaks = peak_bytes(call, device), peak_bytes(fallback, device)
     return {
         "kernel": name,
         "dtype": str(dtype).removeprefix("torch."),
         "us": 1000 * kernel,
-        "twin_us": 1000 * other,
+        "fallback_us": 1000 * other,
         "gb_per_s": traffic / kernel / 1e6,
-        "peak_of_twin": peaks[0] / max(1, peaks[1]),
+        "peak_over_fallback": peaks[0] / max(1, peaks[1]),
     }
 
 
@@ -154,8 +157,8 @@ def goals(
             "value": looping / ms["svd_pade"],
             "at_least": 10,
         },
-        {"what": "backward with torch twins over that with kernels", "value": backward, "at_least": 3},
-        {"what": "its memory with kernels over that with twins", "value": memory, "at_most": 0.5},
+        {"what": "backward with torch fallbacks over that with kernels", "value": backward, "at_least": 3},
+        {"what": "its memory with kernels over that with fallbacks", "value": memory, "at_most": 0.5},
         {
             "what": "polar_express over its products alone",
             "value": ms["polar_express"] / ms["products"],
@@ -178,7 +181,7 @@ def _products_of(call: Callable[[], Any], x: Tensor) -> Callable[[], None]:
 
 
 def _backwards(x: Tensor, d: int, device: torch.device, repeats: int, warmup: int) -> tuple[float, float]:
-    """Time of the backward with twins over that with kernels, and memory the other way round."""
+    """Time of the backward with fallbacks over that with kernels, and memory the other way round."""
     head = create_head("svd_pade", d).to(device)
     out = head(x)
     G = torch.ones_like(out)
@@ -186,15 +189,17 @@ def _backwards(x: Tensor, d: int, device: torch.device, repeats: int, warmup: in
     def kernels() -> Any:
         return torch.autograd.grad(out, x, G, retain_graph=True)
 
-    def twins() -> Any:
+    def fallbacks() -> Any:
         with without_kernels():
             return kernels()
 
     times = take_turns(
-        {"kernels": benchmarking.lap(kernels, device), "twins": benchmarking.lap(twins, device)}, warmup, repeats
+        {"kernels": benchmarking.lap(kernels, device), "fallbacks": benchmarking.lap(fallbacks, device)},
+        warmup,
+        repeats,
     )
-    fast, slow = (spread(times[name]["ms"])["median"] for name in ("kernels", "twins"))
-    return slow / fast, peak_bytes(kernels, device) / max(1, peak_bytes(twins, device))
+    fast, slow = (spread(times[name]["ms"])["median"] for name in ("kernels", "fallbacks"))
+    return slow / fast, peak_bytes(kernels, device) / max(1, peak_bytes(fallbacks, device))
 
 
 def show(rows: Iterable[dict[str, Any]], line: Any) -> list[dict[str, Any]]:
@@ -217,11 +222,11 @@ def solver_line(row: dict[str, Any]) -> str:
 
 
 def kernel_line(row: dict[str, Any]) -> str:
-    """One kernel and its twin."""
+    """One kernel and its fallback."""
     return (
-        f"{row['kernel']:<30} {row['dtype']:<8}{row['us']:>9.0f} us{row['gb_per_s']:>8.0f} GB/s   twin "
-        f"{row['twin_us']:>7.0f} us, {row['twin_us'] / row['us']:.1f} times as long; "
-        f"memory {row['peak_of_twin']:.2f} of its"
+        f"{row['kernel']:<30} {row['dtype']:<8}{row['us']:>9.0f} us{row['gb_per_s']:>8.0f} GB/s   fallback "
+        f"{row['fallback_us']:>7.0f} us, {row['fallback_us'] / row['us']:.1f} times as long; "
+        f"memory {row['peak_over_fallback']:.2f} of its"
     )
 
 
@@ -259,7 +264,7 @@ def main(argv: list[str]) -> int:
     if arguments.only in ("all", "solvers"):
         result["solvers"] = show(compare_solvers(arguments.sizes, arguments.batches, device, *rounds), solver_line)
     if arguments.only in ("all", "kernels"):
-        result["twins"] = show(compare_kernels(arguments.dim, arguments.batch, device, *rounds), kernel_line)
+        result["fallbacks"] = show(compare_kernels(arguments.dim, arguments.batch, device, *rounds), kernel_line)
     if arguments.only in ("all", "goals"):
         result["goals"] = show(goals(arguments.map, arguments.dim, arguments.batch, device, *rounds), goal_line)
     benchmarking.save(arguments.json, result)

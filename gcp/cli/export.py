@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     if "--help" in flags:
         print(as_typed(USAGE))
         return 0
-    logging.basicConfig(format="%(message)s")  # warnings; the exporters of torch tell their life at a lower level
+    logging.basicConfig(format="%(message)s")  # warnings; the exporters of torch log every step at a lower level
     if len(paths) != 2:
         raise GCPError(
             f"needs MODEL and OUT before the flags, got {len(paths)} of them. Type for example\n"

@@ -10,7 +10,7 @@ With W M = U S V^T (float64, by the Gram matrix of the smaller side) the minimum
 
     W_r = U_r (U_r^T W) = (W M V_r) (V_r^T M^-1),      error^2 = sum of the squared singular values left out
 
-of which the first form needs the outputs alone (m <= n), the second the inputs. Where the data leave directions of
+where the first form needs the outputs alone (m <= n), the second the inputs. Where the data leave directions of
 `output_pca` empty, plain SVD decides: P gets `RIDGE` times its own size in directions of W W^T. For a layer with bias
 the moments are about the mean, and the bias takes back the mean difference; without one they are about zero.
 

@@ -6,7 +6,7 @@
 
 The second form of a convolution is Tucker-2 (Kim et al. 2016, arXiv:1511.06530): ranks r of the input channels and s of
 the output channels. Stride, dilation and padding go to the one factor with the kernel; a 1x1 convolution without bias
-commutes with every kind of padding. A factored layer tells `weight` and `bias` like the layer that it replaces: the
+commutes with every kind of padding. A factored layer has `weight` and `bias` like the layer that it replaces: the
 weight is the product, computed when somebody reads it.
 """
 

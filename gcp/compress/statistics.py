@@ -1,4 +1,4 @@
-"""What calibration data say of the layers: second moments of inputs or outputs, summed in float64 over batches.
+"""Statistics of the layers on calibration data: second moments of inputs or outputs, summed in float64 over batches.
 
 A layer W (m, n) needs one symmetric matrix on its smaller side: of its outputs where m <= n, else of its inputs.
 """

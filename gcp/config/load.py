@@ -150,7 +150,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _import_plugins(path: Path | None, overrides: Sequence[str]) -> tuple[str, list[Fault]]:
     """Import the modules that the user's file, the file that it extends, and the overrides name as `run.plugins`, and
-    tell how the user spells this key.
+    return how the user spells this key.
 
     Before the rest is read, since they may register what is named there: a head, a data set, a callback with a section.
     """

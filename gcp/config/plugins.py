@@ -23,7 +23,7 @@ class Plugin:
     """What a callback registers.
 
     Attributes:
-        asked_by: "section.key" of the keys of which one has to be set (not null, not false) for a run to have it.
+        asked_by: "section.key"s; a run has the callback if one of them is set (not null, not false).
         create: "module:name" of what makes the callback from a configuration.
         faults: "module:name" of the checks beyond types, None for none; asked where a key differs from its default.
         sections: sections of its own, by name.

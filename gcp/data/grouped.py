@@ -82,7 +82,7 @@ def split_pool(pool: Listing, request: "Request") -> Listing:
 
 
 def _groups(files: Files, copies: str) -> tuple[np.ndarray, list[str]]:
-    """The group of each file, and what to say of them."""
+    """The group of each file, and remarks on them."""
     if copies == "ignore":
         return np.arange(len(files)), ["Copies were not looked for."]
     from gcp.data.checks.copies import find_copies

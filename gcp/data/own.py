@@ -78,7 +78,7 @@ def try_import(name: str) -> None:
 
 
 def why_unknown(name: str) -> str:
-    """What to say of a name MODULE:FUNCTION that is not registered."""
+    """Why a name MODULE:FUNCTION is not registered."""
     if name in _FAILED:
         return f"{name}: {_FAILED[name]}"
     return (

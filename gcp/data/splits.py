@@ -141,7 +141,7 @@ def _hold_out_shards(pool: StreamSet, fraction: float, seed: int) -> tuple[np.nd
 
 def reduce_train(train: Split, per_class: int | None, seed: int, classes: Sequence[str]) -> tuple[Split, str]:
     """The training set, or `per_class` images of each class of it, and its description in words."""
-    if isinstance(train, StreamSet):  # of which no image can be chosen, see check_per_class
+    if isinstance(train, StreamSet):  # no image of it can be chosen, see check_per_class
         return train, f"{counted(len(train), 'image')} in {counted(len(train.shards), 'shard')}"
     if per_class is None:
         return train, counted(len(train), "image")

@@ -90,7 +90,7 @@ def _joined(parts: Iterable[Batch], size: int) -> Iterator[Batch]:
 
 
 class _Reader(Dataset[Any]):
-    """The shard streams of one worker. Its items come in order: each key says of which epoch, not which batch."""
+    """The shard streams of one worker. Its items come in order: each key has its epoch, not its batch."""
 
     def __init__(self, streams: ShardStreams, own: range):
         self.streams = streams

@@ -14,7 +14,7 @@ def power(value: float) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """At most so many letters, the middle left out: the ends are what tells names apart."""
+    """At most so many letters, the middle left out: names differ at their ends."""
     if len(text) <= most:
         return text
     tail = (most - 1) // 2

@@ -104,7 +104,7 @@ class Group:
             self.watchdog.wait_for_failure()
 
     def _collective(self) -> bool:
-        """Whether there are other processes; tells the watchdog that a collective operation follows."""
+        """Whether there are other processes; announces a collective operation to the watchdog."""
         self.before_collective()
         return self.world > 1
 

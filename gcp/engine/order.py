@@ -1,4 +1,4 @@
-"""Which order of the triangle a classifier was trained on, told by its accuracy on labelled images.
+"""Which order of the triangle a classifier was trained on, found by its accuracy on labelled images.
 
 A classifier that reads the other order than it was trained on scores at chance, so a few images decide.
 """
@@ -67,5 +67,5 @@ def score_orders(model: Classifier, loader: BatchSource, device: torch.device) -
         counts += torch.stack([right.sum(), other.sum(), (right & ~other).sum(), (other & ~right).sum()])
         count += len(labels)
     if not count:
-        raise DataError("there is no image to tell the order by")
+        raise DataError("there is no image to find the order with")
     return OrderScores(count, *map(int, counts))

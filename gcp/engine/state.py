@@ -106,7 +106,7 @@ class TrainingState:
 
     @property
     def num_classes(self) -> int:
-        """Width of the logits, which every classifier tells; 0 for a model without classes."""
+        """Width of the logits, an attribute of every classifier; 0 for a model without classes."""
         return cast(int, getattr(self.model, "num_classes", 0))
 
     @property

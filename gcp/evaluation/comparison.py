@@ -1,7 +1,7 @@
 r"""Two models on the same images: is one better, or was it chance?
 
-Only images on which exactly one of them is right tell anything. With b of them right by the first alone and c by the
-second alone, McNemar's exact test asks whether a fair coin would give as uneven a split,
+Only images on which exactly one of them is right carry information. With b of them right by the first alone and c by
+the second alone, McNemar's exact test asks whether a fair coin would give as uneven a split,
 
     p = min(1, 2 sum_{k <= min(b, c)} C(b + c, k) / 2^(b + c)),
 

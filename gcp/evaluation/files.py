@@ -67,7 +67,7 @@ def write_values(path: str | Path, values: dict[str, Any]) -> None:
 
 
 def write_evaluation(folder: str | None, result: "Evaluation", comparison: "Comparison | None") -> None:
-    """Everything that is known of an evaluation into a folder, and say so."""
+    """Write everything that is known about an evaluation into a folder, and say so."""
     if folder is None:
         return
     from gcp.data import StreamSet
@@ -123,7 +123,7 @@ def _draw_pairs(result: "Evaluation", pairs: "Sequence[Pair]", path: Path) -> No
 
 
 def _examples(result: "Evaluation", pair: "Pair") -> "list[tuple[Image | None, str]]":
-    """The wrong images of a pair of which the model was surest, and a right one of the class they were taken for, with
+    """The wrong images of a pair that the model was surest of, and a right one of the class they were taken for, with
     their titles; as many tiles for every pair.
     """
     labels, predicted = result.samples.labels.numpy(), result.samples.predicted.numpy()

@@ -4,7 +4,7 @@
 - magnitude: those where the weights (or the scales of their batch norms) that write them, times the weights that read
   them, are the greatest.
 - pivot: pivoted Cholesky of the second moments of what the readers see, each channel scaled by the weights that read
-  it: the next channel is the one of which most is left when those before it have explained what they can (Golub, Van
+  it: the next channel is the one that those before it explain least (Golub, Van
   Loan, Matrix Computations, section 5.4.2, on the Gram matrix).
 """
 

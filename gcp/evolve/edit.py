@@ -24,7 +24,7 @@ class OptimizerState:
         names: id of a parameter -> its name, of all those that are about to change.
 
     Raises:
-        OptionError: it keeps tensors of other shapes, of which nobody can tell the channels, or lists of tensors.
+        OptionError: it keeps tensors of other shapes, whose channels are unknown, or lists of tensors.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer | None, names: dict[int, str]):
@@ -108,7 +108,7 @@ def edit(model: nn.Module, dimension: Dimension, source: Tensor, linked: LinkedS
         linked: what changes with it.
 
     Raises:
-        OptionError: the optimizer keeps state that no channels can be told in.
+        OptionError: the optimizer keeps state whose channels are unknown.
     """
     graph = dimension.graph
     axes: dict[str, list[Axis]] = {}

@@ -72,7 +72,8 @@ def grow(
         ema: an average of the weights that is edited alike: a module, or an object with one as `.module`.
         images: (B, C, H, W), or batches of them: on these the change is measured, and the scale of new channels of a
             covariance head set.
-        example: of the images that the model takes, where none are given and the model does not tell (see `trace`).
+        example: of the images that the model takes, where none are given and the model does not state their size (see
+            `trace`).
 
     Raises:
         UnknownNameError: no such dimension.

@@ -101,7 +101,7 @@ def _editable(ties: Mapping[str, Dimension]) -> dict[str, int]:
 
 
 def publish(models: Iterable[nn.Module | None], edited: list[tuple[Dimension, int]]) -> None:
-    """Where a model tells by `arguments` how to build it, have it tell its widths."""
+    """Add the widths to the `arguments` by which a model can be built again, where it has them."""
     for model in models:
         arguments = getattr(model, "arguments", None)
         if isinstance(arguments, dict):
@@ -114,7 +114,7 @@ def try_widths(
     """Try widths one after the other on the meta device, and whether channels that nobody reads change the outputs.
 
     Raises:
-        OptionError: the optimizer keeps state that no channels can be told in.
+        OptionError: the optimizer keeps state whose channels are unknown.
         GCPError: the model would not run any more, or it computes with the width as a number, which tracing cannot see
             where a module holds it as an attribute.
     """
@@ -159,7 +159,7 @@ def _check_outputs(model: nn.Module, dimension: Dimension, shape: torch.Size) ->
             old = copy(images)
             edit(copy, dimension, torch.cat([torch.arange(width), torch.full((dimension.step,), -1)]))
             new = copy(images)
-        except (RuntimeError, ValueError, GCPError):  # such images are not for this model; its own will tell
+        except (RuntimeError, ValueError, GCPError):  # such images are not for this model; its own will show it
             return
         finally:
             dimension.width = width

@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pending:
-    """Info (B,) on its way to the host; `arrived` tells when it can be read, `wait` waits for that."""
+    """Info (B,) on its way to the host; `arrived` is true once it can be read, `wait` waits for that."""
 
     info: Tensor
     arrived: Callable[[], bool]

@@ -6,7 +6,7 @@ r"""Layers with orthonormal columns or rows: lengths, angles and gradients pass 
 
 U V^T is the matrix nearest to A whose rows (columns where they are fewer) are orthonormal. Squaring costs half of the
 digits: in float64 the error is about 1e-16 times the squared condition number of A, which is why a singular value
-decomposition takes over at 1e5. The gradient of a layer is some 256 x 2048, of which only the 256 x 256 side is
+decomposition takes over at 1e5. The gradient of a layer is some 256 x 2048; only its 256 x 256 side is
 decomposed here.
 """
 
@@ -28,7 +28,7 @@ def polar_factor(A: Tensor) -> Tensor:
     """U V^T (m, n) of A (m, n), in the dtype of A; computed in float64.
 
     Where A has null singular values the factor is not unique: this is one of them, with orthonormal rows all the same,
-    so that directions of which A says nothing are arbitrary. The factor of zero is zero.
+    so that directions outside the range of A are arbitrary. The factor of zero is zero.
 
     Raises:
         torch.linalg.LinAlgError: inf or NaN, on the CPU.

@@ -2,7 +2,7 @@
 
 A torch file is a zip archive whose records carry CRC-32 sums; they are checked before anything is unpickled, and
 only tensors and plain Python are admitted (`weights_only=True`). Files of torch before 1.6 (a bare pickle, without
-sums) and safetensors are read too. Of a file that is refused, the first bytes tell what it is instead, and the
+sums) and safetensors are read too. The first bytes of a file that is refused show what it is instead, and the
 instructions of its pickle what it would import; none of them is executed.
 """
 

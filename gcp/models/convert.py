@@ -9,13 +9,13 @@ from gcp.models.layouts import LAYOUTS, recognise, rename, restore
 from gcp.models.summary import CONVERTED, Summary, plain_value
 from gcp.models.weights import COUNTER, reorder
 
-KEPT = ("epoch", "arch", "best_prec1")  # what a converted file says of the one that it comes from
+KEPT = ("epoch", "arch", "best_prec1")  # what a converted file keeps about the one that it comes from
 
 
 def arguments_of(summary: Summary, **changes: Any) -> dict[str, Any]:
     """Arguments of `create_model` for the model of a file; `changes` that are not None come on top.
 
-    Raises CheckpointError where the file does not tell enough.
+    Raises CheckpointError where the file does not hold enough to build its model.
     """
     arguments = summary.arguments | {key: value for key, value in changes.items() if value is not None}
     if arguments["backbone"] is None:
@@ -40,10 +40,11 @@ def build_model(checkpoint: Checkpoint, summary: Summary, order: str = "upper", 
         checkpoint: the file.
         summary: of it.
         order: of the triangle that its classifier reads.
-        **changes: arguments of `create_model` that the file does not tell, None for none.
+        **changes: arguments of `create_model` that the file does not hold, None for none.
 
     Raises:
-        CheckpointError: the file does not tell enough, or does not fit the model that these arguments make.
+        CheckpointError: the file does not hold enough to build its model, or does not fit the model that these
+            arguments make.
         OptionError: an order for a classifier that reads no triangle.
     """
     arguments = arguments_of(summary, **changes)

@@ -1,4 +1,4 @@
-"""How files of others name their weights: a Layout for each family of files, and how to tell it from its keys."""
+"""How files of others name their weights: a Layout for each family of files, and how to recognise it by its keys."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -20,8 +20,8 @@ class Layout:
         recognise: whether a state dict is of this family, by its keys.
         spellings: ways to turn its keys into ours; each is pairs (prefix there, prefix here), of which the first
             that a key begins with counts. Where there are several, the one under which most tensors fit is taken.
-        arguments: what the family says of the model beyond its shapes, as arguments of `create_model`.
-        packs: whether the classifier reads a triangle, whose order the keys do not tell.
+        arguments: what the family fixes about the model beyond its shapes, as arguments of `create_model`.
+        packs: whether the classifier reads a triangle, whose order the keys do not show.
         own_images: whether its images are ImageNet's as published, whatever others say of the backbone.
         wrapped: a prefix that DataParallel lengthened by `module.` in the published files, for writing them.
     """

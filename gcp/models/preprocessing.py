@@ -1,4 +1,4 @@
-"""How the images of pretrained weights are prepared: what a library, or the file itself, says of them.
+"""How the images of pretrained weights are prepared: what a library, or the file itself, records about them.
 
 A name of timm has its pretrained configuration, torchvision's weights their transforms, a checkpoint of ours the
 settings of its run. A file beside which `preprocessor_config.json` (transformers) or `config.json` (timm) lies is

@@ -227,7 +227,7 @@ def _fix_size(body: Any, size: tuple[int, int]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters tell and warn of: what they wrote is checked."""
+    """Without the messages and warnings of the exporters: what they wrote is checked."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -38,7 +38,7 @@ def lower_from_upper(d: int) -> Tensor:
 
 
 def triangle_side(width: int) -> int | None:
-    """The d of which `width` is d(d+1)/2, None where there is none."""
+    """The d with d(d+1)/2 = `width`, None where there is none."""
     d = int((2 * width) ** 0.5)
     return d if width > 0 and triangle_size(d) == width else None
 
@@ -300,7 +300,7 @@ def take_foreign(model: nn.Module, state_dict: dict[str, Any], prefix: str = "")
 
 
 def _told_otherwise(model: nn.Module, layout: Layout) -> list[str]:
-    """What a family of files says of its networks and this model has otherwise."""
+    """Where this model differs from the networks of a family of files."""
     own = getattr(model, "arguments", {})
     return [
         f"such files have {key}={value}, this model has {own.get(key)}"

@@ -124,7 +124,7 @@ def _slices(x: Tensor, dtype: torch.dtype) -> list[slice]:
     """Parts of the batch whose centred copy stays under SLICE bytes, on the CPU in eager mode; else the whole.
 
     A centred batch in float64 is fresh memory at every call, and faulting its pages in costs more than the
-    product that it is made for (28x28 maps, d = 256: 29 ms whole, 13 ms in slices, of which 10 are arithmetic).
+    product that it is made for (28x28 maps, d = 256: 29 ms whole, 13 ms in slices, 10 of them arithmetic).
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return [slice(None)]

@@ -53,7 +53,7 @@ class ClassifierRun(TrainingRun[Config]):
         weights: what to begin with where there is no checkpoint: True for `model.pretrained`, the last.pt of another
             run for its final weights, False for neither.
         stage: its number where it is a stage of a longer run.
-        group: the processes of the run, each of which has a ClassifierRun; rank 0 writes.
+        group: the processes of the run; each has a ClassifierRun, rank 0 writes.
     """
 
     def __init__(

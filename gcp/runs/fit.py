@@ -83,7 +83,7 @@ class IterableLoader:
         return images
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch; a sampler with `set_epoch` is told which."""
+        """The batches of an epoch; a sampler with `set_epoch` gets its number."""
         set_epoch = getattr(getattr(self.batches, "sampler", None), "set_epoch", None)
         if set_epoch is not None:
             set_epoch(epoch)

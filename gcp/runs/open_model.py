@@ -69,11 +69,11 @@ def open_model(
         group: the processes that score.
         order: of the triangle in a file of others, upper or lower.
         data: a configuration whose images are to be taken.
-        scored: whether a data set is needed. If not, and the file tells none, photographs at the size that the
+        scored: whether a data set is needed. If not, and the file names none, photographs at the size that the
             backbone was made for are assumed.
 
     Raises:
-        CheckpointError: missing, damaged, or not told enough.
+        CheckpointError: missing, damaged, or without enough to build the model.
         ConfigError: overrides that do not fit.
     """
     if not Path(given).exists() and not _is_run(given) and is_timm_weights(given):

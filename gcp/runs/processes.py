@@ -33,7 +33,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, 
 class StopSignal:
     """Context manager that catches Ctrl-C, SIGTERM and SIGUSR1, so that the step is finished and a checkpoint written.
 
-    Calling it tells whether a stop was asked for. Schedulers send SIGTERM or SIGUSR1 before they take a machine away.
+    Calling it returns whether a stop was asked for. Schedulers send SIGTERM or SIGUSR1 before they take a machine away.
     A second signal ends the run at once.
     """
 
@@ -67,7 +67,7 @@ class StopSignal:
             return
         if self.number is not None:
             if number != self.number and "TORCHELASTIC_RUN_ID" in os.environ:
-                return  # torchrun passes on in its own words what the terminal has told every process already
+                return  # torchrun passes on, as another signal, what the terminal has sent every process already
             raise KeyboardInterrupt
         self.number = number
         with suppress(OSError):  # stderr is closed; not through sys.stderr, which may be in the middle of a write
@@ -122,7 +122,7 @@ def _fail(watchdog: Watchdog, group: Group, error: BaseException) -> NoReturn:
     """End this process, and print `error` where it is the first of the run to fail.
 
     By `os._exit`: the ordinary end of the interpreter may abort when a connection of the process group is lost, and
-    then the exit code would no longer tell a user's fault from a defect.
+    then the exit code would no longer distinguish a user's fault from a defect.
     """
     if not isinstance(error, GCPError | KeyboardInterrupt):
         # Perhaps a collective operation failed because another process did, which needs a moment to report it.

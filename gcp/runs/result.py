@@ -126,7 +126,7 @@ def cost(history: Sequence[dict], model: nn.Module, device: torch.device) -> dic
     Returns:
         `seconds_per_step` and `images_per_second`: medians over the epochs, in which evaluation does not count, the
         first one left out where there are others; None without an epoch. `peak_memory_mib`, of this process since it
-        began: `memory` says of what. `parameters`, trained or not.
+        began: `memory` names what was measured. `parameters`, trained or not.
     """
     steps = [later["step"] - earlier["step"] for earlier, later in pairwise([{"step": 0}, *history])]
     rows = list(zip(history, steps, strict=True))

@@ -78,7 +78,7 @@ class TrainingRun(Generic[C]):
         config: of the run, without stages.
         folder: of the run; need not be there yet.
         stage: its number where it is a stage of a longer run.
-        group: the processes of the run, each of which has a TrainingRun; rank 0 writes.
+        group: the processes of the run; each has a TrainingRun, rank 0 writes.
     """
 
     splits: Splits

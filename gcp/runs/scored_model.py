@@ -27,9 +27,8 @@ log = logging.getLogger("gcp")
 class ScoredModel:
     """A model in evaluation mode on its device, with the configuration of its images and of its scoring.
 
-    `classes` are the names that its file tells, None where it tells none; `head` what pools in it; `images` what the
-    file tells of the splits that it was trained and scored on; `kept` the classes whose logits are scored, None
-    for all.
+    `classes` are the names in its file, None where it has none; `head` what pools in it; `images` what the file records
+    of the splits that it was trained and scored on; `kept` the classes whose logits are scored, None for all.
     """
 
     given: str

@@ -35,7 +35,7 @@ class TrainedClassifier:
 
     Attributes:
         model: images (B, in_chans, S, S), float32 and normalised, to logits (B, classes).
-        classes: their names, None where the file tells none.
+        classes: their names, None where the file has none.
         transform: decoded images to (B, in_chans, S, S), as in evaluation without crops.
         in_chans: 1 for grey, 3 for RGB.
         as_shown: images are turned as their EXIF orientation says, transparent parts are white.
@@ -65,7 +65,7 @@ class TrainedClassifier:
     ) -> "list[Prediction]":
         """The class of every image, its probability, and the `top` most probable classes; `batch` images at a time.
 
-        A file that tells no class names has them as "class 0", "class 1", ... Arguments and errors as for `prepare`.
+        A file without class names has them as "class 0", "class 1", ... Arguments and errors as for `prepare`.
         """
         several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
         found: list[Prediction] = []
@@ -114,7 +114,7 @@ def load(checkpoint: str | Path, device: str = "auto") -> TrainedClassifier:
         device: cpu, cuda, cuda:1, or auto for the GPU where there is one.
 
     Raises:
-        CheckpointError: missing, damaged, or not told enough.
+        CheckpointError: missing, damaged, or without enough to build the model.
         OptionError: a GPU that is not there.
     """
     settings = [f"run.device={device}", "run.threads=null", "run.deterministic=false"]

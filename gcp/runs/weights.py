@@ -78,7 +78,7 @@ def labelled(words: list[str], image_size: int, in_chans: int) -> tuple[ImageSet
     name, root = (*words, None)[:2]
     splits = create_dataset(
         str(name), root, image_size=image_size, in_chans=in_chans, transform="none", partial=True
-    )  # a part of the images tells as much
+    )  # a part of the images shows as much
     if isinstance(splits.test, StreamSet):
         raise DataError(f"{name} is a stream, of which no images can be picked; give FOLDER with one folder per class")
     return splits.images("test"), splits.classes
@@ -94,7 +94,7 @@ def choose_order(model: "Classifier", images: ImageSet, most: int, batch_size: i
     """Score a model, read as upper, in both orders, on at most `most` images; print the scores and choose.
 
     Raises:
-        GCPError: the images do not tell.
+        GCPError: the images do not decide it.
     """
     if len(images) > most:  # spread over all classes, which lie one after the other
         images = images.subset(np.linspace(0, len(images) - 1, most).astype(np.int64))

@@ -86,7 +86,7 @@ def check_beginnings(study: Study, chosen: Sequence[Variant]) -> None:
 
     Raises:
         CheckpointError, DataError: they are not there.
-        ConfigError: they are augmented in a way of which no features can be kept.
+        ConfigError: they are augmented in a way whose features cannot be kept.
     """
     from gcp.runs.build import build_splits, check_pretrained
 
@@ -105,7 +105,7 @@ def check_beginnings(study: Study, chosen: Sequence[Variant]) -> None:
 
 
 def _culprits(refused: Sequence[Variant], every: Sequence[Variant]) -> str:
-    """Whose fault it is by as few values as tell it, such as `form=published`; nothing where it is everybody's."""
+    """Which values the fault comes from, as few as identify it, such as `form=published`; nothing if it is in all."""
     if len(refused) == len(every):
         return ""
     for size in range(1, len(every[0].values)):
@@ -235,7 +235,7 @@ class Outcome:
 
     @property
     def images(self) -> "ImageScores | None":
-        """Which test images it has right, None where its folder does not tell."""
+        """Which test images it has right, None where its folder does not record it."""
         return read_images(self.cell.folder)
 
     @property

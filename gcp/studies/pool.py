@@ -111,7 +111,7 @@ BEAT = 1.0  # seconds between two looks at the cells
 
 
 class PoolObserver(Protocol):
-    """Who is told."""
+    """Is notified of what happens to the cells."""
 
     def started(self, cell: Cell) -> None:
         """A cell begins or goes on."""
@@ -129,7 +129,7 @@ def run_cells(cells: Sequence[Cell], places: Sequence[str | None], watch: PoolOb
     Args:
         cells: that are not finished.
         places: for each run at once the GPU that it sees, as CUDA_VISIBLE_DEVICES names it; None: what the study sees.
-        watch: who is told.
+        watch: is notified.
         images: whether each run is to say which test images it has right.
 
     Returns:
@@ -188,7 +188,7 @@ def _start(context: Any, cell: Cell, gpu: str | None, images: bool) -> BaseProce
 
 
 def _note(cell: Cell, code: int) -> None:
-    """Write down a death that the run could not tell of: by a signal, or before it had begun. A run that was stopped
+    """Write down a death that the run could not report: by a signal, or before it had begun. A run that was stopped
     or found a fault has said so itself.
     """
     if code < 0 and -code != signal.SIGTERM:

@@ -76,7 +76,7 @@ def variant_rows(study: Study, records: Sequence[Outcome]) -> list[Row]:
 
 
 def _paired(runs: Sequence[Outcome], others: Sequence[Outcome]) -> Paired:
-    """Over the seeds that both have finished, and over the test images where all of these runs tell theirs."""
+    """Over the seeds that both have finished, and over the test images where all of these runs have recorded theirs."""
     ours, theirs = ({run.cell.seed: run for run in each if run.score() is not None} for each in (runs, others))
     seeds = [seed for seed in theirs if seed in ours]
     images = [[found.right for seed in seeds if (found := each[seed].images)] for each in (ours, theirs)]

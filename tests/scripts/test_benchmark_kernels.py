@@ -1,4 +1,4 @@
-"""The benchmark of kernels and eigensolvers, on the CPU where kernels are their own twins."""
+"""The benchmark of kernels and eigensolvers, on the CPU where kernels are their own fallbacks."""
 
 import re
 

@@ -77,7 +77,7 @@ def memory_format(config: Config) -> torch.memory_format:
 
 
 def _rehearse(config: Config) -> None:
-    """Edit a small network after a step of the optimizer, so that one whose state cannot be edited is told now."""
+    """Edit a small network after a step of the optimizer, so that one whose state cannot be edited is refused now."""
     optim = config.optim
     model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 2))  # small matrices are no test for some
     groups = [{"name": "all", "params": list(model.parameters())}]

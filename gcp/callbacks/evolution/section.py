@@ -30,7 +30,7 @@ class Evolve(Section):
     )
     start: Span = Field(
         default=Duration(10, "percent"),
-        description="no width changes before: of an untrained network singular values tell the initialisation",
+        description="no width changes before: an untrained network has the singular values of its initialisation",
     )
     stop: Span = Field(
         default=Duration(70, "percent"), description="no width changes after; the rest trains what has come out"

@@ -8,7 +8,7 @@ from gcp.config.schema import Config
 from gcp.config.values import Duration, shorter_than_run
 from gcp.errors import nearest
 
-DECAYS = ("multistep", "step")  # schedules of which one decay is the last
+DECAYS = ("multistep", "step")  # schedules with a last decay
 
 
 def hybrid_faults(config: Config) -> Iterator[Fault]:

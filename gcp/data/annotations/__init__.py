@@ -1,1 +1,1 @@
-"""What a data set on disk says of itself: which file has which label, in which split. Nothing is decoded."""
+"""The annotations of a data set on disk: which file has which label, in which split. Nothing is decoded."""

@@ -1,4 +1,4 @@
-"""What a data set on disk says of itself: which file has which label, in which split. Nothing is decoded.
+"""The listing of a data set on disk: which file has which label, in which split. Nothing is decoded.
 
 `Listing` is what every reader of annotations returns; annotations as text files, a line per item, are read here.
 """
@@ -101,7 +101,7 @@ def read_id_lists(place: Path, layout: str, folder: Callable[[str, str], str], l
     """The data set whose ID_LISTS are in `place`. Labels are in the order of the numbers in classes.txt.
 
     folder: the folder in images/ of a class by its number and name, which shows labels that are off by one.
-    leaves: classes.txt is a hierarchy, of which the nodes with images are the classes.
+    leaves: classes.txt is a hierarchy; its nodes with images are the classes.
 
     Raises DataError where the lists do not fit each other.
     """

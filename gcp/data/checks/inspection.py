@@ -1,7 +1,7 @@
 """What is to be known of a data set before its images are read one by one, and its text: the state of `check_dataset`.
 
-There are three kinds: files, of which a listing tells all; images that are read by index, in memory or by some other
-library; and streams, of which nothing but the counts is known before they are read.
+There are three kinds: files, which a listing describes completely; images that are read by index, in memory or by some
+other library; and streams, about which nothing but the counts is known before they are read.
 """
 
 from collections.abc import Iterator
@@ -158,7 +158,7 @@ def _from_splits(found: Inspection, source: Source, partial: bool) -> None:
     found.classes, found.validation = splits.classes, splits.rule
     found.sizes = {name: len(images) for name, images in found.sets.items()}
     found.labels = {name: images.labels for name, images in found.sets.items() if not isinstance(images, StreamSet)}
-    # The published training images are those of train and val, of which only their sum is given.
+    # The published training images are those of train and val; only their sum is given.
     found.published = {name: count for name, count in (source.counts or {}).items() if name == "test"}
 
 

@@ -44,7 +44,7 @@ def silent(items: Iterable[T], total: int, text: str) -> Iterable[T]:
 
 
 class DecodedFile(NamedTuple):
-    """What there is to say of one image. `reason`: why it cannot be decoded, or None."""
+    """What was found about one image. `reason`: why it cannot be decoded, or None."""
 
     path: str
     reason: str | None

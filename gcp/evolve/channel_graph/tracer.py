@@ -149,7 +149,7 @@ def _leaves(values: Any) -> Iterator[Any]:
 
 
 def default_example(model: nn.Module) -> Tensor:
-    """Images of the size that a Classifier was made for. Raises OptionError for models that do not tell."""
+    """Images of the size that a Classifier was made for. Raises OptionError for models that do not state it."""
     features = getattr(model, "features", None)
     size, channels = getattr(features, "native_size", None), getattr(features, "in_chans", None)
     if size is None or channels is None:
@@ -162,7 +162,7 @@ def trace(model: nn.Module, example: Tensor | None = None) -> dict[str, Dimensio
 
     Args:
         model: unchanged.
-        example: images (B, C, H, W), of which only the shape and type count; None takes those that a Classifier was
+        example: images (B, C, H, W); only their shape and type count; None takes those that a Classifier was
             made for. Names and ties do not depend on the size.
 
     Raises:

@@ -4,7 +4,7 @@
     flops        2 x multiplications of all convolutions and linear layers for one image
     MiB          weights, and the outputs of all convolutions, linear and normalisation layers for one image
 
-How many positions the map of a layer has does not depend on widths. One forward pass of one image tells them, and then
+How many positions the map of a layer has does not depend on widths. One forward pass of one image counts them, and then
 the cost of the model with any widths follows from the graph of its channels, without building it.
 
 For a budget each dimension is shrunk by as much as one edit may, on a copy: the relative change of the outputs over

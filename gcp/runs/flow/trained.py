@@ -1,4 +1,4 @@
-"""A trained flow and what it says of images: of a split of its data set, or of any folder."""
+"""A trained flow, and its scores for images: a split of its data set, or any folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

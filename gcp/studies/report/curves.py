@@ -57,7 +57,7 @@ def thinned(length: int, panels: int) -> list[int]:
 
 
 class Quantity(NamedTuple):
-    """A column of metrics.csv, the file of its figure, its name, and how its end is told."""
+    """A column of metrics.csv, the file of its figure, its name, and how its end is written."""
 
     column: str
     name: str
@@ -183,14 +183,14 @@ class Monitored(NamedTuple):
 
 
 def monitored(study: StudyResults) -> tuple[str, list[Monitored]]:
-    """Unit of the axis of time, and the variants of which some run was monitored."""
+    """Unit of the axis of time, and the variants with a monitored run."""
     unit, scale = _time(study)
     found = [_monitored(study, row, scale) for row in study.rows]
     return unit, [each for each in found if each.bands]
 
 
 def _time(study: StudyResults) -> tuple[str, float | None]:
-    """Unit of the axis and epochs per step: epochs where a run tells how many steps one has, else steps."""
+    """Unit of the axis and epochs per step: epochs where a run records the steps of one, else steps."""
     for cell in study.in_state("done"):
         rows = study.curve(cell)
         epoch, step = (number(rows[-1], key) for key in ("epoch", "step")) if rows else (None, None)

@@ -52,7 +52,7 @@ def _float(text: str) -> float:
 
 
 def _natural(row: Row) -> bool:
-    """`natural` of a row; one that does not tell its side is taken."""
+    """`natural` of a row; one without a side counts as natural."""
     return not row["side"] or math.isnan(row["samples"] + row["channels"]) or natural(row)
 
 

@@ -66,7 +66,7 @@ STANDINGS = ("reference", "better", "equal", "undecided", "worse", "untested", "
 class StudyResults:
     """What `open_study` found.
 
-    `about` is study.yaml, `rows` are the variants in reading order, `tested` tells that they come from table.csv, and
+    `about` is study.yaml, `rows` are the variants in reading order, `tested` means that they come from table.csv, and
     `reference` is the label of the variant that the others are compared to, or a value such as `form=folded`: then
     each variant is compared to the one that differs from it in this value alone.
     """

@@ -38,7 +38,7 @@ def lead(study: StudyResults) -> str:
 
 
 def setting(study: StudyResults) -> Table:
-    """Facts below each other, those that some file tells."""
+    """Facts below each other, those that some file holds."""
     config = _config(study)
     facts = [
         ("data", _data(study, config)),
