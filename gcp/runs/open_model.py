@@ -10,6 +10,8 @@ from typing import Any
 from gcp.callbacks.base import create_callbacks
 from gcp.config import Config, from_dict
 from gcp.config.faults import show
+from gcp.config.schema import composed, sections
+from gcp.config.sections import Options
 from gcp.engine import checkpoint
 from gcp.engine.distributed import Group
 from gcp.engine.folder import find_run_folder
@@ -28,8 +30,7 @@ from gcp.runs.weights import configuration
 
 log = logging.getLogger("gcp")
 CHANGED = (("model", "widths"), ("model", "factors"), ("head", "name"))  # by a run on its way
-# Sections whose whole numbers are sizes of a model, and keys of them that are not.
-SIZED, UNSIZED = ("model", "head", "hybrid"), ("seed", "threshold")
+UNSIZED = ("seed", "threshold")  # whole numbers of a model and its heads that are no sizes
 SAME = ("name", "root", "per_class", "val_fraction", "split_seed", "partial")  # of the section data: which images
 
 
@@ -167,9 +168,11 @@ def _check_contents(saved: dict[str, Any], path: Path) -> None:
     weights = saved["ema"] if saved.get("ema") is not None else saved["model"]
     check_weights(weights, path)
     numbers = sum(value.numel() for value in weights.values())
-    for section, told in saved["config"].items():
-        for key, value in told.items() if isinstance(told, dict) else ():
-            sized = (section in SIZED and key not in UNSIZED) or (section, key) == ("data", "in_chans")
+    known = sections(composed(Config))
+    of_a_model = {"model", *(name for name in known if issubclass(known[name], Options))}
+    for section, values in saved["config"].items():
+        for key, value in values.items() if isinstance(values, dict) else ():
+            sized = (section in of_a_model and key not in UNSIZED) or (section, key) == ("data", "in_chans")
             # A layer of a width has at least so many weights; what is more would only fill the memory.
             if sized and any(size > numbers for size in _integers(value)):
                 raise CheckpointError(
