@@ -15,6 +15,7 @@ from gcp.models.backbones import check_backbone, create_backbone
 from gcp.models.bodies import DEPTHS
 from gcp.models.checkpoints import Checkpoint
 from gcp.models.layouts import BODY, CLASSIFIER, Layout, Spelling, recognise, rename
+from gcp.models.names import LUKEMELAS
 from gcp.models.weights import COUNTER, State, factors_in, triangle_side
 
 # Backbone -> convolutions, of those that files come with no name of: what is not here is asked for.
@@ -30,7 +31,16 @@ CONVOLUTIONS = {
     "resnet152": 155,
     **{f"densenet{depth}": depth - 1 for depth in (121, 161, 169, 201)},
     "torchvision/inception_v3": 94,
+    "convnext_tiny": 22,
+    "convnext_small": 40,
+    "convnext_base": 40,
+    **{f"vit_{size}_patch16_224": 1 for size in ("tiny", "small", "base")},
+    **{f"vit_{size}_patch14_dinov2": 1 for size in ("small", "base")},
 }
+
+
+# With TensorFlow's padding, which timm's models of the same tensors without `tf_` do not have.
+BY_LUKEMELAS = (*(f"tf_efficientnet_lite{n}" for n in range(5)), *(f"tf_efficientnet_b{n}" for n in range(8)))
 
 
 @lru_cache(maxsize=8)
@@ -143,6 +153,8 @@ def summarise(checkpoint: Checkpoint, backbone: str | None = None, head: str | N
     told = _told(checkpoint) if entry == "own" else {}
     hint = told.get("backbone") or plain_value(checkpoint.about.get("arch"))
     hint = hint if isinstance(hint, str) else None
+    if hint is None and LUKEMELAS in checkpoint.names:
+        hint = next((name for name in BY_LUKEMELAS if spelling_for(shapes, layout, name)), None)
     evolved = bool(told.get("widths"))  # its shapes are no backbone's
     stage = told.get("stage")
     name = backbone or (hint if evolved else identify(shapes, layout, hint, stage))

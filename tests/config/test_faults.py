@@ -212,3 +212,10 @@ def test_options_of_a_rule_that_a_head_leaves_to_choose(write):
         load(write(""), [*words, "head.degree=-1"])
     with pytest.raises(ConfigError, match=saying("head.degree exact degree")):
         load(write(""), ["head.name=gaussian", "head.degree=5"])
+
+
+def test_arguments_that_the_optimizer_has_not(faults):
+    assert says(faults("optim: {name: sgd, betas: [0.9, 0.99]}")[0], "optim.betas null sgd")
+    assert says(faults("optim: {name: adamw, options: {amsgrat: true}}")[0], "optim.options amsgrat amsgrad")
+    assert not faults("optim: {name: adamw, betas: [0.9, 0.99], eps: 1.0e-6, options: {amsgrad: true}}")
+    assert says(faults("optim: {layer_decay: 1.5}")[0], "optim.layer_decay 1.5")

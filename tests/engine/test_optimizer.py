@@ -92,3 +92,13 @@ def test_refusals():
         create_optimizer([{"params": []}], "sgd")
     with pytest.raises(OptionError, match="'adahessian' needs second derivatives"):
         create_optimizer(groups, "adahessian")
+
+
+def test_arguments_of_the_optimizer():
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2))], "name": "head"}]
+    made = create_optimizer(groups, "adamw", betas=[0.8, 0.9], eps=1e-6, options={"amsgrad": True})
+    assert made.defaults["betas"] == (0.8, 0.9) and made.defaults["eps"] == 1e-6 and made.defaults["amsgrad"]
+    with pytest.raises(OptionError, match="amsgrad"):
+        create_optimizer(groups, "adamw", options={"amsgrat": True})
+    with pytest.raises(OptionError, match="betas"):
+        create_optimizer(groups, "sgd", betas=[0.9, 0.99])
