@@ -11,7 +11,6 @@ from torch import Tensor
 from gcp.errors import CheckpointError, nearest
 from gcp.models.archive import Unreadable, contents
 from gcp.models.downloads import from_hub
-from gcp.models.names import plain_names
 
 State = dict[str, Tensor]
 
@@ -83,6 +82,8 @@ def read_checkpoint(path: str | Path, numpy_scalars: bool = False) -> Checkpoint
         if plain in state:
             raise CheckpointError(f"{path} holds {plain!r} twice, with and without the prefix of a wrapped model")
         state[plain] = value
+    from gcp.models.names import plain_names  # a run that begins with no file does without
+
     whole = {plain: key for key, plain in keys.items() if key != plain}
     state, changed, names = plain_names(state)
     wrapped = {key: whole.get(changed.get(key, key), changed.get(key, key)) for key in state}
