@@ -16,7 +16,7 @@ from gcp.models.bodies import DEPTHS
 from gcp.models.checkpoints import Checkpoint
 from gcp.models.layouts import BODY, CLASSIFIER, Layout, Spelling, recognise, rename
 from gcp.models.names import LUKEMELAS
-from gcp.models.weights import COUNTER, State, factors_in, triangle_side
+from gcp.models.weights import COUNTER, COVARIANCE, VARIANCE, State, factors_in, triangle_side
 
 # Backbone -> convolutions, of those that files come with no name of: what is not here is asked for.
 CONVOLUTIONS = {
@@ -70,7 +70,9 @@ def spelling_for(state: State, layout: Layout, name: str, stage: int | str | Non
             own = meta_backbone(name, in_chans_of(renamed, name), stage).state_dict(prefix="features.")
         except OptionError:  # it does not take these input channels
             continue
-        shapes = {key: tuple(value.shape) for key, value in own.items() if not key.endswith(COUNTER)}
+        whitened = {key.removesuffix(COVARIANCE) + VARIANCE for key in renamed if key.endswith(COVARIANCE)}
+        own_keys = [key for key in own if not key.endswith(COUNTER) and key not in whitened]
+        shapes = {key: tuple(own[key].shape) for key in own_keys}
         if all(key in renamed and tuple(renamed[key].shape) == shape for key, shape in shapes.items()):
             places[spelling] = sum(key in own or not key.startswith(BODY) for key in renamed)
     return max(places, key=places.__getitem__) if places else None

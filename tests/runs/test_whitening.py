@@ -5,6 +5,9 @@ import signal
 import pytest
 import torch
 
+import gcp
+from gcp.layers import Whitening2d
+
 WORDS = ["--config", "small.yaml", "model.norm={layers: all, group_size: 8}"]
 
 
@@ -45,7 +48,9 @@ def test_two_processes_are_one(place, zygote, whole):
 def test_evaluated_and_used(place, zygote, whole):
     answer = zygote.train(place, "--checkpoint", str(whole), command="gcp.cli.evaluate")
     assert answer.code == 0, answer.err
-    import gcp
-
-    model = gcp.load(whole)
-    assert type(model.model.features.body.bn1).__name__ == "Whitening2d"
+    converted = zygote.train(place, str(whole / "best.pt"), "out.pt", command="gcp.cli.convert")
+    assert converted.code == 0, converted.err
+    one, two = gcp.load(whole), gcp.load(place / "out.pt")
+    assert isinstance(one.model.features.body.bn1, Whitening2d)
+    images = torch.randn(3, 1, 8, 8)
+    assert torch.equal(one.model(images), two.model(images))
