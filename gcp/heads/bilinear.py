@@ -75,7 +75,7 @@ def tensor_sketch(X: Tensor, buckets: Tensor, signs: Tensor, size: int) -> Tenso
     if X.device.type == "cpu" and M * size >= C * C:  # on a GPU sums in buckets would have no fixed order
         where, sign = (buckets[0][:, None] + buckets[1]) % size, signs[0][:, None] * signs[1]
         pairs = (X.mT @ X * sign.to(X.dtype)).flatten(1)
-        return X.new_zeros(len(X), size).index_add(1, where.flatten(), pairs)
+        return X.new_zeros(X.shape[0], size).index_add(1, where.flatten(), pairs)
     first, second = (torch.fft.rfft(count_sketch(X, buckets[i], signs[i], size)) for i in range(2))
     return torch.fft.irfft((first * second).sum(1), n=size)
 

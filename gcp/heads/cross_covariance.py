@@ -92,7 +92,7 @@ class CrossCovariance(Head):
             scale = unit_scale(x, dtype)
             X = samples(x if scale is None else x / scale).to(dtype)
             X = X - X.mean(2, keepdim=True)
-            W = self.projection.to(dtype).expand(len(X), -1, -1)
+            W = self.projection.to(dtype).expand(X.shape[0], -1, -1)
             both = torch.bmm(W, X).unflatten(1, (2, self.heads, self.width))
             Q = both[:, 0] @ both[:, 1].mT / X.shape[2]
             if self.normalise == "max_singular":
