@@ -86,7 +86,11 @@ def from_dict(
 
 
 # What a run did before there was the key, where the default is another.
-THEN: dict[str, dict[str, Any]] = {"data": {"preprocessing": "dataset"}, "optim": {"decay_all": True}}
+THEN: dict[str, dict[str, Any]] = {
+    "data": {"preprocessing": "dataset"},
+    "model": {"token": "none"},
+    "optim": {"decay_all": True},
+}
 
 
 def as_then(values: Mapping[str, Any], schema: type[Section] = Config) -> dict[str, Any]:

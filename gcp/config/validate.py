@@ -37,7 +37,7 @@ def validate(
     Without `complete` some values could not be read, and keys are not checked against each other. `spelt`: keys that
     the user has typed in another way.
     """
-    schema, values = composed(schema), _as_it_was(values)
+    schema = composed(schema)
     if complete and (fault := _for_another(values, schema)):
         raise ConfigError(map(str, [*faults, fault]), source)
     base, given = values, None
@@ -55,20 +55,6 @@ def validate(
     if found:
         raise ConfigError(map(str, found), source)
     return config
-
-
-# What runs did before there was a key, and keys that the configuration of a run has had from the beginning.
-BEFORE = {"model": {"token": "none"}}
-WRITTEN = {"model": {"backbone", "pretrained", "last_stride", "freeze", "hidden", "dropout"}}
-
-
-def _as_it_was(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration of a run, which has every key of its time, with those that came later as they were before."""
-    for section, missing in BEFORE.items():
-        own = values.get(section)
-        if isinstance(own, Mapping) and own.keys() >= WRITTEN[section]:
-            values = {**values, section: {**missing, **own}}
-    return values
 
 
 def _for_another(values: Mapping[str, Any], schema: type[Section]) -> Fault | None:
