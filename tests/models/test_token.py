@@ -174,3 +174,39 @@ def test_timms_interface():
     assert model(images()).shape == (3, 3)
     with pytest.raises(GCPError, match=r"token .*'sum'.*concat"):
         timm.create_model(name, token="sum")
+
+
+TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 0}
+FAMILIES = {
+    "vit_small_patch16_224": {**TINY, "img_size": 64},
+    "deit_small_distilled_patch16_224": {**TINY, "img_size": 64},
+    "vit_small_patch14_reg4_dinov2": {**TINY, "img_size": 56},
+    "vit_small_patch16_dinov3": {**TINY, "img_size": 64},
+    "swin_tiny_patch4_window7_224": {
+        **{"img_size": 64, "window_size": 4, "embed_dim": 16, "depths": (1, 1), "num_heads": (2, 2), "num_classes": 0},
+    },
+}
+
+
+@pytest.mark.parametrize("token", ["none", "sum"])
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_a_step_a_program_and_a_file_of_each_family(name, token, tmp_path):
+    """Of a shallow one of each kind of transformer."""
+    import timm
+
+    def build(pretrained=False):
+        torch.manual_seed(0)
+        body, side = timm.create_model(name, **FAMILIES[name]), FAMILIES[name]["img_size"]
+        return gcp.create_model(body, "newton_schulz", 3, dim=4, image_size=side, token=token, pretrained=pretrained)
+
+    model, side = build(), FAMILIES[name]["img_size"]
+    x = torch.randn(4, 3, side, side)
+    optimizer = torch.optim.SGD(parameter_groups(model, 0.1, 0.0), lr=0.1)
+    torch.nn.functional.cross_entropy(model(x), torch.tensor([0, 1, 2, 0])).backward()
+    optimizer.step()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    model.eval()
+    if token == "sum":
+        assert write_program(model, x, tmp_path / "m.pt2", {}) < 1e-4
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    assert torch.equal(build(tmp_path / "m.pt").eval()(x), model(x))
