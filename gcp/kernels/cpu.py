@@ -55,8 +55,11 @@ def shared_eigh(P: Tensor, workers: int) -> tuple[Tensor, Tensor]:
     batch, n = P.shape[:2]
     eigenvalues, columns = P.new_empty(batch, n), P.new_empty(batch, n, n).mT
 
+    # a thread of the pool does not know the mode of the caller, whose tensors it fills
+    mode = torch.inference_mode if eigenvalues.is_inference() else torch.no_grad
+
     def decompose(part: slice) -> None:
-        with torch.no_grad():
+        with mode():
             torch.linalg.eigh(P[part], out=(eigenvalues[part], columns[part]))
 
     edges = [batch * i // workers for i in range(workers + 1)]

@@ -84,6 +84,17 @@ def test_gradients_go_the_plain_way(threads, monkeypatch):
     torch.testing.assert_close(gradient, torch.eye(50, dtype=torch.float64).expand(7, 50, 50))
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_in_inference_mode(threads, inside):
+    """Also of a matrix that was made in that mode and is decomposed outside."""
+    threads(2)
+    with torch.inference_mode():
+        P = batch(64)
+        found = eigensolver.eigh(P) if inside else None
+    found = found or eigensolver.eigh(P.clone())
+    torch.testing.assert_close(found[0], torch.linalg.eigh(batch(64))[0])
+
+
 def test_a_bad_matrix_is_named_by_its_place_in_the_batch(threads, monkeypatch):
     threads(2)
     monkeypatch.setattr(eigensolver, "LEAST_WORK", 0)  # LAPACK gives NaN for large ones, an error for small ones
