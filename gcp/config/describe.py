@@ -5,9 +5,10 @@ from typing import Any
 
 from gcp.config.faults import allowed, show
 from gcp.config.schema import Config, composed, sections
-from gcp.config.sections import HeadSection, Options, Section
+from gcp.config.sections import HeadSection
 from gcp.config.stages import KEYS
 from gcp.config.validate import key_schemas
+from gcp.config.values import Options, Section
 
 
 def describe(width: int = 100, schema: type[Section] = Config) -> str:

@@ -12,8 +12,8 @@ from gcp.config import recipes, stages, yaml_file
 from gcp.config.faults import Fault, did_you_mean, kind, show
 from gcp.config.plugins import resumable, within
 from gcp.config.schema import Common, Config, composed, sections
-from gcp.config.sections import Section
 from gcp.config.validate import validate
+from gcp.config.values import Section
 from gcp.config.yaml_file import merge
 from gcp.errors import OptionError, nearest
 from gcp.registry import import_own

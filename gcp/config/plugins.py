@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gcp.config.faults import Fault
-from gcp.config.sections import Section
+from gcp.config.values import Section
 from gcp.registry import Registry
 
 if TYPE_CHECKING:

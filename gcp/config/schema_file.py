@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gcp.config.describe import json_schema
 from gcp.config.schema import Config, FlowConfig
-from gcp.config.sections import Section
+from gcp.config.values import Section
 
 FLOWS = "flow_schema.json"
 

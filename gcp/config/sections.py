@@ -1,8 +1,8 @@
 """The sections that the configurations of runs have in common, with their keys, defaults and meanings."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gcp.config.values import (
     Below1,
@@ -19,7 +19,9 @@ from gcp.config.values import (
     Norm,
     Numbers,
     OptimizerOptions,
+    Options,
     Positive,
+    Section,
     Sizes,
     Span,
     Spans,
@@ -27,60 +29,6 @@ from gcp.config.values import (
     Text,
     Widths,
 )
-
-
-class Section(BaseModel):
-    """Keys that belong together. Frozen; unknown keys, wrong types and inf or NaN are faults."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    ASKED_BY: ClassVar[tuple[str, str] | None] = None
-
-    def unread(self) -> dict[str, str]:
-        """Keys that nothing reads beside the values of others, each with what would have it read: {"budget":
-        "policy=budget"}. A configuration that is written leaves them out, so that it can be read where their defaults
-        have changed.
-
-        ASKED_BY: a key, and what it may be set to; where it is null, nothing reads the other keys of the section.
-        """
-        if self.ASKED_BY is None:
-            return {}
-        asked_by, value = self.ASKED_BY
-        if getattr(self, asked_by) is None:
-            return {key: f"{asked_by}={value}" for key in type(self).model_fields if key != asked_by}
-        return self.unread_beside()
-
-    def unread_beside(self) -> dict[str, str]:
-        """The same of a section that is asked for."""
-        return {}
-
-
-class Options(Section):
-    """A section that names a head, beside whose keys the own options of that head may stand; null removes an inherited
-    one.
-
-    HEAD: key with the name of the head. NO_ARGUMENTS: keys that are no arguments of the head.
-    """
-
-    model_config = ConfigDict(extra="allow")
-    HEAD: ClassVar[str] = "name"
-    NO_ARGUMENTS: ClassVar[tuple[str, ...]] = ("name",)
-
-    @property
-    def head(self) -> str | None:
-        """Name of the head, None where there is none."""
-        return getattr(self, self.HEAD)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of `gcp.heads.create_head`, name and channels aside."""
-        keys = (key for key in type(self).model_fields if key not in self.NO_ARGUMENTS)
-        return {key: getattr(self, key) for key in keys} | self.options
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The head's own options as given, such as `{"degree": 50}`."""
-        return {key: value for key, value in (self.model_extra or {}).items() if value is not None}
 
 
 class Run(Section):
@@ -442,34 +390,3 @@ class CheckpointSection(Section):
     keep: Annotated[int, Field(ge=1, le=100)] = Field(
         default=2, description="how many of the latest checkpoints to keep, best.pt apart"
     )
-
-
-Temperatures = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
-
-
-class Flow(Section):
-    """Glow: levels of steps, each an actnorm, an invertible 1x1 convolution and a coupling."""
-
-    form: Literal["plain", "plu", "svd"] = Field(
-        default="svd",
-        description="matrix of the 1x1 convolutions: plain; plu: triangular factors; svd: its singular value "
-        "decomposition",
-    )
-    spectrum: Literal["exp", "softplus", "box", "fixed"] = Field(
-        default="exp", description="how the singular values of form svd are kept positive"
-    )
-    levels: Count = Field(default=2, description="levels; each halves the sides of the map")
-    steps: Count = Field(default=8, description="steps of a level")
-    width: Count = Field(default=64, description="channels of the hidden layers of a coupling")
-    coupling: Literal["affine", "additive"] = Field(
-        default="affine", description="what a coupling does: affine moves and scales, additive moves"
-    )
-    dropout: Below1 = Field(default=0.0, description="dropout in the networks of the couplings")
-    temperatures: Temperatures = Field(
-        default=(0.5, 0.7, 0.85, 1.0), description="deviations of the numbers that samples are drawn from"
-    )
-    draw: Interval = Field(default=Duration(10, "percent"), description="how often samples.png is drawn")
-
-    def unread(self) -> dict[str, str]:
-        """The spectrum of matrices that are not their singular value decomposition."""
-        return {} if self.form == "svd" else {"spectrum": "form=svd"}

@@ -16,8 +16,7 @@ from gcp.config import checks, stages
 from gcp.config.checks import own_options
 from gcp.config.faults import Fault, allowed, choices, kind, nearest_key, show, unknown, wrong
 from gcp.config.schema import TRAINED_BY, Config, composed, keys, option_sections, sections, trained_by
-from gcp.config.sections import Options, Section
-from gcp.config.values import FORMS, FORMS_WITH_MINUTES, nearest_duration
+from gcp.config.values import FORMS, FORMS_WITH_MINUTES, Options, Section, nearest_duration
 from gcp.errors import ConfigError, nearest
 
 NO_SPELLINGS: Mapping[str, str] = {}

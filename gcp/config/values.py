@@ -1,4 +1,4 @@
-"""The kinds of values that keys take, each with its bounds and its JSON schema.
+"""What a section is, and the kinds of values that its keys take, each with its bounds and its JSON schema.
 
 A span of training is written the way people think of it and turned into optimizer steps in one place:
 
@@ -15,11 +15,75 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
 
 from gcp.errors import OptionError, nearest
+
+
+class Section(BaseModel):
+    """Keys that belong together. Frozen; unknown keys, wrong types and inf or NaN are faults."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    ASKED_BY: ClassVar[tuple[str, str] | None] = None
+
+    def unread(self) -> dict[str, str]:
+        """Keys that nothing reads beside the values of others, each with what would have it read: {"budget":
+        "policy=budget"}. A configuration that is written leaves them out, so that it can be read where their defaults
+        have changed.
+
+        ASKED_BY: a key, and what it may be set to; where it is null, nothing reads the other keys of the section.
+        """
+        if self.ASKED_BY is None:
+            return {}
+        asked_by, value = self.ASKED_BY
+        if getattr(self, asked_by) is None:
+            return {key: f"{asked_by}={value}" for key in type(self).model_fields if key != asked_by}
+        return self.unread_beside()
+
+    def unread_beside(self) -> dict[str, str]:
+        """The same of a section that is asked for."""
+        return {}
+
+
+class Options(Section):
+    """A section that names a head, beside whose keys the own options of that head may stand; null removes an inherited
+    one.
+
+    HEAD: key with the name of the head. NO_ARGUMENTS: keys that are no arguments of the head.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    HEAD: ClassVar[str] = "name"
+    NO_ARGUMENTS: ClassVar[tuple[str, ...]] = ("name",)
+
+    @property
+    def head(self) -> str | None:
+        """Name of the head, None where there is none."""
+        return getattr(self, self.HEAD)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `gcp.heads.create_head`, name and channels aside."""
+        keys = (key for key in type(self).model_fields if key not in self.NO_ARGUMENTS)
+        return {key: getattr(self, key) for key in keys} | self.options
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The head's own options as given, such as `{"degree": 50}`."""
+        return {key: value for key, value in (self.model_extra or {}).items() if value is not None}
+
 
 _FORM = re.compile(r"(?P<amount>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>%|[A-Za-z]*)")
 _UNITS = {

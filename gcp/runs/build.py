@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from gcp.config import Common, Config, Duration, from_dict, recipes, stage_configs, yaml_file
+from gcp.config import Common, Config, Duration, from_dict, stage_configs
 from gcp.config.sections import Data
 from gcp.config.yaml_file import merge
 from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_dataset, create_loader
@@ -27,11 +26,9 @@ from gcp.engine.optimizer import create_optimizer, learning_rate_factor
 from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import StepOptions
 from gcp.engine.train import steps_per_epoch
-from gcp.errors import CheckpointError, OptionError, nearest
+from gcp.errors import OptionError
 from gcp.kernels.cpu import set_threads
 from gcp.models import Classifier, create_model, default_image_size
-from gcp.models.backbones import OURS
-from gcp.models.checkpoints import is_there
 from gcp.models.parts import checkpoint_blocks, freeze, parameter_groups
 from gcp.ops.covariance import check_samples
 
@@ -368,39 +365,3 @@ def build_timing(config: Common, loader: BatchLoader) -> Timing:
         save_seconds=config.checkpoint.every.seconds if by_clock else None,
         factor=factor,
     )
-
-
-def check_pretrained(config: Config) -> None:
-    """Raise CheckpointError, with what to type, where `model.pretrained` names a file that is not there."""
-    file = config.model.pretrained
-    if isinstance(file, bool) or is_there(file):
-        return
-    recipe, backbone = recipe_of(Path(file).parent.name), config.model.backbone
-    train = f"Train it: gcp train --config {recipe} data.root=ROOT. Or give" if recipe else "Give"
-    plain = "" if backbone in OURS else f", or model.pretrained=true for the plain ImageNet weights of {backbone}"
-    run = run_near(Path(file), Path(config.run.dir))
-    hint = f" Did you mean model.pretrained={run}?" if run else ""
-    raise CheckpointError(
-        f"no checkpoint at {file}, which model.pretrained names. {train} model.pretrained=FILE for weights that you "
-        f"have{plain}.{hint}"
-    )
-
-
-def run_near(file: Path, parent: Path) -> Path | None:
-    """The run under `parent` or beside the given one that is named as the given run or nearly so; None: there is none.
-
-    file: a run, its name, or a checkpoint in it.
-    """
-    given = file.parent if file.name in ("best.pt", "last.pt") else file
-    runs = {path.parent.name: path.parent for folder in (given.parent, parent) for path in folder.glob("*/config.yaml")}
-    near = nearest(given.name, runs)
-    return runs[near] if near else None
-
-
-def recipe_of(run: str) -> str | None:
-    """The recipe of ours whose `run.name` is `run`, None where there is none."""
-    for name in recipes.recipes() if run else ():
-        section = (yaml_file.read(recipes.find(name))[0] or {}).get("run")
-        if isinstance(section, dict) and section.get("name") == run:
-            return name
-    return None

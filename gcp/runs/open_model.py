@@ -11,7 +11,7 @@ from gcp.callbacks.base import create_callbacks
 from gcp.config import Config, from_dict
 from gcp.config.faults import show
 from gcp.config.schema import composed, sections
-from gcp.config.sections import Options
+from gcp.config.values import Options
 from gcp.engine import checkpoint
 from gcp.engine.distributed import Group
 from gcp.engine.folder import find_run_folder

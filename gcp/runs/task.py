@@ -46,7 +46,9 @@ def _schema() -> type[Any]:
 
 
 def _check(config: Any) -> None:
-    from gcp.runs.build import check_pretrained
+    if isinstance(config.model.pretrained, bool):
+        return
+    from gcp.runs.pretrained import check_pretrained
 
     check_pretrained(config)
 

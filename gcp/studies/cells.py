@@ -88,7 +88,8 @@ def check_beginnings(study: Study, chosen: Sequence[Variant]) -> None:
         CheckpointError, DataError: they are not there.
         ConfigError: they are augmented in a way whose features cannot be kept.
     """
-    from gcp.runs.build import build_splits, check_pretrained
+    from gcp.runs.build import build_splits
+    from gcp.runs.pretrained import check_pretrained
 
     looked: list[dict] = []
     for variant in chosen:

@@ -6,7 +6,7 @@ import pytest
 
 from gcp.config import load
 from gcp.config.load import stage_configs
-from gcp.runs.build import recipe_of
+from gcp.runs.pretrained import recipe_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gcp.runs.build import recipe_of
+from gcp.runs.pretrained import recipe_of
 
 
 @pytest.fixture

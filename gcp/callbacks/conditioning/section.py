@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gcp.config.sections import Section
+from gcp.config.values import Section
 
 
 class Conditioning(Section):

@@ -4,8 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gcp.config.sections import Section
-from gcp.config.values import Below1, Count, Duration, Interval, Names, Span, Text
+from gcp.config.values import Below1, Count, Duration, Interval, Names, Section, Span, Text
 
 OF_SPECTRUM = ("signal", "shrink_below", "grow_above")
 

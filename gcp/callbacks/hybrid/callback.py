@@ -8,7 +8,7 @@ from gcp.callbacks.base import RunCallback, RunContext
 from gcp.callbacks.hybrid.condition import condition_number
 from gcp.callbacks.hybrid.switch import Pooling, Switch, describe_switch
 from gcp.config import Config, Duration
-from gcp.config.sections import Options
+from gcp.config.values import Options
 from gcp.engine.log import NullLog, RunLog
 from gcp.engine.metrics import Columns
 from gcp.engine.sample_images import SampleImages

@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from gcp.config.sections import Form, Options, Precision, Side
-from gcp.config.values import Interval, Positive, Text
+from gcp.config.sections import Form, Precision, Side
+from gcp.config.values import Interval, Options, Positive, Text
 
 
 class Hybrid(Options):

@@ -2,8 +2,7 @@
 
 from pydantic import Field
 
-from gcp.config.sections import Section
-from gcp.config.values import Duration, Interval
+from gcp.config.values import Duration, Interval, Section
 
 
 class Monitor(Section):
