@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from gcp.cli.arguments import parse
@@ -23,12 +24,15 @@ FLAGS = {
 }
 ORDERS = ("auto", "upper", "lower")
 OWN = "own"
+HUB = "hf-hub:"
 log = logging.getLogger("gcp")
 
 USAGE = """\
 Weights of others into files of this library, and back.
 
   gcp convert IN OUT [flags]
+  gcp convert IN FOLDER/             for others: weights, and a card with the scores of the run
+  gcp convert IN hf-hub:USER/NAME    the same, uploaded to the Hugging Face hub
   gcp convert --inspect IN
 
 IN is a file of torch or safetensors of a layout below, a run folder, or the name of weights of timm. OUT is written
@@ -75,7 +79,27 @@ def main(argv: list[str]) -> int:
             f"needs IN and OUT before the flags, got {len(paths)} of them. Type for example\n"
             "  gcp convert mpncovresnet50.pth weights.pt\nor --help for more."
         )
+    if paths[1].startswith(HUB) or paths[1].endswith("/") or Path(paths[1]).is_dir():
+        return _share(paths[0], paths[1], flags)
     return _convert(paths[0], Path(paths[1]), flags)
+
+
+def _share(given: str, out: str, flags: dict[str, list[str]]) -> int:
+    """Into a folder with a card, or to the hub."""
+    from gcp.runs.share import WEIGHTS, publish, write_card
+
+    if "--to" in flags:
+        raise GCPError("--to is for a file: what is shared in a folder or on the hub is of this library's layout.")
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary, PurePath(out).name) if out.startswith(HUB) else Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        _convert(given, folder / WEIGHTS, flags)
+        write_card(folder, given)
+        if out.startswith(HUB):
+            print(f"uploaded    {publish(folder, out)}")
+        else:
+            print(f"card        {folder / 'README.md'}")
+    return 0
 
 
 def _layouts() -> str:

@@ -26,6 +26,7 @@ from gcp.models.preprocessing import from_timm, of_checkpoint
 from gcp.models.summary import summarise
 from gcp.runs import build
 from gcp.runs.scored_model import ScoredModel
+from gcp.runs.share import HUB, WEIGHTS, fetch
 from gcp.runs.weights import configuration
 
 log = logging.getLogger("gcp")
@@ -36,16 +37,20 @@ SAME = ("name", "root", "per_class", "val_fraction", "split_seed", "partial")  #
 
 def find_checkpoint(given: str) -> Path:
     """The file itself, or the best (else the last) checkpoint of a run folder or of its last stage; of another folder
-    its best.pt.
+    its best.pt or model.safetensors; of `hf-hub:USER/NAME` the file on the hub.
 
     Raises:
         CheckpointError: nothing there.
         GCPError: no such run.
     """
+    if given.startswith(HUB):
+        return fetch(given)
     if Path(given).is_file() or given.endswith(FILES):
         return Path(given)
-    if Path(given, "best.pt").is_file() and not Path(given, "config.yaml").is_file():  # a compressed model, say
-        return Path(given, "best.pt")
+    if not Path(given, "config.yaml").is_file():  # a compressed model, or one that was shared
+        for name in ("best.pt", WEIGHTS):
+            if Path(given, name).is_file():
+                return Path(given, name)
     folder = find_run_folder(given)
     for place in (folder, *reversed(folder.stages())):
         for path in (place.best, place.last):
@@ -77,7 +82,8 @@ def open_model(
         CheckpointError: missing, damaged, or without enough to build the model.
         ConfigError: overrides that do not fit.
     """
-    if not Path(given).exists() and not _is_run(given) and is_timm_weights(given):
+    hub = given.startswith(HUB)
+    if not hub and not Path(given).exists() and not _is_run(given) and is_timm_weights(given):
         with group.main_first():  # a download
             reference = create_timm_reference(given)
         return _timm_model(given, reference, overrides, group, data, scored)
