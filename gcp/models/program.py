@@ -91,6 +91,7 @@ class Plain(Classifier):
     def __init__(self, model: Classifier):
         beside = model.token, model.token_classifier
         super().__init__(model.features, model.head, model.classifier, model.num_classes, 0.0, None, *beside)
+        self.temperature = model.temperature
         self.head = plain_head(model.head)  # type: ignore[assignment]
 
 

@@ -78,6 +78,14 @@ def test_torch_export(head, tmp_path):
     assert json.loads(extra["about.json"]) == ABOUT
 
 
+@pytest.mark.parametrize("ending", ["pt2", "ts"])
+def test_a_calibrated_model(ending, tmp_path):
+    """The program divides its logits by the temperature, as the model does."""
+    model, images = classifier("average"), torch.randn(2, 3, 32, 32)
+    model.temperature = 0.5
+    write_program(model, images, tmp_path / f"m.{ending}", {})  # which compares the program with the model
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_torchscript(head, tmp_path):
     model, images = classifier(head), torch.randn(6, 3, 32, 32)
