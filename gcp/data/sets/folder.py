@@ -40,11 +40,14 @@ def listing(root: Path) -> Listing:
 
 def _check_splits(root: Path, names: list[str], inside: list[str]) -> None:
     others = [name for name in inside if name not in names]
-    looked = f"{root} must hold train/CLASS/*.jpg, and val/, test/ or both; it holds {listed(inside, 'no folder')}."
+    looked = (
+        f"{root} must hold CLASS/*.jpg of two classes or more, or train/CLASS/*.jpg, and val/, test/ or both; "
+        f"it holds {_held(root, inside)}."
+    )
     if "train" not in names:
         if "test" in names or "val" in names:
             looked += " To score a trained model on it: gcp evaluate --checkpoint RUN data.root=ROOT."
-        nested = [name for name in others if (root / name / "train").is_dir()]
+        nested = [name for name in others if _is_whole(root / name)]
         near = [root / name for name in nested] + [root.parent] * (root.name in SPLITS)
         hint = f" {set_root(near[0])}." if near else suggest("train", others)
         raise DataError(f"no folder 'train'. {looked}{hint or unpack(root)}")
@@ -59,6 +62,17 @@ def _check_splits(root: Path, names: list[str], inside: list[str]) -> None:
 def _with_images(root: Path, inside: list[str]) -> list[str]:
     """The folders in `root` that hold images themselves."""
     return [name for name in inside if any(file.suffix.lower() in EXTENSIONS for file in (root / name).glob("*"))]
+
+
+def _held(root: Path, inside: list[str]) -> str:
+    """What is in `root`, the images that are in no folder too: a class is the name of a folder."""
+    loose = sum(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir())
+    return listed(inside, "no folder") + f" and {counted(loose, 'image')} in no class folder" * bool(loose)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder could be data.root itself."""
+    return (folder / "train").is_dir() or len(_with_images(folder, subfolders(folder))) > 1
 
 
 def _is_split(root: Path) -> bool:

@@ -174,6 +174,23 @@ def test_no_train_folder(make_tree, tmp_path):
         folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"cat": 2}, r"CLASS/\*\.jpg of two classes or more.* it holds 'cat'"),
+        ({"": 3}, r"CLASS/\*\.jpg of two classes or more.* it holds .*no folder.* and 3 images in no class folder"),
+        ({"pets/cat": 2, "pets/dog": 2}, r" Set data\.root=\S*pets\."),
+    ],
+)
+def test_classes_that_are_not_found(files, words, tmp_path):
+    for place, count in files.items():
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            (tmp_path / place / f"{number}.jpg").touch()
+    with pytest.raises(DataError, match=words):
+        folder(tmp_path)
+
+
 def test_train_alone(make_tree):
     with pytest.raises(DataError, match=r"no folder 'test' .*'val'"):
         folder(make_tree(without("val", "test")))
