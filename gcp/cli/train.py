@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from gcp.cli import help
 from gcp.cli.arguments import Arguments, parse
-from gcp.errors import ConfigError, GCPError
+from gcp.errors import ConfigError, GCPError, nearest
 from gcp.runs.task import CLASSIFIER, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gcp.config import Config
     from gcp.engine.distributed import Group
 
@@ -72,6 +74,7 @@ def _start(arguments: Arguments, continues: bool, group: "Group", task: Task) ->
             "or resume=RUN to continue a run; --help shows every setting."
         )
     compared = _switch(arguments, "compare_average")
+    _check_switches(arguments.overrides)
     if not continues and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         raise GCPError("torchrun restarts the run, which would begin anew: add run.name=NAME resume=auto")
     from gcp.config import load, recipes, yaml_file
@@ -88,6 +91,14 @@ def _start(arguments: Arguments, continues: bool, group: "Group", task: Task) ->
     if continues:
         return launch.start_or_resume(config, group, task)
     return launch.start(config, group, task)
+
+
+def _check_switches(overrides: "Sequence[str]") -> None:
+    """A word without a section that is nearly a switch of this command, which no section's key resembles."""
+    for key in (word.partition("=")[0] for word in overrides):
+        meant = None if "." in key else nearest(key, ["compare_average"], 0.75)
+        if meant:
+            raise GCPError(f"{key}: unknown key; did you mean {meant}=true?")
 
 
 def _switch(arguments: Arguments, key: str) -> bool:

@@ -99,6 +99,11 @@ def test_mistakes_of_the_comparison(word, photos, train, refused):
     assert "compare_average" in refused(train("--config", "own.yaml", word, *extra))
 
 
+def test_the_name_of_the_comparison_misspelt(photos, train, refused):
+    assert "did you mean compare_average=true" in refused(train("--config", "own.yaml", "compare_averag=true"))
+    assert "compare_average" not in refused(train("--config", "own.yaml", "comment=true"))
+
+
 def test_classes_weighted_and_drawn(photos, train):
     shutil.rmtree(photos / "red")
     for place in range(10):
