@@ -134,6 +134,17 @@ def test_fields(name):
     assert found["ours"] == "not yet run" or re.match(r"\d\d\.\d\d \+- \d\.\d\d % ", found["ours"])
 
 
+def test_the_recipe_for_images_of_ones_own():
+    """It lies beside the folders of the data sets, and its command is the installed one, with a name for a path."""
+    path = CONFIGS / "finetune.yaml"
+    assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
+    assert list(fields(path)) == ["", *FIELDS]
+    words = shlex.split(fields(path)["command"].partition("the gain")[0])
+    assert words == ["gcp", "train", "--config", "finetune", "data.root=ROOT"]
+    load("finetune", words[4:])
+    assert not re.search(r"\d", fields(path)["time"]), "a number of seconds has a run that it was measured on"
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_command(name, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
