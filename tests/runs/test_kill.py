@@ -25,7 +25,7 @@ TEN_DEATHS = {
     "gcp.engine.log:write_metrics:1:before": 2,  # best.pt of step 3 is there
     "gcp.engine.checkpoint:_sync_folder:1:before": 2,  # best.pt of step 3 once more
     "gcp.engine.train:update:2:after": 3,
-    "gcp.runs.classifier:evaluate:1:before": 5,
+    "gcp.runs.classifier:collect:1:before": 5,
     "gcp.engine.train:update:3:after": 7,
     "gcp.runs.classifier:score_run:1:before": 9,  # all steps made
 }

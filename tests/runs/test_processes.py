@@ -122,7 +122,7 @@ def test_one_process_writes_and_speaks(place, run, zygote):
         (f"{UPDATE}:6:after", None),
         (f"{UPDATE}:4:before", 1),
         ("torch:save:3:before", 0),
-        ("gcp.runs.classifier:evaluate:2:before", 1),
+        ("gcp.runs.classifier:collect:2:before", 1),
     ],
     ids=["group, before a step", "group, after the switch", "rank 1", "rank 0 while it writes", "rank 1 scoring"],
 )
