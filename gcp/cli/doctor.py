@@ -3,12 +3,13 @@
 import platform
 from importlib import import_module
 from importlib.util import find_spec
+from math import nan
 
 import torch
 from torch import Tensor
 
 from gcp.command import as_typed, install
-from gcp.errors import GCPError, counted
+from gcp.errors import GCPError, NonFiniteError, counted
 
 USAGE = """\
 What this machine has, and a test of every head on it, in seconds.
@@ -97,7 +98,10 @@ def differences(device: torch.device) -> list[tuple[str, float, float]]:
 
 def _compare(name: str, x: Tensor, device: torch.device) -> tuple[float, float]:
     wanted = _evaluate(name, x)
-    found = _evaluate(name, x.to(device, torch.float32))
+    try:
+        found = _evaluate(name, x.to(device, torch.float32))
+    except NonFiniteError:
+        return nan, nan
     output, gradient = (
         float(torch.linalg.norm(one.cpu().double() - other) / torch.linalg.norm(other))
         for one, other in zip(found, wanted, strict=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gcp.heads.base import HEADS, Head, HeadKind
+from gcp.heads.reduction import create_reduction
 from gcp.kernels.triangle import triangle_size
 from gcp.ops.numerics import output_dtype, outside_autocast
 from gcp.options import option
@@ -61,9 +62,12 @@ class WideAverage(Head):
         self.expansion: nn.Module = nn.Identity()
         if dim is not None:
             self.channels, self.out_features = dim, triangle_size(dim)
-            linear = nn.Linear(in_channels, self.out_features)
-            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            with torch.random.fork_rng(devices=[]):
+                linear = nn.Linear(in_channels, self.out_features)
+                nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
             nn.init.zeros_(linear.bias)
+            # takes the random numbers that the reduction of another head takes, so that their classifiers begin alike
+            create_reduction(reduction, in_channels, dim)
             self.expansion = nn.Sequential(linear, nn.ReLU())
 
     @classmethod

@@ -34,6 +34,7 @@ OPTIONS = {
     "isice": {"sparsity": 0.01, "rate": 1.0, "iterations": 5},
     "low_rank_bilinear": {"factors": 512, "seed": 0},
     "compact_bilinear": {"sketch": 8192, "seed": 0},
+    "cross_covariance": {"heads": 6, "width": 24, "normalise": "max_singular", "seed": 0},
 }
 
 

@@ -58,10 +58,10 @@ def test_the_same_weights_where_shapes_agree(backbone, head, weights):
 
 
 def test_the_same_reduction_for_every_head(weights):
-    for name in list_heads("*"):
+    for name in set(map(str, list_heads("*"))) - {"wide_average"}:  # which has none
         assert torch.equal(
             weights("resnet8_cifar", name="svd_pade")["head.reduction.0.weight"],
-            weights("resnet8_cifar", name=str(name))["head.reduction.0.weight"],
+            weights("resnet8_cifar", name=name)["head.reduction.0.weight"],
         )
 
 
