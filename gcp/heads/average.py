@@ -5,7 +5,9 @@ r"""First-order pooling: `average`, and its relatives `max`, `avg_max` and `gem`
 `gem` (Radenovic, Tolias and Chum, TPAMI 2018, arXiv:1711.02512) is the average at p = 1 and comes near the maximum as p
 grows; p starts at 3 and is trained with the head. The gradients are exact; that of a maximum is shared by equal
 positions, and what `gem` clamps has none. `gem` divides a channel by its maximum before it takes powers, which changes
-neither value nor gradient and keeps powers of float32 features in range.
+neither value nor gradient and keeps powers of float32 features in range. A trained exponent is held between 0.1 and 100
+in the formula, because the mean is not defined at 0 and overflows below: past a bound the output is that of the bound,
+and the gradient there still moves the parameter, so that it can return.
 
 `wide_average`, relu(W mean_M(x) + b) of d(d+1)/2 numbers, is a control in comparisons: the average in front of as large
 a classifier as that of a covariance head. It sees all channels; `dim` is that of the head it is compared with.
@@ -25,6 +27,7 @@ from gcp.options import option
 
 CLAMP = 1e-6  # least feature of `gem`, as published
 EXPONENT = 3.0  # as published
+LEAST, MOST = 0.1, 100.0  # of the exponent, at the start and in training
 
 
 class FirstOrder(Head):
@@ -110,7 +113,7 @@ HEADS.add("avg_max", HeadKind(AverageMax), summary="mean of average and maximum 
 class GemOptions:
     """The exponent at the start."""
 
-    p: float = option(EXPONENT, "exponent at the start of training", minimum=0.1, maximum=100)
+    p: float = option(EXPONENT, "exponent at the start of training", minimum=LEAST, maximum=MOST)
     learn_p: bool = option(True, "train the exponent with the head")
 
 
@@ -140,6 +143,7 @@ class GeneralisedMean(FirstOrder):
         with outside_autocast(x):
             x = x.to(output_dtype(x)).clamp(min=CLAMP)
             largest, p = x.detach().amax((2, 3), keepdim=True), self.p.to(x.dtype)
+            p = p - p.detach() + p.detach().clamp(LEAST, MOST)  # the value is held, the gradient passes
             return largest[:, :, 0, 0] * (x / largest).pow(p).mean((2, 3)).pow(1 / p)
 
 

@@ -42,6 +42,19 @@ def test_gem_at_any_scale_and_with_a_fixed_exponent():
     assert torch.equal(head(torch.zeros(1, 5, 2, 2)), torch.full((1, 5), 1e-6))
 
 
+@pytest.mark.parametrize("p, held", [(0.0, 0.1), (-8.0, 0.1), (1e4, 100.0), (-1e30, 0.1)])
+def test_gem_with_an_exponent_that_left_its_range(p, held):
+    x = features(2, 5, 3, 4, dtype=torch.float32).abs().requires_grad_()
+    head, inside = gcp.create_head("gem", 5), gcp.create_head("gem", 5, p=held)
+    with torch.no_grad():
+        head.p.fill_(p)
+    out, expected = head(x), inside(x)
+    assert torch.equal(out, expected)
+    gradients = torch.autograd.grad(out.sum(), [x, head.p])
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected.sum(), [x, inside.p]))
+    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
+
+
 def test_max_and_the_mean_of_both():
     x = features(2, 5, 3, 4)
     largest, mean = x.flatten(2).max(2).values, x.mean((2, 3))
