@@ -258,7 +258,7 @@ def unfit(old: HeadSection, name: str, new: Options) -> str | None:
     if _exchangeable(old, name, new.arguments):
         return None
     fit = [str(head) for head in gcp.heads.list_heads("*") if _exchangeable(old, str(head), {})]
-    return f"a head with the outputs and tensors of {old.name}: {', '.join(fit)}"
+    return f"a head with the outputs and tensors of {old.name}: {', '.join(fit) or 'there is none'}"
 
 
 def _exchangeable(old: HeadSection, name: str, options: dict[str, Any]) -> bool:

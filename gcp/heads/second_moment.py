@@ -141,7 +141,7 @@ class GaussianEmbedding(SecondMoment):
         with outside_autocast(x):
             x = x.to(compute_dtype(x, None, "float32"))
             if self.unit is not None:
-                b = (self.mean_scale * self.unit).expand(len(x), 1, 1, 1)
+                b = (self.mean_scale * self.unit).expand(x.shape[0], 1, 1, 1)  # len is a constant to a tracer
             else:
                 # float64: squares of float32 features neither over- nor underflow
                 power = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True, dtype=torch.float64)

@@ -190,3 +190,10 @@ def test_a_learned_row_is_exchanged_and_exported():
     assert difference.logits < 1e-2 and model.head.mean_scale is kept and model.head.unit is unit
     with pytest.raises(OptionError, match="mean_scale"):
         exchange_head(model, "gaussian")
+
+
+def test_a_traced_embedding_with_a_stored_unit_takes_any_batch():
+    head = gcp.create_head("gaussian", 4, mean_unit="batches", solver="polar_express").eval()
+    x = torch.rand(3, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    traced = torch.jit.trace(head.embed, x[:2])
+    torch.testing.assert_close(traced(x), head.embed(x))
