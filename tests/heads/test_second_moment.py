@@ -195,5 +195,15 @@ def test_a_learned_row_is_exchanged_and_exported():
 def test_a_traced_embedding_with_a_stored_unit_takes_any_batch():
     head = gcp.create_head("gaussian", 4, mean_unit="batches", solver="polar_express").eval()
     x = torch.rand(3, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    traced = torch.jit.trace(head.embed, x[:2])
-    torch.testing.assert_close(traced(x), head.embed(x))
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(Embedding(head), (x[:2],), dynamic_shapes=({0: batch},)).module()
+    torch.testing.assert_close(program(x), head.embed(x))
+
+
+class Embedding(torch.nn.Module):
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, x):
+        return self.head.embed(x)
