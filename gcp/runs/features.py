@@ -222,7 +222,8 @@ class CachedFeatures:
         images = self.images.images(name)
         digest = hashlib.blake2b(digest_size=8)
         views = self.config.train.cache_views if self.views[name] > 2 else ""
-        digest.update(f"{backbone} {images.fingerprint()} {self.views[name]} {views}".encode())
+        shown = getattr(images, "as_shown", None)  # few of the images probed below may have an orientation
+        digest.update(f"{backbone} {images.fingerprint()} {self.views[name]} {views} {shown}".encode())
         if len(images):
             places = _probed(images)
             digest.update(_bytes(images.normalize(images.read(places)[0])))

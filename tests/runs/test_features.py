@@ -122,6 +122,14 @@ def test_an_image_that_was_changed_is_another_image(here, tree):
     assert each._key("train", backbone) != before
 
 
+def test_pictures_turned_by_their_exif_are_other_maps(here, tree):
+    """Also where none of the few images that are looked at has an orientation."""
+    words = ["data.name=folder", f"data.root={tree('folder')['root']}", "data.in_chans=3", "data.per_class=null"]
+    turned, stored = (cached([*words, f"data.exif={value}"]) for value in ("true", "false"))
+    backbone = turned._backbone()
+    assert turned._key("train", backbone) != stored._key("train", backbone)
+
+
 @pytest.mark.parametrize(
     "words, views",
     [
