@@ -58,6 +58,7 @@ class WideAverage(Head):
 
     least_samples = 1
     takes_mean = False
+    reduces = False
     own_tensors = ("expansion",)
 
     def __init__(self, in_channels: int, dim: int | None = None, reduction: str = "conv"):

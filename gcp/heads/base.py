@@ -27,6 +27,7 @@ class Head(nn.Module):
 
     least_samples: ClassVar[int] = 2  # positions of the map that `pool` needs
     own_tensors: ClassVar[tuple[str, ...]] = ()  # names in a state dict beside those that every head may have
+    reduces: ClassVar[bool] = True  # whether there is a reduction to `dim` channels
     takes_mean: ClassVar[bool] = True  # whether the mean beside the output would tell anything new
     mean, output_scale, reduction_init = "none", "published", "random"
     nonfinite: Tensor

@@ -73,6 +73,8 @@ def check_options(
     check_choice("reduction_init", reduction_init, STARTS)
     if mean != "none" and not kind.head.takes_mean:
         raise OptionError(f"mean={mean!r} adds nothing to head {name!r}, which is of first order; allowed: 'none'.")
+    if reduction_init != "random" and not kind.head.reduces:
+        raise OptionError(f"reduction_init={reduction_init!r}: head {name!r} has no reduction; allowed: 'random'.")
     kind.head.check(**kind.fixed, **_common(name, {"side": side, "form": form, "precision": precision}), **options)
 
 

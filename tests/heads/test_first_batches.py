@@ -268,3 +268,8 @@ def test_widths_that_may_change():
     assert model.head.out_features == 6 and model.eval()(torch.rand(2, 3, 16, 16)).shape == (2, 3)
     with pytest.raises(OptionError, match=r"head\.reduction"):
         resize(small(**EVERYTHING), {"head.reduction": 3})
+
+
+def test_a_head_without_a_reduction_has_no_start_for_one():
+    with pytest.raises(OptionError, match=r"reduction_init='pca'.*'wide_average'.*'random'"):
+        create_head("wide_average", 6, dim=3, reduction_init="pca")
