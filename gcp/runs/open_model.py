@@ -10,6 +10,7 @@ from typing import Any
 from gcp.callbacks.base import create_callbacks
 from gcp.config import Config, from_dict
 from gcp.config.faults import show
+from gcp.config.plugins import RESUMABLE, within
 from gcp.config.schema import composed, sections
 from gcp.config.values import Options
 from gcp.engine import checkpoint
@@ -227,7 +228,8 @@ def _mention_another_run(path: Path, saved: dict[str, Any]) -> None:
             differing += [
                 f"{section}.{key} is {own[key]!r}, {other[key]!r} in config.yaml"
                 for key in keys
-                if key in own and key in other and own[key] != other[key] and (section, key) not in CHANGED
+                if key in own and key in other and own[key] != other[key]
+                if (section, key) not in CHANGED and not within(f"{section}.{key}", RESUMABLE)
             ]
     if differing:
         more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""

@@ -106,6 +106,14 @@ def test_a_checkpoint_of_another_run_is_remarked(edited, caplog):
     assert re.search(r"another run.*optim\.lr.* 0\.777", caplog.text)
 
 
+def test_a_run_that_was_resumed_for_longer_is_not_another(edited, caplog):
+    """Its best weights may be those from before."""
+    edited(config("train", "epochs", 1))
+    with caplog.at_level(logging.WARNING, logger="gcp"):
+        open_model("x", [], ALONE)
+    assert not caplog.records
+
+
 def test_a_checkpoint_of_other_images_is_remarked(edited, caplog):
     path = edited(lambda saved: saved["images"].update(test="12 images, abc"))
     with caplog.at_level(logging.WARNING, logger="gcp"):
