@@ -14,6 +14,7 @@ from gcp.data.annotations.layout import listed, scan, scan_splits, set_root, sub
 from gcp.data.annotations.listing import SPLITS, Listing, by_class
 from gcp.data.decode import EXTENSIONS
 from gcp.data.source import DATASETS, on_disk
+from gcp.data.split_names import SYNONYMS
 from gcp.errors import DataError, counted, suggest
 
 
@@ -52,11 +53,17 @@ def _check_splits(root: Path, names: list[str], inside: list[str]) -> None:
         hint = f" {set_root(near[0])}." if near else suggest("train", others)
         raise DataError(f"no folder 'train'. {looked}{hint or unpack(root)}")
     if len(names) == 1:
-        hint = suggest("test", others) or suggest("val", others)
+        hint = _rename(others) or suggest("test", others) or suggest("val", others)
         raise DataError(
             f"no folder 'test' or 'val': there is nothing to score the trained model on. {looked}"
             f"{hint or f' {set_root(root / names[0])} to have a part of each class held out.'}"
         )
+
+
+def _rename(others: list[str]) -> str:
+    """What to do about folders whose names are splits elsewhere, such as `validation`."""
+    meant = {other: role for role, names in SYNONYMS.items() for other in others if other.lower() in names}
+    return "".join(f" Rename '{other}' to '{role}'." for other, role in meant.items())
 
 
 def _with_images(root: Path, inside: list[str]) -> list[str]:

@@ -191,6 +191,13 @@ def test_classes_that_are_not_found(files, words, tmp_path):
         folder(tmp_path)
 
 
+def test_a_split_by_another_name(make_tree):
+    root = make_tree(without("test"))
+    (root / "val").rename(root / "validation")
+    with pytest.raises(DataError, match=r"Rename 'validation' to 'val'"):
+        folder(root)
+
+
 def test_train_alone(make_tree):
     with pytest.raises(DataError, match=r"no folder 'test' .*'val'"):
         folder(make_tree(without("val", "test")))
