@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
             f"needs IN and OUT before the flags, got {len(paths)} of them. Type for example\n"
             "  gcp convert mpncovresnet50.pth weights.pt\nor --help for more."
         )
-    if paths[1].startswith(HUB) or paths[1].endswith("/") or Path(paths[1]).is_dir():
+    if paths[1].startswith(HUB) or paths[1].endswith("/"):
         return _share(paths[0], paths[1], flags)
     return _convert(paths[0], Path(paths[1]), flags)
 
@@ -92,6 +92,8 @@ def _share(given: str, out: str, flags: dict[str, list[str]]) -> int:
         raise GCPError("--to is for a file: what is shared in a folder or on the hub is of this library's layout.")
     with TemporaryDirectory() as temporary:
         folder = Path(temporary, PurePath(out).name) if out.startswith(HUB) else Path(out)
+        if (folder / "README.md").exists() and "--force" not in flags:
+            raise GCPError(f"{folder / 'README.md'} exists; replace it by --force")
         folder.mkdir(parents=True, exist_ok=True)
         _convert(given, folder / WEIGHTS, flags)
         write_card(folder, given)
@@ -212,7 +214,8 @@ def _print_left_out(keys: list[str], optimizer: bool) -> None:
 def check_target(given: str, out: Path, force: bool, foreign: bool) -> None:
     """Raise GCPError where OUT cannot be written without harm, before anything is read."""
     if out.is_dir() or not out.parent.is_dir():
-        raise GCPError(f"{out} is not a file in a folder that exists")
+        hint = f"; {out}/ with a slash shares it there, with a card" if out.is_dir() else ""
+        raise GCPError(f"{out} is not a file in a folder that exists{hint}")
     if out.exists() and Path(given).exists() and out.samefile(given):
         raise GCPError(f"{out} is the file to be converted; give another name")
     if out.exists() and not force:

@@ -149,7 +149,7 @@ def nearest_key(path: Sequence[str], known: Mapping[str, Sequence[str]]) -> list
         return same
     same = [f"{section}.{key}" for section, keys in known.items() if key in keys]
     if same:
-        section = None if above else nearest(key, known)  # stage: a key of the model, or the section stages
+        section = None if above else nearest(key, known, 0.85)  # stage: a key of the model, or the section stages
         return [section, *same] if section else same
     close = nearest(key, known[above[0]] if above and above[0] in known else known)
     if close:

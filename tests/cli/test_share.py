@@ -34,8 +34,8 @@ def test_a_folder(trained, tmp_path, capsys):
     x = torch.randn(2, 1, SIZE, SIZE)
     first, again = gcp.load(trained, "cpu"), gcp.load(folder, "cpu")
     assert torch.equal(again.model(x), first.model(x)) and again.classes == first.classes
-    assert call(trained, folder) == 2 and "--force" in capsys.readouterr().err
-    assert call(trained, folder, "--force") == 0
+    assert call(trained, f"{folder}/") == 2 and "--force" in capsys.readouterr().err
+    assert call(trained, f"{folder}/", "--force") == 0
 
 
 def test_the_hub(trained, tmp_path, capsys, monkeypatch):
