@@ -3,7 +3,7 @@
 channel_graph/  which channels change together: a model is traced into a graph of dimensions
 growth, shrinking, widths      `grow`, `shrink`, `resize` give dimensions other widths
 edit                           in every tensor, and in the state of the optimizer
-choose, refit, axes, calls     which channels stay, and how what reads them makes up for the others
+choose, refit, axes, heads, calls   which channels stay, and how what reads them makes up for the others
 policy/         who decides: plain decisions from spectra or from a budget, for `gcp.callbacks.evolution` to carry out
 """
 

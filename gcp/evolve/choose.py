@@ -5,7 +5,8 @@
   them, are the greatest.
 - pivot: pivoted Cholesky of the second moments of what the readers see, each channel scaled by the weights that read
   it: the next channel is the one that those before it explain least (Golub, Van
-  Loan, Matrix Computations, section 5.4.2, on the Gram matrix).
+  Loan, Matrix Computations, section 5.4.2, on the Gram matrix). Of the heads of an attention: of what they add to the
+  output.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from gcp.errors import OptionError, suggest
 from gcp.evolve.calls import LayerCall, Visit, watch
 from gcp.evolve.channel_graph.dimension import Dimension, Triangle
 from gcp.evolve.channel_graph.graph import Axis
+from gcp.evolve.heads import measure
 
 METHODS = ("pivot", "magnitude", "last")
 
@@ -82,6 +84,11 @@ def _magnitudes(model: nn.Module, dimension: Dimension) -> Tensor:
 def _seen(model: nn.Module, dimension: Dimension, images: Tensor) -> Tensor:
     """Second moments (width, width) of what the readers see, of each one's channels by the weights that read them."""
     graph = dimension.graph
+    attention = graph.attention_of(dimension)
+    if attention is not None and dimension is attention.query.layout.number.dimension:
+        moments = measure(model, graph, [attention], [images])[0]
+        if moments is not None:
+            return moments.gram()
     readers = {axis.tensor: axis for axis in graph.readers(dimension)}
     total = torch.zeros(dimension.width, dimension.width, dtype=torch.float64)
 

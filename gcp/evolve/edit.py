@@ -130,13 +130,9 @@ def edit(model: nn.Module, dimension: Dimension, source: Tensor, linked: LinkedS
     for attribute in graph.attributes.values():
         if dimension in attribute.layout.dimensions:
             for module in filter(None, (model, average)):
-                setattr(module.get_submodule(attribute.module), attribute.name, _number(attribute))
+                setattr(module.get_submodule(attribute.module), attribute.name, attribute.value)
     for parameter in model.parameters():
         parameter.grad = None
-
-
-def _number(attribute: Any) -> int:
-    return attribute.layout.size // attribute.divisor
 
 
 def _fresh(old: Tensor, places: Cuts) -> Tensor:

@@ -1,20 +1,23 @@
 """Fewer channels: those are dropped that the others explain best, and what read them is fitted anew."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from gcp.errors import OptionError
-from gcp.evolve.axes import Rotatable, principal_axes, rotatable, rotate_axes
+from gcp.evolve.axes import principal_axes, rotatable, rotate_axes
 from gcp.evolve.calls import Images, change, outputs, parts
 from gcp.evolve.channel_graph.dimension import Channels, Dimension
 from gcp.evolve.channel_graph.graph import ROWS
 from gcp.evolve.choose import check_method, choose
 from gcp.evolve.edit import LinkedState, edit, linked_state
+from gcp.evolve.heads import keep_scores, measure, rotate_heads
 from gcp.evolve.refit import refit, targets
 from gcp.evolve.widths import WidthReport, directed, publish, resolve, try_widths
+
+Turn = Callable[[nn.Module, torch.optim.Optimizer | None], None]
 
 
 @overload
@@ -64,7 +67,7 @@ def shrink(
 
     With images, the layers that read the dimension are fitted to what they gave before (`gcp.evolve.refit`). Where a
     covariance head pools what is affine in its reduction, `pivot` turns it to principal axes first and drops directions
-    (`gcp.evolve.axes`).
+    (`gcp.evolve.axes`), and so it does with the channels of each head of an attention (`gcp.evolve.heads`).
 
     Args:
         model: any module.
@@ -126,28 +129,46 @@ def _shrink(
 ) -> WidthReport:
     before, parameters = dimension.width, sum(p.numel() for p in model.parameters())
     error: float | None = 0.0 if pair else None
-    rotation: Rotatable | None = None
+    turn: Turn | None = None
     source = torch.arange(width)
     if width < before:
         models = [model, *([linked.average] if linked.average is not None else [])]
         fitted = fit and pair is not None
         wanted = [_targets(module, dimension, pair[0]) for module in models] if fitted and pair else []
         old = outputs(model, pair[1]) if pair else None
-        rotation = rotatable(model, dimension) if kept is None and method == "pivot" else None
-        if rotation is not None and pair:
-            U = principal_axes(model, rotation, pair[0])
+        turn = _turn(model, dimension, pair[0]) if kept is None and method == "pivot" and pair else None
+        if turn is not None:
             for module in models:
-                rotate_axes(module, rotation, U, pair[0], linked.optimizer if module is model else None)
+                turn(module, linked.optimizer if module is model else None)
         else:
             source = kept if kept is not None else choose(model, dimension, width, method, pair[0] if pair else None)
         edit(model, dimension, source, linked)
+        for module in models:
+            keep_scores(module, dimension, source, before)
         for module, targeted in zip(models, wanted, strict=False):
             assert pair is not None
             refit(module, pair[0], dimension, _rest(dimension, targeted, source))
         error = change(old, outputs(model, pair[1])) if pair else None
     after = sum(p.numel() for p in model.parameters())
-    stay = () if rotation is not None else tuple(source.tolist())
+    stay = () if turn is not None else tuple(source.tolist())
     return WidthReport(dimension.name, before, width, error, stay, parameters, after)
+
+
+def _turn(model: nn.Module, dimension: Dimension, images: Tensor) -> Turn | None:
+    """How to give a model, and its optimizer's state, another basis of a dimension, the strongest channel first; None
+    where its channels cannot be mixed.
+    """
+    if (rotation := rotatable(model, dimension)) is not None:
+        U = principal_axes(model, rotation, images)
+        return lambda module, optimizer: rotate_axes(module, rotation, U, images, optimizer)
+    graph = dimension.graph
+    attention = graph.attention_of(dimension)
+    if attention is None or dimension is attention.query.layout.number.dimension:
+        return None
+    moments = measure(model, graph, [attention], [images])[0]
+    if moments is None:
+        return None
+    return lambda module, optimizer: rotate_heads(module, dimension, attention, moments, optimizer)
 
 
 def _targets(model: nn.Module, dimension: Dimension, images: Tensor) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from gcp.evolve.calls import Images, at_rest, change
 from gcp.evolve.channel_graph.dimension import Dimension
 from gcp.evolve.channel_graph.tracer import is_triangle, trace
 from gcp.evolve.edit import OptimizerState, edit
+from gcp.evolve.heads import keep_scores
 from gcp.heads.base import Head
 from gcp.kernels.triangle import pack
 
@@ -157,7 +158,9 @@ def _check_outputs(model: nn.Module, dimension: Dimension, shape: torch.Size) ->
         images = torch.rand(1, *shape[1:], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         try:
             old = copy(images)
-            edit(copy, dimension, torch.cat([torch.arange(width), torch.full((dimension.step,), -1)]))
+            source = torch.cat([torch.arange(width), torch.full((dimension.step,), -1)])
+            edit(copy, dimension, source)
+            keep_scores(copy, dimension, source, width)
             new = copy(images)
         except (RuntimeError, ValueError, GCPError):  # such images are not for this model; its own will show it
             return

@@ -97,8 +97,8 @@ def test_weights_of_parts_side_by_side(images):
 
 
 class Width:
-    def __init__(self, width, step=1):
-        self.width, self.step = width, step
+    def __init__(self, width, step=1, of_heads=False):
+        self.width, self.step, self.of_heads = width, step, of_heads
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def build_evolution(config: Config, run: RunContext) -> Evolution:
         budget = Budget.parse(evolve.budget)
         costs = Costs(model, dimensions, image, budget.unit)
         bound = budget.of(costs({}))
-        least = costs({name: bounds.lowest(each.width, each.step) for name, each in changing.items()})
+        least = costs({name: bounds.of(each).lowest(each.width, each.step) for name, each in changing.items()})
         if bound < least:
             raise OptionError(
                 f"evolve.budget: got {evolve.budget}; with every width that may change at evolve.min_width="

@@ -34,8 +34,12 @@ class Evolve(Section):
     stop: Span = Field(
         default=Duration(70, "percent"), description="no width changes after; the rest trains what has come out"
     )
-    min_width: Count = Field(default=8, description="no width shrinks below")
-    max_width: Count | None = Field(default=None, description="no width grows above; null: no bound")
+    min_width: Count = Field(
+        default=8, description="no width shrinks below, but for heads of an attention: one may be left"
+    )
+    max_width: Count | None = Field(
+        default=None, description="no width grows above, but for the number of heads; null: no bound"
+    )
     factor: Annotated[float, Field(gt=1)] = Field(
         default=1.5, description="a width is multiplied or divided by at most this in one edit"
     )

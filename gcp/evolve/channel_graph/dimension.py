@@ -6,6 +6,7 @@ convolutions have groups of more than one channel only whole groups can come and
     Channels   one after the other, each `repeat` times in a row (flattened maps), several dimensions side by side
                (concatenations)
     Triangle   row-major upper triangle of a matrix over such channels, as the covariance heads pack it
+    Heads      for each head of an attention its channels, once or, as queries, keys and values, several times over
 
 An edit of a dimension is a `source`: for each new channel the old one that it continues, -1 for a new one. A layout
 turns it into the same for the entries of its axis.
@@ -35,6 +36,8 @@ class Dimension:
         reason: why it cannot be edited, None where it can.
         producers: names of the layers that write it, in the order of their calls.
         consumers: names of the layers that read it.
+        of_heads: whether its units are the heads of an attention.
+        label: its name where it is not that of a layer.
         pooled: whether a head packs the covariance of these channels.
         graph: the ties of the model that it belongs to.
     """
@@ -48,8 +51,22 @@ class Dimension:
         self.reason = reason
         self.producers: list[str] = []
         self.consumers: list[str] = []
+        self.label: str | None = None
+        self.of_heads = False
         self.pooled = False
         self._into: Dimension | None = None
+        self._parts: Heads | None = None  # what it turned out to be made of
+
+    def divide(self, parts: "Heads") -> None:
+        """It is made of heads, which are dimensions of their own; what freezes it freezes them."""
+        self.root._parts = parts
+        if self.root.reason is not None:
+            parts.freeze(self.root.reason)
+
+    @property
+    def parts(self) -> "Heads | None":
+        """The heads that it is made of."""
+        return self.root._parts
 
     @property
     def editable(self) -> bool:
@@ -66,14 +83,21 @@ class Dimension:
         """It cannot be edited; the first reason stays."""
         root = self.root
         root.reason = root.reason or reason
+        if root._parts is not None:
+            root._parts.freeze(reason)
 
     def unite(self, other: "Dimension") -> None:
         """Make one of two dimensions of the same width."""
         first, second = self.root, other.root
         if first is second:
             return
+        for one, another in ((first, second), (second, first)):
+            if one._parts is not None:  # heads on one side, channels on the other
+                one.freeze(f"{one.place} is made of heads and {another.place} is not")
         first.step = math.lcm(first.step, second.step)
         first.reason = first.reason or second.reason
+        first.label = first.label or second.label
+        first.of_heads = first.of_heads or second.of_heads
         second._into = first
 
     def check(self, width: int) -> None:
@@ -201,6 +225,47 @@ class Triangle(AxisLayout):
         return _place(low, high, d).flatten(1)
 
 
+@dataclass(frozen=True, eq=False)
+class Heads(AxisLayout):
+    """The heads with the channels of each, `copies` times, such as for queries, keys and values."""
+
+    copies: int
+    number: Piece
+    width: Piece
+    made_by: str = ""  # the operation that divided channels into them
+
+    @property
+    def dimensions(self) -> list[Dimension]:
+        return list(dict.fromkeys((self.number.dimension, self.width.dimension)))
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def index(self, dimension: Dimension, source: Tensor) -> Tensor:
+        heads, channels = (
+            source if piece.dimension is dimension else torch.arange(piece.size) for piece in (self.number, self.width)
+        )
+        old = self._grid()[:, heads.clamp(min=0)][:, :, channels.clamp(min=0)]
+        return torch.where((heads[:, None] < 0) | (channels < 0), -1, old).flatten()
+
+    def places(self, dimension: Dimension) -> Tensor:
+        axis = 1 if dimension is self.number.dimension else 2
+        return self._grid().movedim(axis, 0).flatten(1)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(copies, heads, width)."""
+        return self.copies, self.number.size, self.width.size
+
+    def of_copy(self, copy: int) -> Tensor:
+        """(heads, width): the entries of one of the copies."""
+        return self._grid()[copy]
+
+    def _grid(self) -> Tensor:
+        return torch.arange(self.size).view(self.shape)
+
+
 def _place(row: Tensor, column: Tensor, d: int) -> Tensor:
     """Of entry (row, column), row <= column, in the triangle of a d x d matrix."""
     return row * d - row * (row - 1) // 2 + column - row
@@ -210,6 +275,9 @@ def tie(a: AxisLayout, b: AxisLayout, reason: str) -> None:
     """Two axes are one and the same: unite their dimensions, or freeze them where they are not made alike."""
     if isinstance(a, Triangle) and isinstance(b, Triangle):
         return tie(a.channels, b.channels, reason)
+    if isinstance(a, Heads) and isinstance(b, Heads) and a.shape == b.shape:
+        a.number.dimension.unite(b.number.dimension)
+        return a.width.dimension.unite(b.width.dimension)
     if isinstance(a, Channels) and isinstance(b, Channels):
         pairs = list(zip(a.pieces, b.pieces, strict=False))
         alike = all(p.repeat == q.repeat and p.size == q.size for p, q in pairs)

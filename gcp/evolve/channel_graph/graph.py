@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gcp.errors import UnknownNameError
-from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, Triangle, tie
+from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, Heads, Triangle, tie
 
 ROWS, COLUMNS, ONES, ZEROS, TYPICAL = "rows", "columns", "ones", "zeros", "typical"
 
@@ -43,12 +43,45 @@ class Axis:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A number that a module holds besides its tensors, such as `in_channels`: the size of a layout over `divisor`."""
+    """A number that a module holds besides its tensors, such as `in_channels`: the size of a layout over `divisor`, or,
+    such as the `scale` of an attention, one over its square root.
+    """
 
     module: str
     name: str
     layout: AxisLayout
     divisor: int = 1
+    inverse_root: bool = False
+
+    @property
+    def value(self) -> int | float:
+        return self.layout.size**-0.5 if self.inverse_root else self.layout.size // self.divisor
+
+
+class Part(NamedTuple):
+    """What the heads of an attention have as queries, keys or values: one of the copies of a layout."""
+
+    layout: Heads
+    copy: int
+
+
+@dataclass
+class Attention:
+    """The heads of one attention: softmax(q k^T scale) v.
+
+    Attributes:
+        module: that computes it.
+        query, key, value: what it reads; `value` is None until it is seen.
+        out: layout of what it gives.
+        scaled: whether the scores are divided by the square root of the channels of a head.
+    """
+
+    module: str
+    query: Part
+    key: Part
+    scaled: bool
+    value: Part | None = None
+    out: Heads | None = None
 
 
 @dataclass
@@ -59,6 +92,7 @@ class Graph:
         axes: in the order of the calls, by tensor and axis.
         attributes: by module and name.
         norms: weight of a convolution -> running mean of the batch norm that alone reads what it writes.
+        attentions: in the order of the calls.
         affine: head -> (weight, running mean or None) of the convolution, and batch norm, right before its pooling.
         parameters: names of those tensors that are parameters, not buffers.
         dimensions: by name.
@@ -68,6 +102,7 @@ class Graph:
     axes: dict[tuple[str, int], Axis] = field(default_factory=dict)
     attributes: dict[tuple[str, str], Attribute] = field(default_factory=dict)
     norms: dict[str, str] = field(default_factory=dict)
+    attentions: list[Attention] = field(default_factory=list)
     affine: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     parameters: set[str] = field(default_factory=set)
     dimensions: dict[str, Dimension] = field(default_factory=dict)
@@ -83,9 +118,31 @@ class Graph:
             if not same:
                 layout.freeze(reason)
 
-    def count(self, module: str, name: str, layout: AxisLayout, divisor: int = 1) -> None:
+    def count(self, module: str, name: str, layout: AxisLayout, divisor: int = 1, inverse_root: bool = False) -> None:
         """Note a number of a module."""
-        self.attributes.setdefault((module, name), Attribute(module, name, layout, divisor))
+        self.attributes.setdefault((module, name), Attribute(module, name, layout, divisor, inverse_root))
+
+    def divide(self, dimension: Dimension, heads: Heads) -> None:
+        """A dimension turns out to be made of heads."""
+        for key, axis in self.axes.items():
+            if dimension in axis.layout.dimensions:
+                self.axes[key] = replace(axis, layout=heads)
+        for name, attribute in self.attributes.items():
+            if dimension in attribute.layout.dimensions:
+                self.attributes[name] = replace(attribute, layout=heads)
+        dimension.divide(heads)
+
+    def written_by(self, layout: AxisLayout) -> list[Axis]:
+        """The weights, and biases, whose rows are this very layout."""
+        return [axis for axis in self.axes.values() if axis.layout is layout and axis.axis == 0]
+
+    def attention_of(self, dimension: Dimension) -> Attention | None:
+        """The one whose heads, or channels of a head, these are."""
+        for attention in self.attentions:
+            parts = [part.layout for part in (attention.query, attention.key, attention.value) if part is not None]
+            if any(dimension in part.dimensions for part in parts):
+                return attention
+        return None
 
     def touching(self, dimension: Dimension) -> Iterator[Axis]:
         """The axes along which a dimension lies."""
@@ -110,9 +167,9 @@ class Graph:
         """A dimension by name, or by the name of one of its producers. Raises UnknownNameError."""
         if given in self.dimensions:
             return self.dimensions[given]
-        for dimension in self.dimensions.values():
-            if given in dimension.producers:
-                return dimension
+        fitting = [dimension for dimension in self.dimensions.values() if given in dimension.producers]
+        if len(fitting) == 1:
+            return fitting[0]
         raise UnknownNameError("width", given, self.dimensions)
 
     def finish(self, parameters: Iterable[str], loose: Iterable[Dimension]) -> None:
@@ -122,7 +179,7 @@ class Graph:
         for axis in self.axes.values():
             for dimension in axis.layout.dimensions:
                 found.setdefault(dimension)
-                if axis.role == ROWS and axis.axis == 0 and isinstance(axis.layout, Channels):
+                if axis.role == ROWS and axis.axis == 0 and isinstance(axis.layout, Channels | Heads):
                     _append(dimension.producers, axis.module)
                 elif axis.role == COLUMNS:
                     _append(dimension.consumers, axis.module)
@@ -130,13 +187,20 @@ class Graph:
         owners = {place: dimension for dimension in found for place in dimension.producers or [dimension.place]}
         for dimension in found:
             dimension.graph = self
+            if dimension.label is not None:
+                dimension.name = dimension.label
+                self._name(dimension)
+                continue
             place = dimension.producers[0] if dimension.producers else dimension.place
             parent, _, leaf = place.rpartition(".")
             inside = {owner for name, owner in owners.items() if name.startswith(f"{parent}.")}
             dimension.name = parent if parent and leaf.isdecimal() and inside == {dimension} else place or "model"
-            if dimension.name in self.dimensions:  # of two computed weights in one module
-                dimension.name = f"{dimension.name} ({len(self.dimensions)})"
-            self.dimensions[dimension.name] = dimension
+            self._name(dimension)
+
+    def _name(self, dimension: Dimension) -> None:
+        if dimension.name in self.dimensions:  # of two computed weights in one module
+            dimension.name = f"{dimension.name} ({len(self.dimensions)})"
+        self.dimensions[dimension.name] = dimension
 
 
 def _append(names: list[str], name: str) -> None:
@@ -151,12 +215,31 @@ class Tag(NamedTuple):
     axis: int
 
 
+class Split(NamedTuple):
+    """The axes of a tensor that hold heads and the channels of each, and of the copies where they are still together.
+
+    Attributes:
+        layout: of all copies.
+        copy: which of them; None while they are together.
+        axes: of the copies, the heads and the channels of a head, None for those that are not there: the scores of an
+            attention have heads only.
+        scores: the attention whose scores they are.
+    """
+
+    layout: Heads
+    copy: int | None
+    axes: tuple[int | None, int, int | None]
+    scores: Attention | None = None
+
+
 class TraceRecord:
     """Tags by tensor, and the graph that grows from them.
 
     Attributes:
         names: id of a parameter or buffer -> its name.
         modules: names of the modules that are being called, the innermost last.
+        calling: these modules.
+        divided: into heads.
         loose: dimensions that may lie along no tensor of the model.
         uses: id of a tensor -> calls that read it.
     """
@@ -165,9 +248,12 @@ class TraceRecord:
         self.graph = Graph()
         self.names = names
         self.modules: list[str] = []
+        self.calling: list[nn.Module] = []
         self.loose: list[Dimension] = []
         self.uses: Counter[int] = Counter()
         self._tags: dict[int, tuple[Tensor, Tag | None]] = {}  # the tensor is kept, so that its id stays its own
+        self.divided: list[Heads] = []
+        self._splits: dict[int, tuple[Tensor, Split]] = {}
         self._origin: dict[int, tuple[str, str | None]] = {}  # (weight, running mean of the batch norm behind it)
         self._outputs: dict[str, list[int]] = {}
         self._norms: dict[int, str] = {}
@@ -182,18 +268,36 @@ class TraceRecord:
         found = self._tags.get(id(tensor))
         return found[1] if found else None
 
+    def split_of(self, tensor: object) -> Split | None:
+        found = self._splits.get(id(tensor))
+        return found[1] if found else None
+
+    def split(self, out: object, split: Split | None) -> None:
+        """Note the heads that a tensor carries."""
+        if isinstance(out, Tensor) and split is not None:
+            self._splits[id(out)] = (out, split)
+
+    def axes_of(self, tensor: object) -> list[Tag]:
+        """The axes whose sizes are widths."""
+        split, tag = self.split_of(tensor), self.tag_of(tensor)
+        if split is None:
+            return [tag] if tag is not None else []
+        pairs = zip((split.layout.number, split.layout.width), split.axes[1:], strict=True)
+        return [Tag(Channels((piece,)), axis) for piece, axis in pairs if axis is not None]
+
     def tag(self, out: object, tag: Tag | None) -> None:
         """Note what a tensor carries; of what is no tensor nothing is known."""
         if isinstance(out, Tensor):
             self._tags[id(out)] = (out, tag)
             self._origin.pop(id(out), None)  # whatever works in place leaves no convolution's output behind
 
-    def written_into(self, tensor: Tensor, tag: Tag | None, name: str) -> None:
+    def written_into(self, tensor: Tensor, name: str) -> None:
         """Note a write into a part of a tensor, or of what is written: its channels are not alike any more."""
         reason = f"{name} in {self.where} writes into a part of it"
-        if tag is not None:
+        tags = self.axes_of(tensor)
+        for tag in tags:
             tag.layout.freeze(reason)
-        elif id(tensor) in self.names:
+        if not tags and id(tensor) in self.names:
             self._overwritten[self.names[id(tensor)]] = reason
 
     def made(self, out: Tensor, weight: str) -> None:

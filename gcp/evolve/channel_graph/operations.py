@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gcp.errors import ShapeError
+from gcp.evolve.channel_graph import attention
 from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, Piece, tie
 from gcp.evolve.channel_graph.graph import COLUMNS, ONES, ROWS, TYPICAL, ZEROS, Tag, TraceRecord
 
@@ -145,6 +146,9 @@ def follow(
 
     `inputs` are (tensor, tag or None, shape) of every tensor among `args` and `kwargs`, as they were before the call.
     """
+    if any(record.split_of(tensor) for tensor, _, _ in inputs):
+        attention.follow(record, name, call, args, kwargs, inputs, out)
+        return
     if name in LAYERS:
         LAYERS[name](record, out, *args, **kwargs)
         return
@@ -165,6 +169,8 @@ def follow(
             found = tag
         elif name in RESHAPE:
             found = _reshaped(tag, shape, tuple(out.shape))
+            if found is None and attention.divide(record, name, tag, shape, out):
+                return
         elif name in MOVE:
             found = _moved(tag, shape, call, args, kwargs)
     if found is None:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from gcp.compress import Factored
 from gcp.errors import GCPError, OptionError
+from gcp.evolve.channel_graph import attention
 from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, Piece, Triangle
 from gcp.evolve.channel_graph.graph import Tag, TraceRecord
 from gcp.evolve.channel_graph.operations import DIVIDE, JOIN, follow
@@ -103,11 +104,11 @@ class _Watch(TorchFunctionMode):
         out = torch.empty_like(tensors[0]) if name == "batch_norm" else func(*args, **kwargs)
         if record.modules and record.modules[-1] in self.silent:
             return out
-        if name in SIZES and tensors and (tag := record.tag_of(tensors[0])):
-            return _marked(out, name, args, kwargs, tensors[0], tag, record.where)
+        if name in SIZES and tensors and (tags := record.axes_of(tensors[0])):
+            return _marked(out, name, args, kwargs, tensors[0], tags, record.where)
         if name in WRITES:
-            for tensor, tag, _ in inputs:
-                record.written_into(tensor, tag, name)
+            for tensor in tensors:
+                record.written_into(tensor, name)
         if name in NUMERIC:
             for value in _leaves([*args, *kwargs.values()]):
                 if isinstance(value, Width):
@@ -118,15 +119,18 @@ class _Watch(TorchFunctionMode):
         return out
 
 
-def _marked(out: Any, name: str, args: tuple, kwargs: dict, x: Tensor, tag: Tag, where: str) -> Any:
-    """A size of a tensor, or all of them, with the one of its channels as a `Width`."""
+def _marked(out: Any, name: str, args: tuple, kwargs: dict, x: Tensor, tags: list[Tag], where: str) -> Any:
+    """A size of a tensor, or all of them, with those of its channels as a `Width`."""
+    layouts = {tag.axis: tag.layout for tag in tags}
     if isinstance(out, torch.Size):
-        return torch.Size(Width.of(n, tag.layout, where) if axis == tag.axis else n for axis, n in enumerate(out))
+        return torch.Size(Width.of(n, layouts[axis], where) if axis in layouts else n for axis, n in enumerate(out))
     if type(out) is not int:
         return out  # another attribute
     axis = args[1] if len(args) > 1 else kwargs.get("dim")
-    mine = name == "numel" or name == "nelement" or (isinstance(axis, int) and axis % x.ndim == tag.axis)
-    return Width.of(out, tag.layout, where) if mine else out
+    if name == "numel" or name == "nelement":
+        return Width.of(out, tags[0].layout, where)
+    mine = layouts.get(axis % x.ndim) if isinstance(axis, int) else None
+    return Width.of(out, mine, where) if mine is not None else out
 
 
 def _empty(tensor: Tensor) -> Tensor:
@@ -184,8 +188,9 @@ def trace(model: nn.Module, example: Tensor | None = None) -> dict[str, Dimensio
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             raise GCPError(f"the widths of this model cannot be traced: {_first_line(error)}") from error
     for tensor in _leaves(list(out.values()) if isinstance(out, dict) else [out]):
-        if tag := record.tag_of(tensor):
+        for tag in record.axes_of(tensor):
             tag.layout.freeze("it is an output of the model")
+    attention.check(record.graph, record.divided)
     _freeze_factored(model, record)
     graph = record.finish()
     graph.example = images
@@ -224,6 +229,7 @@ def _watched(model: nn.Module, record: TraceRecord) -> Iterator[_Watch]:
 def _entering(record: TraceRecord, name: str) -> Callable[..., None]:
     def hook(module: nn.Module, args: tuple) -> None:
         record.modules.append(name)
+        record.calling.append(module)
         tag = record.tag_of(args[0]) if args else None
         if tag:
             _numbers(record, name, module, INPUTS, tag.layout)
@@ -234,6 +240,7 @@ def _entering(record: TraceRecord, name: str) -> Callable[..., None]:
 def _leaving(record: TraceRecord, name: str) -> Callable[..., None]:
     def hook(module: nn.Module, args: tuple, out: object) -> None:
         record.modules.pop()
+        record.calling.pop()
         tag = record.tag_of(out)
         if tag:
             _numbers(record, name, module, OUTPUTS, tag.layout)

@@ -18,7 +18,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -58,6 +58,10 @@ class Bounds:
     least: int = 8
     most: int | None = None
     factor: float = 1.5
+
+    def of(self, dimension: Dimension) -> "Bounds":
+        """Those of a dimension: heads are no channels, one may be left and any number come."""
+        return replace(self, least=1, most=None) if dimension.of_heads else self
 
     def lowest(self, before: int, step: int = 1) -> int:
         """The width that any number of edits may reach from `before`."""
@@ -254,7 +258,8 @@ def by_budget(
             break
         dimension = dimensions[name]
         before, step = dimension.width, dimension.step
-        far = bounds.shrunk(before, 1, step) if shrinks else bounds.grown(before, 10 * before, step)
+        own = bounds.of(dimension)
+        far = own.shrunk(before, 1, step) if shrinks else own.grown(before, 10 * before, step)
         choices = range(far, before, step) if shrinks else range(before + step, far + 1, step)
         # Costs rise with the width: the largest one that fits; where none does, the smallest that may be.
         fitting = bisect_left(choices, True, key=lambda width: costs({**chosen, name: width}) > target)

@@ -25,6 +25,7 @@ from gcp.evolve.channel_graph.dimension import Dimension, Triangle
 from gcp.evolve.channel_graph.graph import ROWS, Axis
 from gcp.evolve.channel_graph.tracer import trace
 from gcp.evolve.choose import pooled_maps
+from gcp.evolve.heads import measure, width_values
 from gcp.evolve.policy.budget import Bounds, Costs, Decision, amount, by_budget, prices
 
 
@@ -47,13 +48,14 @@ def by_spectrum(
     decisions = []
     for name, singular in values.items():
         before, step = dimensions[name].width, dimensions[name].step
+        own = bounds.of(dimensions[name])
         parts = singular / singular[0].clamp_min(torch.finfo(singular.dtype).tiny)
         negligible, smallest, after = int((parts < shrink_below).sum()), float(parts[-1]), before
         if negligible:
-            after = bounds.shrunk(before, before - negligible, step)
+            after = own.shrunk(before, before - negligible, step)
             why = f"{negligible} of {len(parts)} singular values below {shrink_below:g} of the largest"
         elif smallest > grow_above:
-            after = bounds.grown(before, 10 * before, step)
+            after = own.grown(before, 10 * before, step)
             why = f"smallest singular value {smallest:.2g} of the largest, above {grow_above:g}"
         if after != before:
             decisions.append(Decision(name, before, after, why))
@@ -67,10 +69,33 @@ def activation_values(
 
     `images`: batches (B, C, H, W). The model computes in evaluation mode, and has its modes back afterwards.
     """
-    moments = {(name, axis.tensor): _Moments() for name, d in dimensions.items() for axis in d.graph.readers(d)}
+    heads = _of_heads(model, dimensions, images)
+    others = {name: dimension for name, dimension in dimensions.items() if name not in heads}
+    moments = {(name, axis.tensor): _Moments() for name, d in others.items() for axis in d.graph.readers(d)}
     for batch in images:
-        _look(model, dimensions, batch, moments)
-    return {name: _values([moments[key] for key in moments if key[0] == name]) for name in dimensions}
+        _look(model, others, batch, moments)
+    return {
+        name: heads[name] if name in heads else _values([moments[key] for key in moments if key[0] == name])
+        for name in dimensions
+    }
+
+
+def _of_heads(model: nn.Module, dimensions: Mapping[str, Dimension], images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The values of heads, by what they add to the output, and of their channels, in the basis in which they go."""
+    found = {name: attention for name, d in dimensions.items() if (attention := d.graph.attention_of(d)) is not None}
+    if not found:
+        return {}
+    graph = next(iter(dimensions.values())).graph
+    unique = list({id(attention): attention for attention in found.values()}.values())
+    moments = {id(a): m for a, m in zip(unique, measure(model, graph, unique, images), strict=True)}
+    values = {}
+    for name, attention in found.items():
+        seen, dimension = moments[id(attention)], dimensions[name]
+        if seen is not None and dimension.of_heads:
+            values[name] = torch.linalg.eigvalsh(seen.gram()).flip(0).clamp_min(0).sqrt()
+        elif seen is not None:
+            values[name] = width_values(attention, dimension, seen)[: seen.samples]
+    return values
 
 
 def _look(

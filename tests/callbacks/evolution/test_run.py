@@ -212,6 +212,32 @@ def test_together_with(words, here, zygote, whole):
     assert all(torch.equal(first["model"][key], second["model"][key]) for key in first["model"])
 
 
+TRANSFORMER = [
+    *("model.backbone=test_vit", "data.image_size=32", "optim.name=adamw", "optim.lr=0.001", "train.epochs=2"),
+    *("evolve.stop=3 steps", "checkpoint.every=2 steps", "evolve.min_width=4"),
+    "evolve.where=['*blocks.0.*']",
+]
+
+
+def test_a_transformer(here, zygote, same_runs):
+    """Heads, their channels and hidden units; killed behind the edits, resumed, scored."""
+    words = ["--config", "small.yaml", *TRANSFORMER]
+    answer = zygote.train(here, *words, "run.name=x")
+    assert answer.code == 0, answer.err
+    edits = rows(here / "runs/x")
+    assert {row["dimension"].rpartition(".")[2] for row in edits} >= {"num_heads", "head_dim", "fc1"}
+    assert all(float(row["error"]) < 1e-5 for row in edits if int(row["after"]) > int(row["before"]))
+    killed = zygote.train(here, *words, "run.name=y", moment=f"{UPDATE}:5:before")
+    assert killed.code == SIGKILL and widths_of(here / "runs/y") == widths_of(here / "runs/x")
+    resumed = zygote.train(here, "resume=y")
+    assert (resumed.code, resumed.err) == (0, "")
+    same_runs(here / "runs/y", here / "runs/x")
+    words = ["--checkpoint", "runs/y/last.pt", "--json", "scores.json"]
+    assert zygote.train(here, *words, command="gcp.cli.evaluate").code == 0
+    expected = json.loads((here / "runs/x/result.json").read_text())["test"]["final"]["top1"]
+    assert json.loads((here / "scores.json").read_text())["top1"] == expected
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
