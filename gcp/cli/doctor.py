@@ -22,7 +22,7 @@ of its output and of its gradient. Exit code 1 where a head is wrong.
 """
 
 # Extra -> a package of it.
-EXTRAS = {"cuda": "cupy", "data": "datasets", "export": "onnx", "cam": "pytorch_grad_cam"}
+EXTRAS = {"cuda": "cupy", "data": "datasets", "export": "onnx", "demo": "gradio"}
 # Relative differences that float32 explains: the gradient of an iteration on a covariance of low rank loses most.
 OUTPUT, GRADIENT = 1e-3, 5e-2
 CHANNELS, SIDE = 12, 5

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "score a model, compare two, or show where one looks"),
     "predict": ("predict", "classes of the images in a folder"),
     "embed": ("embed", "descriptors of the images in a folder"),
+    "demo": ("demo", "a page in the browser: drop an image, see its classes"),
     "ablate": ("ablate", "compare heads or settings by a grid of runs"),
     "report": ("report", "the report of such a study"),
     "fidelity": ("fidelity", "gradients of the heads against the exact one"),
@@ -43,8 +44,7 @@ Global covariance pooling: train and compare image classifiers.
 
 {lines}
 
-Example, a minute on two cores:
-  gcp train --config digits/resnet
+Example, a minute on two cores: gcp train --config digits/resnet
 """
 
 

@@ -61,14 +61,15 @@ STYLE = {
 }
 
 
-def draw(name: str, height: float, paint: Callable[[Any], None], png: Path | None = None) -> str:
-    """SVG of a figure of WIDTH x height inches that `paint(figure)` fills, the same bytes for the same input.
+def draw(name: str, height: float, paint: Callable[[Any], None], png: Path | None = None, width: float = WIDTH) -> str:
+    """SVG of a figure of width x height inches that `paint(figure)` fills, the same bytes for the same input.
 
     Args:
         name: of the figure.
         height: in inches.
         paint: takes an empty figure.
         png: where to write the same figure as a PNG (or PDF) as well.
+        width: in inches.
     """
     import matplotlib.style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -77,7 +78,7 @@ def draw(name: str, height: float, paint: Callable[[Any], None], png: Path | Non
     text = io.StringIO()
     with matplotlib.style.context(["default", {**STYLE, "svg.hashsalt": name}]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's font shows it, not ours
-        figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         FigureCanvasSVG(figure)
         paint(figure)
         figure.savefig(text, format="svg", metadata={"Date": None})

@@ -2,9 +2,8 @@ r"""Where on an image a model sees a class: class activation maps for heads of f
 
     cam(p) = sum_c  d logit / d x_c(p)  x_c(p),      x: the map where the head takes it
 
-HiResCAM (Draelos and Carin 2020, arXiv:2011.08891) by the package `grad-cam`, then positive parts only, scaled to
-[0, 1]. For the mean over positions the gradient is the same everywhere, and this is Grad-CAM (Selvaraju et al., ICCV
-2017).
+HiResCAM (Draelos and Carin 2020, arXiv:2011.08891), then positive parts only, scaled to [0, 1]. For the mean over
+positions the gradient is the same everywhere, and this is Grad-CAM (Selvaraju et al., ICCV 2017).
 
 Grad-CAM itself means nothing for a covariance: it replaces the gradient by its mean over the positions, which is zero,
 because a covariance does not change with the mean of the features. For these heads x is centred, and the map is an
@@ -21,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from gcp.command import install
 from gcp.drawing.figure import save
 from gcp.engine.device import ToDevice
 from gcp.engine.distributed import Group
@@ -70,34 +69,51 @@ def _centres(head: Head) -> bool:
     return isinstance(head, Covariance) or (isinstance(head, RootHead) and head.root.method.centred)
 
 
-def attention(model: Classifier | TimmReference, images: Tensor, classes: list[int]) -> np.ndarray:
-    """Maps (B, H, W) float32 from 0 to 1, each for its class, at the size of the images.
+@torch.enable_grad()
+def contributions(model: Classifier | TimmReference, images: Tensor, classes: list[int]) -> Tensor:
+    """The sum over channels of gradient times feature at each position of the map, (B, h, w), of either sign.
 
     Args:
         model: in evaluation mode.
         images: (B, C, H, W) as the model takes them, on its device.
-        classes: B of them.
+        classes: B of them, whose logits are explained.
 
     Raises:
-        GCPError: the package is missing, or no gradient reaches the map.
+        GCPError: no gradient reaches the map.
     """
-    try:
-        from pytorch_grad_cam import HiResCAM
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-    except ImportError as error:
-        raise GCPError(f"class activation maps need the package grad-cam: {install('cam')}") from error
-    divided = Divided(model)
-    # A frozen model has a graph only if the images have one.
-    with HiResCAM(model=divided, target_layers=[divided.map]) as cam:
-        maps = cam(images.clone().requires_grad_(), [ClassifierOutputTarget(number) for number in classes])
-        reached = any(bool(gradient.any()) for gradient in cam.activations_and_grads.gradients)
-    model.zero_grad(set_to_none=True)
-    if not reached:
+    divided, kept = Divided(model), []
+
+    def cut(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
+        kept.append(output.detach().requires_grad_())  # a frozen model has a graph from here on
+        return kept[0].clone()  # which the layer behind may change in place
+
+    divided.map.register_forward_hook(cut)
+    logits = divided(images)
+    chosen = logits[range(len(classes)), classes].sum()
+    gradient = torch.autograd.grad(chosen, kept[0], allow_unused=True)[0] if chosen.requires_grad else None
+    if gradient is None or not bool(gradient.any()):
         raise GCPError(
             "no gradient reaches the feature map: the model classifies by a token of its own (a class token), for "
             "which there is no such map"
         )
-    return maps
+    return (gradient * kept[0].detach()).sum(1)
+
+
+def attention(model: Classifier | TimmReference, images: Tensor, classes: list[int]) -> np.ndarray:
+    """Maps (B, H, W) float32 from 0 to 1, each for its class, at the size of the images: the positive contributions.
+
+    Arguments and errors as for `contributions`.
+    """
+    found = _scaled(contributions(model, images, classes).float().relu())
+    size = (images.shape[2], images.shape[3])
+    return _scaled(functional.interpolate(found[:, None], size=size, mode="bilinear")[:, 0]).cpu().numpy()
+
+
+def _scaled(maps: Tensor) -> Tensor:
+    """Each of (B, h, w) from 0 to 1; 0 where it is the same everywhere."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    greatest = maps.amax((1, 2), keepdim=True)
+    return maps / torch.where(greatest > 0, greatest, 1)
 
 
 def draw_attention(images: list[np.ndarray], maps: list[np.ndarray], titles: list[str], path: str | Path) -> None:

@@ -15,7 +15,7 @@ from gcp.data.transforms import Transform
 from gcp.engine.distributed import ALONE
 from gcp.errors import DataError
 from gcp.runs.open_model import open_model
-from gcp.runs.scored_model import descriptors
+from gcp.runs.scored_model import ScoredModel, descriptors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,12 +53,19 @@ class TrainedClassifier:
         Raises:
             DataError: an image that cannot be read, something else than an image, or none at all.
         """
+        device = next(self.model.parameters()).device
+        return self.transform.normalize(self.pixels(images).to(device))
+
+    def pixels(self, images: "Sequence[str | Path | Image] | str | Path | Image") -> Tensor:
+        """The part of each image that the model is given, (B, in_chans, S, S), uint8 or in [0, 1], on the CPU.
+
+        Arguments and errors as for `prepare`.
+        """
         several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
         if not several:
             raise DataError("no images: give paths or Pillow images, at least one.")
         decoded = [_decode(image, number, self.in_chans, self.as_shown) for number, image in enumerate(several, 1)]
-        device = next(self.model.parameters()).device
-        return self.transform.normalize(self.transform(decoded, None).to(device))
+        return self.transform(decoded, None)
 
     def predict(
         self, images: "Sequence[str | Path | Image] | str | Path | Image", top: int = 5, batch: int = 64
@@ -68,11 +75,11 @@ class TrainedClassifier:
         A file without class names has them as "class 0", "class 1", ... Arguments and errors as for `prepare`.
         """
         several = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
-        found: list[Prediction] = []
+        names, found = self.names, []
         for start in range(0, max(len(several), 1), batch):
             best = self.probabilities(several[start : start + batch]).topk(min(top, self.num_classes))
             for values, places in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-                ranked = tuple((self._name(place), value) for place, value in zip(places, values, strict=True))
+                ranked = tuple((names[place], value) for place, value in zip(places, values, strict=True))
                 found.append(Prediction(*ranked[0], ranked))
         return found
 
@@ -93,8 +100,10 @@ class TrainedClassifier:
         """How many classes there are."""
         return int(self.model.num_classes)  # type: ignore[arg-type]
 
-    def _name(self, place: int) -> str:
-        return f"class {place}" if self.classes is None else self.classes[place]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """`classes`, or "class 0", "class 1", ... where the file has none."""
+        return self.classes or tuple(f"class {place}" for place in range(self.num_classes))
 
     def __repr__(self) -> str:
         names = "" if self.classes is None else f": {', '.join(self.classes[:3])}" + ", ..." * (len(self.classes) > 3)
@@ -119,7 +128,11 @@ def load(checkpoint: str | Path, device: str = "auto") -> TrainedClassifier:
     """
     settings = [f"run.device={device}", "run.threads=null", "run.deterministic=false"]
     with _undisturbed():
-        found = open_model(str(Path(checkpoint).expanduser()), settings, ALONE, scored=False)
+        return classifier_of(open_model(str(Path(checkpoint).expanduser()), settings, ALONE, scored=False))
+
+
+def classifier_of(found: ScoredModel) -> TrainedClassifier:
+    """The classifier of a model that was opened."""
     return TrainedClassifier(
         found.model, found.classes, found.file_transform(), found.config.data.in_chans, found.as_shown
     )

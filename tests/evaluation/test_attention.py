@@ -1,4 +1,4 @@
-"""Class activation maps: what the package draws is what the formula says, and the formula accounts for the logit."""
+"""Class activation maps: they are those of the package grad-cam, and account for the logit."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from gcp.engine.timm_reference import TimmReference
 from gcp.errors import GCPError
-from gcp.evaluation.attention import Divided, attention, draw_attention
+from gcp.evaluation.attention import Divided, attention, contributions, draw_attention
 from gcp.models import create_model
 
 CLASSES = [3, 1]
@@ -22,17 +22,6 @@ def seeded():
 
 def classifier(head, dim=12, **options):
     return create_model("resnet8_cifar", head=head, num_classes=5, dim=dim, **options).eval()
-
-
-def contributions(model, images, classes):
-    """Gradient times feature (B, h, w) at the map, and the logits."""
-    divided = Divided(model)
-    kept = []
-    divided.map.register_forward_hook(lambda module, args, output: kept.append(output))
-    logits = divided(images.requires_grad_())
-    chosen = logits[range(len(classes)), classes]
-    gradient = torch.autograd.grad(chosen.sum(), kept[0])[0]
-    return (gradient * kept[0]).sum(1).detach(), chosen.detach()
 
 
 @pytest.mark.parametrize("head", ["average", "svd_pade", "newton_schulz", "covariance", "bilinear", "seb"])
@@ -48,7 +37,8 @@ def test_the_same_logits(head):
 def test_an_exact_account_of_the_logit(head, degree, dim):
     """Euler: the sum over the positions is degree (logit - bias)."""
     model = classifier(head, dim).double()
-    found, logits = contributions(model, torch.randn(2, 3, 32, 32, dtype=torch.float64), CLASSES)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    found, logits = contributions(model, images, CLASSES), model(images)[range(2), CLASSES]
     expected = degree * (logits - model.classifier.bias[CLASSES])
     assert torch.allclose(found.sum((1, 2)), expected.detach(), rtol=1e-4 if head == "polar_express" else 1e-6)
 
@@ -60,24 +50,28 @@ def scaled(maps):
 
 
 @pytest.mark.parametrize("head", ["svd_pade", "covariance", "bilinear", "average"])
-def test_the_package_draws_the_formula(head):
+def test_the_contributions_at_the_size_of_the_image(head):
     model, images = classifier(head), torch.randn(2, 3, 32, 32)
     maps = attention(model, images, CLASSES)
     assert maps.shape == (2, 32, 32) and maps.min() >= 0 and maps.max() == pytest.approx(1, abs=1e-3)
-    found = contributions(model, images, CLASSES)[0].relu()
+    found = contributions(model, images, CLASSES).relu()
     found = scaled(functional.interpolate(scaled(found)[:, None], size=(32, 32), mode="bilinear")[:, 0])
     assert np.allclose(maps, found, atol=1e-3)
 
 
-def test_of_first_order_it_is_grad_cam():
-    from pytorch_grad_cam import GradCAM
+@pytest.mark.parametrize(
+    ("head", "method"), [("svd_pade", "HiResCAM"), ("bilinear", "HiResCAM"), ("average", "GradCAM")]
+)
+def test_the_maps_of_the_package(head, method):
+    """Its HiResCAM; of first order it is Grad-CAM as well."""
+    package = pytest.importorskip("pytorch_grad_cam")
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    model, images = classifier("average"), torch.randn(2, 3, 32, 32)
+    model, images = classifier(head), torch.randn(2, 3, 32, 32)
     divided = Divided(model)
-    with GradCAM(model=divided, target_layers=[divided.map]) as cam:
+    with getattr(package, method)(model=divided, target_layers=[divided.map]) as cam:
         expected = cam(images.clone().requires_grad_(), [ClassifierOutputTarget(number) for number in CLASSES])
-    assert np.allclose(attention(model, images, CLASSES), expected, atol=1e-4)
+    assert np.allclose(attention(model, images, CLASSES), expected, atol=1e-3 if method == "HiResCAM" else 1e-4)
 
 
 @pytest.mark.parametrize("head", ["svd_pade", "covariance"])
