@@ -40,6 +40,11 @@ def passed_on(help: str) -> Any:
     return field(default=None, metadata={"help": help, "passed_on": True})
 
 
+def text_option(help: str) -> Any:
+    """A dataclass field, null by default, that takes a text."""
+    return field(default=None, metadata={"help": help, "text": True})
+
+
 def defaults(kind: type) -> dict[str, Any]:
     """Option names of a rule or solver with their default values."""
     return {name: f.default for name, f in _options(kind).items()}
@@ -54,6 +59,8 @@ def _options(kind: type) -> dict[str, Field]:
 def _fault(f: Field, value: Any) -> str | None:
     if f.metadata.get("passed_on"):
         return None
+    if f.metadata.get("text"):
+        return None if value is None or (isinstance(value, str) and value) else "a text, or null"
     choices, minimum, maximum, below = (f.metadata[key] for key in ("choices", "minimum", "maximum", "below"))
     if choices:
         return None if value in choices else f"one of {', '.join(map(str, choices))}{suggest(str(value), choices)}"

@@ -291,8 +291,7 @@ def notes_of(arguments: argparse.Namespace) -> dict[str, str]:
 
 def draw_times(points: list[dict[str, Any]], machine: str, path: Path | str) -> None:
     """Forward + backward of each head as bars, a panel for each shape, beside one eigendecomposition."""
-    from gcp.drawing.figure import write_figure
-    from gcp.drawing.palette import LIGHT
+    from gcp.drawing.figure import LIGHT, write_figure
 
     def paint(figure: Any) -> None:
         grid = figure.subplots(len(points), 1, sharex=True, squeeze=False)[:, 0]

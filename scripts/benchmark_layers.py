@@ -277,8 +277,7 @@ def table(point: dict[str, Any]) -> str:
 
 def draw_times(points: list[dict[str, Any]], path: str | Path) -> None:
     """Forward + backward medians over d, a panel for each task, both axes logarithmic."""
-    from gcp.drawing.figure import write_figure
-    from gcp.drawing.palette import SERIES
+    from gcp.drawing.figure import SERIES, write_figure
 
     tasks = list(dict.fromkeys(point["task"] for point in points))
     names = list(dict.fromkeys(row["method"] for point in points for row in point["rows"]))

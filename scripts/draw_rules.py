@@ -13,8 +13,7 @@ from typing import Any
 import benchmarking
 import torch
 
-from gcp.drawing.figure import write_figure
-from gcp.drawing.palette import LIGHT
+from gcp.drawing.figure import LIGHT, write_figure
 from gcp.gradients import create_rule
 
 RULES = {

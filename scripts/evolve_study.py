@@ -29,9 +29,8 @@ from typing import Any
 import benchmarking
 
 from gcp.config import load
-from gcp.drawing.figure import write_figure
+from gcp.drawing.figure import LIGHT, write_figure
 from gcp.drawing.labels import whole_counts
-from gcp.drawing.palette import LIGHT
 from gcp.engine.folder import write_text
 from gcp.engine.metrics import write_metrics
 from gcp.errors import GCPError

@@ -113,7 +113,7 @@ def _contents(folder: Path) -> dict:
     """All that a finished run leaves, but for times and for what says where and how often it was written."""
     last, best = (torch.load(folder / name, weights_only=True) for name in ("last.pt", "best.pt"))
     for saved in (last, best):
-        for section in ("run", "checkpoint", "monitor"):
+        for section in ("run", "checkpoint", "monitor", "log"):
             saved["config"].pop(section, None)  # a flow has no monitor
     with open(folder / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -20,6 +20,7 @@ LAYERS = [
     {"evolve"},
     {"models", "flow"},
     {"data"},
+    {"loggers"},
     {"config"},
     {"drawing", "measure"},
     {"engine"},

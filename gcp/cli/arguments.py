@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gcp.command import as_typed
 from gcp.errors import GCPError, OptionError, suggest
+from gcp.runs.task import CLASSIFIER, Task
 
 Flags = dict[str, list[str]]
+ANSWERED = {"--list": (0, 2), "--help": (0, 0)}  # flags of the commands that take a configuration, see `answer`
 
 
 @dataclass
@@ -89,3 +92,18 @@ def numbers(flags: Flags, flag: str, default: list[int], least: int) -> list[int
         if not (word.isascii() and word.isdigit() and int(word) >= least):
             raise OptionError(f"{flag} is {word!r}; allowed: a whole number >= {least}.")
     return [int(word) for word in words]
+
+
+def answer(arguments: Arguments, usage: str, task: Task = CLASSIFIER) -> str | None:
+    """The text that was asked for, None where the command is meant to work."""
+    if "--help" in arguments.flags:
+        from gcp.config import describe
+
+        return f"{as_typed(usage)}\nKeys of a configuration:\n\n{describe(schema=task.schema)}"
+    if "--list" in arguments.flags:
+        from gcp.cli.listing import KINDS, listing
+
+        if not (words := arguments.flags["--list"]):
+            raise GCPError(f"--list needs one of {', '.join(KINDS)}. Type for example --list heads 'svd_*'")
+        return listing(*words)
+    return None

@@ -3,8 +3,8 @@
 import logging
 from typing import TYPE_CHECKING
 
-from gcp.cli import help
-from gcp.cli.arguments import Arguments, parse
+from gcp.cli.arguments import ANSWERED, Arguments, answer, parse
+from gcp.cli.listing import LIST
 from gcp.cli.train import check_overrides
 from gcp.errors import GCPError, UnknownNameError
 
@@ -17,7 +17,7 @@ FLAGS = {
     "--predict": (1, 2),
     "--cam": (1, 1000),
     "--calibrate": (0, 0),
-    **help.FLAGS,
+    **ANSWERED,
 }
 SPLITS = ("test", "val", "train")
 ORDERS = ("upper", "lower")
@@ -33,7 +33,7 @@ Score a model, compare two of them, predict, or show where a model looks.
   gcp evaluate --checkpoint MODEL --cam IMAGE ... [--report FOLDER]
   gcp evaluate --timm NAME [--checkpoint FILE] data.name=NAME ...
   torchrun --nproc-per-node=N -m gcp evaluate ...
-  gcp evaluate {help.LIST}
+  gcp evaluate {LIST}
 
 MODEL is a last.pt or best.pt; a run folder or its name under runs/, of which best.pt is taken, of a run in several
 stages that of the last stage which has one; a file of any layout that gcp convert reads, .safetensors too;
@@ -62,7 +62,7 @@ Example:
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
     arguments = parse(argv, FLAGS)
-    if text := help.answer(arguments, USAGE):
+    if text := answer(arguments, USAGE):
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gcp.cli import help
-from gcp.cli.arguments import Arguments, parse
+from gcp.cli.arguments import ANSWERED, Arguments, answer, parse
 from gcp.cli.evaluate import SPLITS
+from gcp.cli.listing import LIST
 from gcp.cli.train import check_overrides
 from gcp.errors import GCPError, OptionError, UnknownNameError
 from gcp.runs.flow.task import FLOW
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FLAGS = {
     **dict.fromkeys(("--checkpoint", "--predict", "--samples", "--out", "--json"), (1, 1)),
     "--temperature": (1, 20),
-    **help.FLAGS,
+    **ANSWERED,
 }
 ALLOWED = ("data.root", "data.partial", "data.workers", "evaluate.", "run.")  # none that changes images or flow
 MOST = 1000  # samples at a temperature: a picture has limits
@@ -30,7 +30,7 @@ Score a trained flow, find the images that it holds for unlikely, draw samples.
   gcp evaluate-glow --checkpoint FLOW --predict FOLDER [--out FOLDER] [--json FILE]
   gcp evaluate-glow --checkpoint FLOW --samples N [--temperature T ...] --out FOLDER
   torchrun --nproc-per-node=N -m gcp evaluate-glow ...
-  gcp evaluate-glow {help.LIST}
+  gcp evaluate-glow {LIST}
 
 FLOW is a last.pt or best.pt, a run folder or its name under runs/, of which best.pt is taken. Averaged weights
 (train.ema) are taken where there are any.
@@ -53,7 +53,7 @@ Example:
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
     arguments = parse(argv, FLAGS)
-    if text := help.answer(arguments, USAGE, FLOW):
+    if text := answer(arguments, USAGE, FLOW):
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -50,6 +50,12 @@ def _studies(pattern: str) -> list[Entry]:
     return _matching(recipes.studies(), pattern)
 
 
+def _loggers(pattern: str) -> list[Entry]:
+    from gcp.loggers import LOGGERS
+
+    return LOGGERS.list(pattern)
+
+
 def _matching(names: dict[str, str], pattern: str) -> list[Entry]:
     return [Entry(name, None, text) for name, text in names.items() if fnmatchcase(name, pattern)]
 
@@ -62,7 +68,9 @@ KINDS: dict[str, Callable[[str], list[Entry]]] = {
     "transforms": _transforms,
     "recipes": _recipes,
     "studies": _studies,
+    "loggers": _loggers,
 }
+LIST = f"--list {'|'.join(KINDS)} [pattern]"
 
 
 USAGE = f"""\

@@ -4,8 +4,8 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from gcp.cli import help
-from gcp.cli.arguments import Arguments, parse
+from gcp.cli.arguments import ANSWERED, Arguments, answer, parse
+from gcp.cli.listing import LIST
 from gcp.errors import ConfigError, GCPError, nearest
 from gcp.runs.task import CLASSIFIER, Task
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gcp.config import Config
     from gcp.engine.distributed import Group
 
-FLAGS = {"--config": (1, 1), **help.FLAGS}
+FLAGS = {"--config": (1, 1), **ANSWERED}
 
 USAGE = f"""\
 Train a classifier.
@@ -31,7 +31,7 @@ Train a classifier.
       continue that run, or begin it: for schedulers and torchrun
   torchrun --nproc-per-node=N -m gcp train ...
       in N processes, one per GPU, with the same result
-  gcp train {help.LIST}
+  gcp train {LIST}
   gcp train --help
 
 Example:
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 def command(argv: list[str], usage: str, task: Task) -> int:
     """The command that trains a kind of model: `usage` is its help."""
     arguments = parse(argv, FLAGS)
-    if text := help.answer(arguments, usage, task):
+    if text := answer(arguments, usage, task):
         print(text)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")

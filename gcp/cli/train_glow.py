@@ -1,6 +1,6 @@
 """`gcp train-glow --config FILE [key=value ...]`: a normalising flow, trained as by `gcp train`."""
 
-from gcp.cli import help
+from gcp.cli.listing import LIST
 from gcp.cli.train import command
 from gcp.runs.flow.task import FLOW
 
@@ -15,7 +15,7 @@ Train a normalising flow (Glow), a density of images.
       continue that run, or begin it
   torchrun --nproc-per-node=N -m gcp train-glow ...
       in N processes, with the same result
-  gcp train-glow {help.LIST}
+  gcp train-glow {LIST}
   gcp train-glow --help
 
 Example:

@@ -198,6 +198,26 @@ def _warmup(config: Common) -> Iterator[Fault]:
         )
 
 
+def _log(config: Common) -> Iterator[Fault]:
+    """Loggers that there are not, and their options. Those of the user's own are known when the run begins."""
+    from gcp.loggers import LOGGERS, is_own, option_fault
+
+    to, options = config.log.to, config.log.options
+    listed = f"{', '.join(LOGGERS)} or MODULE:CLASS of your own (--list loggers)"
+    for name in to:
+        if name not in LOGGERS and not is_own(name):
+            close = LOGGERS.nearest(name)
+            yield wrong("log.to", name, listed, [close] if close else [])
+    if len(set(to)) < len(to):
+        yield wrong("log.to", to, "each logger once")
+    for name, given in options.items():
+        if name not in LOGGERS and name not in to:
+            close = nearest(name, (*LOGGERS, *to))
+            yield wrong(f"log.options.{name}", given, listed, keys=[f"log.options.{close}"] if close else [])
+        elif name in LOGGERS and (fault := option_fault(name, given)):
+            yield Fault(f"log.options.{name}", fault)
+
+
 def _increasing(durations: Sequence[Duration]) -> bool:
     """False if neighbours of one unit are not in order; those of two cannot be compared without the data."""
     pairs = pairwise(durations)
@@ -355,5 +375,5 @@ def flow_faults(config: FlowConfig) -> Iterator[Fault]:
         yield wrong("flow.levels", flow.levels, allowed, needs=("data.image_size", "data.name"))
 
 
-COMMON = (_unread, _names, _data, _optim, _precision, _schedule, _warmup)
+COMMON = (_unread, _names, _data, _optim, _precision, _schedule, _warmup, _log)
 CHECKS = (_head, _backbone, _model, _cached, head_faults)

@@ -115,7 +115,9 @@ def _without_titles(schema: Any) -> Any:
 
 
 def _brief(value: object) -> str:
-    """A default as short as it can be typed: 10 for 10.0, 1e+10 for 10000000000.0."""
+    """A default as short as it can be typed: 10 for 10.0, 1e+10 for 10000000000.0, [a, b] for texts."""
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return f"[{', '.join(value)}]"
     short = f"{value:g}" if isinstance(value, float) else ""
     return short if short and float(short) == value else show(value).strip("'")
 

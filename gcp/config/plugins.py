@@ -87,6 +87,7 @@ RESUMABLE = (
     "data.root",
     "evaluate.",
     "checkpoint.",
+    "log.",
 )
 
 

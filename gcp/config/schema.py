@@ -15,6 +15,7 @@ from gcp.config.sections import (
     Data,
     Evaluate,
     HeadSection,
+    LogSection,
     Model,
     Optim,
     Run,
@@ -48,6 +49,9 @@ class Common(Protocol):
     @property
     def checkpoint(self) -> CheckpointSection: ...
 
+    @property
+    def log(self) -> LogSection: ...
+
     def plain(self, unread: bool = False) -> dict[str, Any]:
         """Plain Python values by section, which `gcp.config.from_dict` reads back.
 
@@ -73,6 +77,7 @@ class Config(Section):
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    log: LogSection = Field(default_factory=LogSection)
     stages: tuple[dict[str, dict[str, Any]], ...] = Field(
         default=(),
         description="stages of the run, one after the other from the weights of the one before: a list of mappings of "
@@ -165,6 +170,7 @@ class FlowConfig(Section):
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    log: LogSection = Field(default_factory=LogSection)
 
     def plain(self, unread: bool = False) -> dict[str, Any]:
         """Plain Python values by section, durations as text; `gcp.config.from_dict` reads it back. `unread`: those keys

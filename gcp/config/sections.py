@@ -14,14 +14,18 @@ from gcp.config.values import (
     Duration,
     Factor,
     FolderName,
+    Form,
     Interval,
+    LoggerOptions,
     Names,
     Norm,
     Numbers,
     OptimizerOptions,
     Options,
     Positive,
+    Precision,
     Section,
+    Side,
     Sizes,
     Span,
     Spans,
@@ -221,20 +225,6 @@ class Model(Section):
     )
 
 
-Side = Annotated[
-    Literal["auto", "channel", "sample"],
-    Field(description="matrix that is decomposed: channels or samples; auto: the smaller"),
-]
-Form = Annotated[
-    Literal["folded", "published"],
-    Field(description="backward: closed form, or the published factor with its instability"),
-]
-Precision = Annotated[
-    Literal["float32", "float64"] | None,
-    Field(description="precision inside the head; null: float64 for eigen-heads, float32 for iterative ones"),
-]
-
-
 class HeadSection(Options):
     """The pooling head. The head's own options stand beside these keys; null removes an inherited one."""
 
@@ -389,4 +379,18 @@ class CheckpointSection(Section):
     every: ClockInterval = Field(default=Duration(1), description="how often last.pt is written")
     keep: Annotated[int, Field(ge=1, le=100)] = Field(
         default=2, description="how many of the latest checkpoints to keep, best.pt apart"
+    )
+
+
+class LogSection(Section):
+    """Where the records of the run go, beside metrics.csv and the screen."""
+
+    to: Names = Field(
+        default=("tensorboard",),
+        description="loggers, see --list loggers; MODULE:CLASS is one of your own; []: metrics.csv alone",
+    )
+    every: Interval = Field(default=Duration(50, "steps"), description="how often loss and learning rates are recorded")
+    options: LoggerOptions = Field(
+        default_factory=dict,
+        description="options of each",
     )

@@ -216,6 +216,10 @@ OptimizerOptions = Annotated[
     dict[Text, bool | int | float | Text],
     Field(json_schema_extra={"$comment": "arguments of the optimizer, such as {rho: 0.9, amsgrad: true}"}),
 ]
+LoggerOptions = Annotated[
+    dict[Text, dict[Text, Any]],
+    Field(json_schema_extra={"$comment": "mappings by the name of the logger, such as {wandb: {mode: offline}}"}),
+]
 Names = Annotated[tuple[Text, ...], Field(strict=False)]
 Spans = Annotated[tuple[Span, ...], Field(strict=False)]
 Widths = Annotated[
@@ -255,4 +259,17 @@ FolderName = Annotated[
 Device = Annotated[
     str,
     Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", json_schema_extra={"$comment": "auto, cpu, cuda, or cuda:N"}),
+]
+
+Side = Annotated[
+    Literal["auto", "channel", "sample"],
+    Field(description="matrix that is decomposed: channels or samples; auto: the smaller"),
+]
+Form = Annotated[
+    Literal["folded", "published"],
+    Field(description="backward: closed form, or the published factor with its instability"),
+]
+Precision = Annotated[
+    Literal["float32", "float64"] | None,
+    Field(description="precision inside the head; null: float64 for eigen-heads, float32 for iterative ones"),
 ]

@@ -1,19 +1,27 @@
-"""The records of a run: progress bar, table, TensorBoard, `metrics.csv`.
+"""The records of a run: progress bar, table, `metrics.csv`, and whatever loggers it has (`gcp.loggers`).
 
-Reading the sums from the device waits for it, so it is done at intervals: every `interval` steps for TensorBoard,
+Reading the sums from the device waits for it, so it is done at intervals: every `interval` steps for the loggers,
 twice a second at most for the bar, which is only there on a terminal; elsewhere a line a minute says how far it is.
 """
 
+import json
+import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from gcp.data.seeds import preserved
+from gcp.engine.folder import write_json
 from gcp.engine.metrics import Columns, CrossEntropy, Objective, heading, line, write_metrics
 from gcp.engine.state import Progress
+from gcp.loggers import LoggedRun, Logger, create_loggers
+
+log = logging.getLogger("gcp")
 
 REFRESH = 0.5  # seconds between two updates of the bar
 LINES = 60.0  # seconds between two lines where there is no bar
@@ -21,18 +29,42 @@ WAIT_LIMIT = 10.0  # percent of an epoch that the device may wait for images bef
 WAIT_LEAST = 1.0  # seconds of an epoch, below which waiting is not worth a message
 
 
+KEPT = "loggers.json"  # in the run folder: what each logger needs to go on with its records
+
+
+class MetricsFile(Logger):
+    """`metrics.csv`, written anew after each epoch, so that no row is in it twice or from after the checkpoint."""
+
+    essential = True
+
+    def start(self, run: LoggedRun) -> None:
+        self._path, self._history = run.folder / "metrics.csv", list(run.history)
+        if self._history:
+            write_metrics(self._path, self._history)
+        else:  # a row may have been written after the checkpoint, or before any
+            self._path.unlink(missing_ok=True)
+
+    def row(self, name: str, row: Mapping[str, Any], step: int) -> None:
+        if name == "epoch":
+            self._history.append(dict(row))
+            write_metrics(self._path, self._history)
+
+
 class RunLog:
-    """Writer of a run folder's records.
+    """Writer of a run's records.
 
     Args:
         folder: the run folder.
         epochs: length of the run.
         total_steps: the same in optimizer steps.
         progress: where the run stands; events and rows after it are dropped.
-        interval: steps between two TensorBoard points.
+        interval: steps between two points of the loggers.
         advice: what to do where the device waits for images (`gcp.data.Loader.advice`).
         further: columns that the printed table has beside the usual ones.
         objective: what is minimised, None for cross-entropy.
+        loggers: where the records go, by name; None for the default ones.
+        name: of the run.
+        settings: of the run, by `section.key`.
     """
 
     def __init__(
@@ -45,23 +77,61 @@ class RunLog:
         advice: str = "",
         further: Columns = (),
         objective: Objective | None = None,
+        loggers: Mapping[str, Logger] | None = None,
+        name: str = "",
+        settings: Mapping[str, object] | None = None,
     ):
-        from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
         self.folder, self.epochs, self.interval, self.advice = folder, epochs, interval, advice
-        self._board = SummaryWriter(str(folder), purge_step=progress.step + 1)
+        self._loggers = dict(create_loggers() if loggers is None else loggers)
         self._bar = tqdm(total=total_steps, initial=progress.step, unit="step", disable=None, leave=False)
         self._read = (progress.epoch, progress.loss_sum, progress.count, progress.seconds, progress.waited)
-        self._total, self._shown = total_steps, 0.0
+        self._total, self._shown, self._step = total_steps, 0.0, progress.step
         self._since = (time.monotonic(), progress.step)  # of the last line, or of the last epoch
         self._further, self._objective = further, objective or CrossEntropy()
         self._history = list(progress.history)
-        if self._history:
-            write_metrics(folder / "metrics.csv", self._history)
-        else:  # a row may have been written after the checkpoint, or before any
-            (folder / "metrics.csv").unlink(missing_ok=True)
+        self._start(name, dict(settings or {}))
         self.say(heading(further, self._objective.table))
+
+    def _start(self, name: str, settings: Mapping[str, object]) -> None:
+        """Start the loggers, each with what it kept of this run, and say where to look at what they write."""
+        path, before, kept = self.folder / KEPT, {}, {}
+        with suppress(OSError, ValueError):  # not there, or damaged: the loggers begin new records
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        for key in list(self._loggers):
+            run = LoggedRun(self.folder, name, settings, self._step, tuple(self._history), before.get(key, {}))
+            if found := self._call(key, "start", run):
+                kept[key] = dict(found)
+        if before | kept != before:
+            write_json(path, before | kept)
+        for key, logger in self._loggers.items():
+            if logger.place:
+                self.say(f"{key:<10} {logger.place}")
+
+    def _call(self, name: str, method: str, *arguments: Any) -> Any:
+        """Call a logger, whose faults end with a warning, and what it does to the random state with its call."""
+        logger = self._loggers[name]
+        try:
+            with preserved():
+                return getattr(logger, method)(*arguments)
+        except (Exception, SystemExit) as error:
+            if logger.essential:
+                raise
+            del self._loggers[name]
+            log.warning(
+                "the logger %s failed at step %d and is switched off, the run goes on: %s: %s",
+                name,
+                self._step,
+                type(error).__name__,
+                error,
+            )
+            with suppress(Exception, SystemExit), preserved():
+                logger.close("failed")
+
+    def _record(self, method: str, *arguments: Any) -> None:
+        for name in list(self._loggers):
+            self._call(name, method, *arguments)
 
     def say(self, text: str) -> None:
         """Print a line on stdout without tearing the bar."""
@@ -70,6 +140,7 @@ class RunLog:
 
     def step(self, progress: Progress, rates: dict[str, float], sums: Tensor) -> None:
         """Record one optimizer step. `sums`: loss and right answers of the epoch so far, on the device."""
+        self._step = progress.step
         if progress.step % self.interval == 0:
             self._point(progress, rates, sums.tolist()[0])
         now = time.monotonic()
@@ -101,11 +172,13 @@ class RunLog:
             loss, count, seconds, waited = 0.0, 0, 0.0, 0.0
         self._read = (progress.epoch, loss_sum, progress.count, progress.seconds, progress.waited)
         images, passed = progress.count - count, max(1e-9, progress.seconds - seconds)
-        self._scalar("step/loss", (loss_sum - loss) / images, progress.step)
-        self._scalar("step/images_per_second", images / passed, progress.step)
-        self._scalar("step/data_wait", 100 * (progress.waited - waited) / passed, progress.step)
-        for part, rate in rates.items():
-            self._scalar(f"lr/{part}", rate, progress.step)
+        row = {
+            "loss": (loss_sum - loss) / images,
+            "images_per_second": images / passed,
+            "data_wait": 100 * (progress.waited - waited) / passed,
+        }
+        self._record("row", "step", row, progress.step)
+        self._record("row", "lr", dict(rates), progress.step)
 
     def _show(self, progress: Progress, loss_sum: float, correct: float) -> None:
         self._bar.set_description(f"epoch {progress.epoch + 1}/{self.epochs}", refresh=False)
@@ -118,11 +191,7 @@ class RunLog:
     def epoch(self, row: dict) -> None:
         """Record a finished epoch."""
         self._history.append(row)
-        write_metrics(self.folder / "metrics.csv", self._history)
-        for key, value in row.items():
-            if isinstance(value, int | float) and key not in ("epoch", "step"):
-                self._scalar(f"epoch/{key}", value, row["step"])
-        self._board.flush()
+        self._record("row", "epoch", dict(row), row["step"])
         self._since = (time.monotonic(), row["step"])
         self.say(line(row, self._further, self._objective.table))
         if [past["epoch"] for past in self._history if _waited(past)] == [row["epoch"]]:
@@ -131,57 +200,35 @@ class RunLog:
             )
 
     def record(self, name: str, row: dict, text: str = "") -> None:
-        """Record what a callback found or did at `row["step"]`: numbers as `NAME/KEY` in TensorBoard, a text there and
-        on stdout.
-        """
-        for key, value in row.items():
-            if value is not None and key not in ("epoch", "step"):
-                self._scalar(f"{name}/{key}", value, row["step"])
+        """Record what a callback found or did at `row["step"]`; a text also on stdout."""
+        self._record("row", name, dict(row), row["step"])
         if text:
-            self._board.add_text(name, text, row["step"])
+            self._record("text", name, text, row["step"])
             self.say(text)
 
     def result(
-        self,
-        settings: Mapping[str, object],
-        scores: Mapping[str, float],
-        step: int,
-        images: Tensor | None = None,
-        titles: Sequence[str] = (),
+        self, scores: Mapping[str, float], step: int, images: Tensor | None = None, titles: Sequence[str] = ()
     ) -> None:
-        """Record the end of a run in TensorBoard: its settings beside its scores (HPARAMS), the scores as `test/KEY`,
-        and some images with what the model says of them.
+        """Record the end of a run: its scores, and some images with what the model says of them.
 
         Args:
-            settings: by name; others than numbers, texts and switches as text.
             scores: of the test split.
             step: the last one.
             images: (N, C, H, W) uint8, or floating point in [0, 1].
             titles: one for each of them.
         """
-        from torch.utils.tensorboard.summary import hparams
-
-        plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
-        for key, value in scores.items():
-            self._scalar(f"test/{key}", value, step)
-        # SummaryWriter.add_hparams would begin a further file of events, in a folder of its own.
-        writer: Any = self._board.file_writer
-        for summary in hparams(plain, {f"test/{key}": value for key, value in scores.items()}):
-            writer.add_summary(summary)
-        for image, title in zip(() if images is None else images, titles, strict=True):
-            self._board.add_image(f"test images/{title}", image, step)
+        self._record("result", scores, step)
+        if images is not None and len(images):
+            self._record("images", "test images", images, titles, step)
 
     def clear(self) -> None:
         """Remove the bar."""
         self._bar.close()
 
-    def _scalar(self, name: str, value: float, step: int) -> None:
-        self._board.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Remove the bar and finish the event file."""
+    def close(self, outcome: str = "finished") -> None:
+        """Remove the bar and close the loggers. `outcome`: finished, stopped or failed."""
         self._bar.close()
-        self._board.close()
+        self._record("close", outcome)
 
 
 class NullLog:
@@ -197,19 +244,14 @@ class NullLog:
         """Nothing."""
 
     def result(
-        self,
-        settings: Mapping[str, object],
-        scores: Mapping[str, float],
-        step: int,
-        images: Tensor | None = None,
-        titles: Sequence[str] = (),
+        self, scores: Mapping[str, float], step: int, images: Tensor | None = None, titles: Sequence[str] = ()
     ) -> None:
         """Nothing."""
 
     def clear(self) -> None:
         """Nothing."""
 
-    def close(self) -> None:
+    def close(self, outcome: str = "finished") -> None:
         """Nothing."""
 
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gcp.drawing.figure import draw, inline
-from gcp.drawing.palette import LIGHT
+from gcp.drawing.figure import LIGHT, draw, inline
 from gcp.engine.timm_reference import TimmReference
 from gcp.errors import GCPError
 from gcp.evaluation.attention import attention
@@ -168,7 +167,7 @@ def overlay(image: np.ndarray, found: np.ndarray | None) -> np.ndarray:
 
 
 def draw_spectrum(spectrum: Spectrum) -> str:
-    """An SVG for a page that defines the colours of `gcp.drawing.palette` as CSS variables: eigenvalues over the
+    """An SVG for a page that defines the colours of `gcp.drawing.figure` as CSS variables: eigenvalues over the
     largest one on a logarithmic axis, those of the covariance and those of what the head makes of it.
     """
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from gcp.command import install
 from gcp.data import StreamSet
-from gcp.drawing.palette import variables
+from gcp.drawing.figure import variables
 from gcp.errors import DataError, GCPError
 from gcp.evaluation.explanation import Explanation, draw_spectrum, explain, overlay, shown
 from gcp.evaluation.unlabelled import images_in

@@ -10,7 +10,6 @@ import torch
 
 from gcp.callbacks.base import RunContext, create_callbacks
 from gcp.config import Config
-from gcp.config.load import flat
 from gcp.data import BatchLoader, Splits, StreamSet
 from gcp.data.normalize import Normalize
 from gcp.engine import checkpoint
@@ -41,7 +40,7 @@ def with_widths(config: Config, values: Mapping) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"widths": widths})})
 
 
-SHOWN = 8  # test images in TensorBoard
+SHOWN = 8  # test images for the loggers
 
 
 class ClassifierRun(TrainingRun[Config]):
@@ -195,14 +194,14 @@ class ClassifierRun(TrainingRun[Config]):
         return [*lines, f"predict    gcp predict {shlex.quote(str(self.folder.whole().path))} IMAGES"]
 
     def _record_result(self, result: dict, samples: Samples, records: RunLog | NullLog) -> None:
-        """The last records in TensorBoard; what cannot be written there costs no result."""
+        """The last records of the loggers; images that cannot be read for them cost no result."""
         if isinstance(records, NullLog):
             return
         test = result["test"]
         scores = {key: value for key, value in (test.get("best") or test["final"]).items() if isinstance(value, float)}
         try:
             images, titles = self._examples(samples)
-            records.result(flat(self.config), scores, self.state.progress.step, images, titles)
+            records.result(scores, self.state.progress.step, images, titles)
         except (OSError, DataError) as error:
             log.warning("cannot record the test scores in %s: %s", self.folder.path, error)
 

@@ -23,11 +23,12 @@ from gcp.data.seeds import preserved
 from gcp.engine import train
 from gcp.engine.callback import Callback
 from gcp.engine.device import autocast, create_scaler
-from gcp.engine.log import NullLog, RunLog
+from gcp.engine.log import KEPT, NullLog, RunLog
 from gcp.engine.optimizer import create_optimizer, learning_rate_factor
 from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import StepOptions
 from gcp.errors import DataError, NonFiniteError, OptionError
+from gcp.loggers import DEFAULT, Logger, create_loggers
 from gcp.models.parts import parameter_groups, part_groups, undecayed
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -149,6 +150,7 @@ def fit(
     batches_per_epoch: int | None = None,
     decay_all: bool = False,
     layer_decay: float | None = None,
+    loggers: Sequence[str | Logger] | None = None,
 ) -> Fitted:
     """Train a classifier on any iterable of batches.
 
@@ -181,6 +183,8 @@ def fit(
         batches_per_epoch: of an iterable without `len`.
         decay_all: whether norms, biases and what the backbone exempts decay too.
         layer_decay: factor on the learning rate from each layer of the backbone to the one below it; None for none.
+        loggers: names or objects of `gcp.loggers` in the place of TensorBoard, beside `metrics.csv` in `folder`, which
+            they need; None for TensorBoard.
 
     Raises:
         OptionError, UnknownNameError: an argument that is not allowed.
@@ -203,6 +207,7 @@ def fit(
         raise OptionError(f"label_smoothing is {label_smoothing!r}; allowed: a number from 0 to below 1.")
     if strangers := [callback for callback in callbacks if not isinstance(callback, Callback)]:
         raise OptionError(f"callbacks holds {strangers[0]!r}; allowed: objects of subclasses of Callback.")
+    written = _loggers(loggers, folder)
     place, classes = _device(device), int(getattr(model, "num_classes", 0) or 0)
     source = IterableLoader(loader, batches_per_epoch, num_classes=classes)
     held_out = None if validation is None else IterableLoader(validation, None, "validation loader", classes)
@@ -230,18 +235,22 @@ def fit(
     log: RunLog | NullLog = NullLog()
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        log = RunLog(Path(folder), epochs, epochs * per_epoch, state.progress, advice=source.advice)
+        Path(folder, KEPT).unlink(missing_ok=True)  # of another training
+        steps, name = epochs * per_epoch, Path(folder).resolve().name
+        log = RunLog(Path(folder), epochs, steps, state.progress, advice=source.advice, loggers=written, name=name)
 
     def validate() -> dict | None:
         return None if held_out is None else score(state.evaluated, held_out, place, amp)
 
     events = train.Events(validate=validate, evaluate_every=per_epoch, callbacks=callbacks, log=log)
+    outcome = "failed"
     try:
         with preserved():
             _see_first_batches(state, loader)
             train.fit(state, source, step_options, factor, epochs, place, events, compile)  # type: ignore[arg-type]
+        outcome = "finished"
     finally:
-        log.close()
+        log.close(outcome)
         for callback in callbacks:
             callback.close(Path(folder or "."))
     return Fitted(state.progress.history, state.progress.best, state)
@@ -292,6 +301,16 @@ def _see_first_batches(state: TrainingState, loader: Batches) -> None:
     initialize_head(state.model, loader)
     if state.ema:
         state.ema.module.load_state_dict(state.model.state_dict())
+
+
+def _loggers(given: Sequence[str | Logger] | None, folder: object) -> dict[str, Logger]:
+    """The loggers by name; objects have that of their class."""
+    if given is not None and folder is None:
+        raise OptionError("loggers write beside metrics.csv: give folder=PATH as well.")
+    given = DEFAULT if given is None else given
+    names = [each if isinstance(each, str) else type(each).__name__ for each in given]
+    found = create_loggers(name for name, each in zip(names, given, strict=True) if isinstance(each, str))
+    return found | {name: each for name, each in zip(names, given, strict=True) if isinstance(each, Logger)}
 
 
 POSITIVE = ("lr", "clip")  # arguments that have to be above 0; the others may be 0

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from gcp.command import typed
 from gcp.config import Common, dump, from_dict, trained_by
-from gcp.config.load import changes
+from gcp.config.load import changes, flat
 from gcp.data import BatchLoader, Splits
 from gcp.engine import checkpoint
 from gcp.engine.callback import Callback, state_dicts
@@ -22,6 +22,7 @@ from gcp.engine.state import TrainingState
 from gcp.engine.step import StepOptions
 from gcp.engine.train import Events, fit
 from gcp.errors import CheckpointError, ConfigError, DataError
+from gcp.loggers import create_loggers
 from gcp.runs import build
 from gcp.runs.build import Timing
 from gcp.runs.processes import StopSignal
@@ -92,6 +93,7 @@ class TrainingRun(Generic[C]):
         self.config, self.folder, self.stage, self.group, self.stop_code = config, folder, stage, group, 0
         self.writer = Writer()
         self.device = build.build_device(config, group)
+        self.loggers = create_loggers(config.log.to, config.log.options)
 
     def introduction(self) -> str:
         """The lines that are printed before the first step."""
@@ -201,11 +203,13 @@ class TrainingRun(Generic[C]):
         print(self.introduction())
         self.prepare()
         sys.stdout.flush()
-        records = self._open_log()
+        records, outcome = self._open_log(), "failed"
         try:
-            return self._train(records)
+            code = self._train(records)
+            outcome = "stopped" if code else "finished"
+            return code
         finally:
-            records.close()
+            records.close(outcome)
 
     def _train(self, records: RunLog | NullLog) -> int:
         with StopSignal() as stop:
@@ -258,10 +262,19 @@ class TrainingRun(Generic[C]):
             self.config.train.epochs,
             self.timing.total,
             self.state.progress,
-            advice=self.loader.advice,
+            self.timing.steps(self.config.log.every),
+            self.loader.advice,
             further=tuple(column for callback in self.callbacks for column in callback.table),
             objective=self.step_options().minimised,
+            loggers=self.loggers,
+            name=self._name(),
+            settings=flat(self.config),
         )
+
+    def _name(self) -> str:
+        """That of the folder; of a stage, with that of the whole run before it."""
+        whole = self.folder.whole().path.resolve().name
+        return whole if self.stage is None else f"{whole}-{self.folder.path.name}"
 
     def _events(self, log: RunLog | NullLog, stop: StopSignal) -> Events:
         held_out = self._score_loader("val") if len(self.splits.val) else None

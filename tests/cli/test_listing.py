@@ -9,6 +9,7 @@ from gcp.data.transforms import TRANSFORMS
 from gcp.errors import GCPError, UnknownNameError
 from gcp.gradients import RULES
 from gcp.heads import list_heads
+from gcp.loggers import LOGGERS
 from gcp.models import list_backbones
 
 NAMES = {
@@ -19,6 +20,7 @@ NAMES = {
     "transforms": TRANSFORMS.list,
     "recipes": lambda _: list(recipes.recipes()),
     "studies": lambda _: list(recipes.studies()),
+    "loggers": LOGGERS.list,
 }
 
 

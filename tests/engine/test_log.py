@@ -223,8 +223,8 @@ def test_durations(seconds, text):
 def test_the_result_in_tensorboard(tmp_path):
     board = EventAccumulator(str(tmp_path))
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    journal = RunLog(tmp_path, 1, 7, Progress())
-    journal.result({"optim.lr": 0.1, "model.freeze": ["a"], "x": None}, {"top1": 50.0}, 7, images, ["a", "b"])
+    journal = RunLog(tmp_path, 1, 7, Progress(), settings={"optim.lr": 0.1, "model.freeze": ["a"], "x": None})
+    journal.result({"top1": 50.0}, 7, images, ["a", "b"])
     journal.close()
     board.Reload()
     assert [(each.step, each.value) for each in board.Scalars("test/top1")] == [(7, 50.0)]

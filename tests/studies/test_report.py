@@ -10,7 +10,7 @@ import pytest
 import yaml
 from study_folder import EVIL, add_fidelity, build
 
-from gcp.drawing.palette import COLOURS
+from gcp.drawing.figure import COLOURS
 from gcp.errors import DataError
 from gcp.studies.report import write_figures, write_report
 from gcp.studies.report.answer import answer

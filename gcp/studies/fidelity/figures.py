@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gcp.drawing import figure
-from gcp.drawing.figure import standalone
+from gcp.drawing.figure import LIGHT, SERIES, standalone
 from gcp.drawing.labels import legend, log_axis, panels, panels_height, power, shortened, whole_numbers
-from gcp.drawing.palette import LIGHT, SERIES
 from gcp.engine.folder import write_text
 from gcp.studies.fidelity.measure import Row, shown
 from gcp.studies.fidelity.methods import ComparedHead

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from gcp.drawing.figure import draw
+from gcp.drawing.figure import LIGHT, STANDING, draw
 from gcp.drawing.labels import legend, shortened
-from gcp.drawing.palette import LIGHT, STANDING
 from gcp.studies import statistics
 from gcp.studies.report.answer import listed, percent, signed, significant
 from gcp.studies.report.render import Picture

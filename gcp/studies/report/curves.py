@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from gcp.drawing.figure import draw
+from gcp.drawing.figure import LIGHT, draw
 from gcp.drawing.labels import legend, log_axis, panels, panels_height, whole_numbers
-from gcp.drawing.palette import LIGHT
 from gcp.studies.report.answer import listed, percent, significant
 from gcp.studies.report.render import Picture
 from gcp.studies.report.results import StudyResults, TableRow, number

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from string import Template
 
-from gcp.drawing.figure import inline
-from gcp.drawing.palette import variables
+from gcp.drawing.figure import inline, variables
 
 
 @dataclass(frozen=True)

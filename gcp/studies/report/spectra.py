@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gcp.drawing.figure import draw
+from gcp.drawing.figure import LIGHT, draw
 from gcp.drawing.labels import legend, log_axis, panels, panels_height, whole_numbers
-from gcp.drawing.palette import LIGHT
 from gcp.ops.eigenvalues import CONDITION_LIMITS, SHARE_LIMIT
 from gcp.studies.report.answer import listed, power, significant
 from gcp.studies.report.curves import Band, Monitored, monitored, paint
