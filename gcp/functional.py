@@ -41,6 +41,14 @@ def covariance_sqrt(
 
     Raises:
         ShapeError, OptionError, UnknownNameError: with what is allowed.
+
+    Example:
+        >>> import gcp, torch
+        >>> x = torch.randn(2, 16, 7, 7, requires_grad=True)
+        >>> Q = gcp.covariance_sqrt(x, rule="taylor", degree=50)
+        >>> Q.shape
+        torch.Size([2, 16, 16])
+        >>> Q.sum().backward()  # through the Taylor polynomial of degree 50
     """
     root = create_root(rule, solver, side, form, precision, options)
     return _of_features(root, x)
@@ -60,6 +68,13 @@ def matrix_sqrt(
 
     Raises:
         ShapeError: not square, not symmetric, or clearly indefinite (checked in eager mode on the CPU).
+
+    Example:
+        >>> import gcp, torch
+        >>> P = torch.diag(torch.tensor([4.0, 9.0]))[None]
+        >>> gcp.matrix_sqrt(P).round(decimals=4)
+        tensor([[[2., 0.],
+                 [0., 3.]]])
     """
     root = create_root(rule, solver, "auto", form, precision, options)
     _check_matrix(P)
@@ -90,6 +105,13 @@ def covariance_function(
 
     Raises:
         ShapeError, OptionError, UnknownNameError: with what is allowed.
+
+    Example:
+        >>> import gcp, torch
+        >>> x = torch.randn(2, 16, 7, 7)
+        >>> whitening = gcp.covariance_function(x, "inverse_sqrt", ridge=1e-3)
+        >>> whitening.shape
+        torch.Size([2, 16, 16])
     """
     root = create_function_root(function, ridge, rule, side, precision, options, solver)
     return _of_features(root, x)
@@ -110,6 +132,12 @@ def matrix_function(
 
     Raises:
         ShapeError: not square, not symmetric, or clearly indefinite (checked in eager mode on the CPU).
+
+    Example:
+        >>> import gcp, torch
+        >>> P = torch.diag(torch.tensor([1.0, 4.0]))[None]
+        >>> gcp.matrix_function(P, "power", ridge=0, exponent=0.25).diagonal(dim1=1, dim2=2).round(decimals=4)
+        tensor([[1.0000, 1.4142]])
     """
     root = create_function_root(function, ridge, rule, "auto", precision, options, solver)
     _check_matrix(P)

@@ -1,9 +1,10 @@
 """The code blocks of the pages, and what is written about them in comments that readers do not see.
 
-<!-- not run: REASON -->     the next block is not run, and why
-<!-- given:                  lines of Python that run before the next block: what its reader has already
-images = torch.randn(2, 3, 32, 32)
--->
+| comment before a block | |
+|---|---|
+| `<!-- not run: REASON -->` | the block is not run, and why |
+| `<!-- needs: PACKAGE -->` | it is not run without this package, which scripts/interop.sh installs |
+| `<!-- given:` newline, lines of Python, newline `-->` | these run before it: what its reader has already |
 """
 
 import re
@@ -14,19 +15,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _PART = re.compile(
-    r"^<!-- (?P<word>not run|given):(?P<said>.*?)-->|^(?P<fence>```+) *(?P<kind>.*?)\n(?P<text>.*?)^(?P=fence)$",
+    r"^<!-- (?P<word>not run|given|needs):(?P<said>.*?)-->|^(?P<fence>```+) *(?P<kind>.*?)\n(?P<text>.*?)^(?P=fence)$",
     re.M | re.S,
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: line of its first line in the page, language, text, given lines, and why it is not run."""
+    """A code block: line of its first line in the page, language, text, given lines, package, and why it is not run."""
 
     line: int
     kind: str
     text: str
     given: str = ""
+    package: str = ""
     reason: str | None = None
 
 
@@ -41,7 +43,8 @@ def blocks(page: Path) -> list[Block]:
         line = text.count("\n", 0, part.start("text")) + 1
         kind = part["kind"].split()[0] if part["kind"] else ""
         reason = said.get("not run")
-        found.append(Block(line, kind, part["text"], said.get("given", ""), reason and reason.strip()))
+        package = said.get("needs", "").strip()
+        found.append(Block(line, kind, part["text"], said.get("given", ""), package, reason and reason.strip()))
         said = {}
     assert not said, f"{page}: a comment without a code block after it"
     return found

@@ -51,7 +51,13 @@ __all__ = [
 
 
 def list_datasets(pattern: str = "*") -> list[Entry[Source]]:
-    """Names of data sets that match a shell pattern; each has `.summary` and `.obj`, its Source."""
+    """Names of data sets that match a shell pattern; each has `.summary` and `.obj`, its Source.
+
+    Example:
+        >>> import gcp
+        >>> "digits" in gcp.data.list_datasets()
+        True
+    """
     return DATASETS.list(pattern)
 
 
@@ -85,6 +91,12 @@ def create_dataset(
 
     Raises UnknownNameError (data set, transform), OptionError (an argument out of range), DataError (a set
     that is missing or incomplete).
+
+    Example:
+        >>> import gcp
+        >>> splits = gcp.data.create_dataset("digits", per_class=20, in_chans=1)
+        >>> len(splits.train), len(splits.test)
+        (200, 360)
     """
     request = check_dataset(
         name,

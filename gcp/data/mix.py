@@ -17,6 +17,12 @@ def mix(
     (B, num_classes) float32. An alpha of 0 leaves its method out; of two methods `seed` picks one with equal
     chance; of none, and in an empty batch, the labels are one-hot. The random state of the process stays as it is.
     Raises OptionError for a negative alpha.
+
+    Example:
+        >>> import gcp, torch
+        >>> images, labels = gcp.data.mix(torch.randn(4, 3, 8, 8), torch.arange(4), 4, 0.2, 0, seed=1)
+        >>> labels.sum(1)
+        tensor([1., 1., 1., 1.])
     """
     for name, alpha in (("mixup", mixup_alpha), ("cutmix", cutmix_alpha)):
         if not 0 <= alpha < float("inf"):

@@ -66,6 +66,12 @@ def stratified_split(
 
     Of n images of a class, `fraction * n` rounded to the nearest are held out, at least one, and at least one
     stays; of a single image none is, nor of any with a fraction of 0. Raises OptionError unless 0 <= fraction < 1.
+
+    Example:
+        >>> import gcp
+        >>> train, val = gcp.data.stratified_split([0, 0, 0, 0, 1, 1, 1, 1], 0.25, seed=0)
+        >>> len(train), len(val)
+        (6, 2)
     """
     check_fraction(fraction)
     held = np.zeros(len(labels), dtype=bool)
@@ -86,6 +92,11 @@ def few_shot(
     """`per_class` of `indices` from each class among them, ascending. `labels` (N,) covers the whole set.
 
     Raises DataError naming the class (by `classes` where given) that has too few images.
+
+    Example:
+        >>> import gcp
+        >>> len(gcp.data.few_shot([0, 0, 0, 1, 1, 1], range(6), per_class=2, seed=0))
+        4
     """
     chosen = []
     for label, members in _members(np.asarray(labels), np.asarray(indices, dtype=np.int64)).items():

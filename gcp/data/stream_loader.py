@@ -67,7 +67,15 @@ class StreamLoader(BatchLoader[StreamSet]):
 
 
 def create_loader(images: ImageSet | StreamSet, batch_size: int, **options: Any) -> BatchLoader:
-    """The loader of a split, by its kind; options as in `BatchLoader`."""
+    """The loader of a split, by its kind; options as in `BatchLoader`.
+
+    Example:
+        >>> import gcp
+        >>> splits = gcp.data.create_dataset("digits", in_chans=1)
+        >>> images, labels = next(iter(gcp.data.create_loader(splits.val, 16, train=False).epoch(0)))
+        >>> images.shape, images.dtype
+        (torch.Size([16, 1, 32, 32]), torch.float32)
+    """
     if isinstance(images, StreamSet):
         if (sampling := options.get("sampling", "uniform")) != "uniform":
             raise OptionError(

@@ -71,9 +71,10 @@ def from_torch(
         OptionError: an argument out of range.
 
     Example:
+        >>> import gcp, torch
         >>> pixels = torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8)
         >>> pairs = torch.utils.data.TensorDataset(pixels, torch.arange(60) % 3)
-        >>> splits = from_torch(pairs, ["a", "b", "c"], "pad_crop", image_size=8)
+        >>> splits = gcp.data.from_torch(pairs, ["a", "b", "c"], "pad_crop", image_size=8)
         >>> len(splits.train), len(splits.val), len(splits.test)
         (42, 6, 12)
     """

@@ -184,6 +184,13 @@ def spectral_weight(eigenvalues: Tensor, rule: str = "exact", **options: Any) ->
 
     Raises:
         ShapeError: not (B, d), or a negative or non-finite eigenvalue.
+
+    Example:
+        >>> import gcp, torch
+        >>> eigenvalues = torch.tensor([[4.0, 1.0]])
+        >>> gcp.spectral_weight(eigenvalues)  # 1 / (sqrt(a) + sqrt(b))
+        tensor([[[0.2500, 0.3333],
+                 [0.3333, 0.5000]]])
     """
     require_real(eigenvalues, "eigenvalues")
     if eigenvalues.ndim != 2 or not eigenvalues.is_floating_point():

@@ -15,7 +15,15 @@ COMMON = {"side": "auto", "form": "folded", "precision": None}
 
 
 def list_heads(pattern: str = "*") -> list[Entry[HeadKind]]:
-    """Names that match a shell pattern; each has `.summary` and `.paper`."""
+    """Names that match a shell pattern; each has `.summary` and `.paper`.
+
+    Example:
+        >>> import gcp
+        >>> [str(head) for head in gcp.list_heads("*_lyapunov")]
+        ['mpa_lyapunov', 'mtp_lyapunov']
+        >>> gcp.list_heads("newton_schulz")[0].paper is not None
+        True
+    """
     return HEADS.list(pattern)
 
 
@@ -149,6 +157,14 @@ def create_head(
 
     Raises:
         UnknownNameError, OptionError: with what is allowed.
+
+    Example:
+        >>> import gcp, torch
+        >>> head = gcp.create_head("svd_pade", in_channels=64, dim=16)
+        >>> head(torch.randn(2, 64, 7, 7)).shape  # 16 * 17 / 2
+        torch.Size([2, 136])
+        >>> head.out_features
+        136
     """
     beside = {"mean": mean, "output_scale": output_scale, "reduction_init": reduction_init}
     check_options(name, dim, side, form, precision, reduction, spectral_norm, **beside, **options)

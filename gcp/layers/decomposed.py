@@ -33,6 +33,15 @@ class SVDLinear(ProductLayer):
 
     Raises:
         OptionError: a size below 1, an unknown init or option; UnknownNameError: an unknown spectrum.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> layer = layers.SVDLinear(8, 4)
+        >>> layer(torch.randn(2, 8)).shape
+        torch.Size([2, 4])
+        >>> layer.singular_values.detach()
+        tensor([1., 1., 1., 1.])
     """
 
     def __init__(
@@ -129,7 +138,16 @@ LinearSVD = SVDLinear
 
 
 class SVDConv1x1(Pointwise, SVDLinear):
-    """`SVDLinear` on the channels of (B, C, H, W); its log-determinant is `slogdet(H * W)` for a sample."""
+    """`SVDLinear` on the channels of (B, C, H, W); its log-determinant is `slogdet(H * W)` for a sample.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> conv = layers.SVDConv1x1(6, 6)
+        >>> sign, log_det = conv.slogdet(positions=4 * 4)
+        >>> conv(torch.randn(2, 6, 4, 4)).shape
+        torch.Size([2, 6, 4, 4])
+    """
 
     @classmethod
     def from_conv(

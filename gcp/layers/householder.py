@@ -189,6 +189,13 @@ def householder_apply(
         ShapeError: shapes that do not fit, d = 0, or values that are not floating point.
         OptionError: a block below 1.
         NonFiniteError: a reflector with inf or NaN, in eager mode on the CPU; elsewhere the result is NaN.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> Q = layers.householder_apply(torch.randn(3, 5), torch.eye(5))  # three reflectors of R^5
+        >>> torch.allclose(Q @ Q.T, torch.eye(5), atol=1e-5)
+        True
     """
     lead = _check(V, X, block)
     dtype = torch.promote_types(V.dtype, X.dtype)

@@ -162,6 +162,15 @@ class InvertibleConv1x1(nn.Module):
     Raises:
         UnknownNameError: an unknown form.
         OptionError: no channels, an option that the form does not take.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> conv = layers.InvertibleConv1x1(6, "svd")
+        >>> x = torch.randn(2, 6, 4, 4)
+        >>> y, log_det = conv(x)
+        >>> log_det.shape, torch.allclose(conv.inverse(y), x, atol=1e-5)
+        (torch.Size([2]), True)
     """
 
     def __init__(self, channels: int, form: str = "svd", **options: Any):

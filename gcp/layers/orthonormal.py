@@ -69,6 +69,13 @@ class OrthogonalLinear(ProductLayer):
 
     Raises:
         OptionError: a size below 1, or an unknown init.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> layer = layers.OrthogonalLinear(8, 4, bias=False)  # orthonormal rows
+        >>> torch.allclose(layer.weight @ layer.weight.T, torch.eye(4), atol=1e-5)
+        True
     """
 
     def __init__(
@@ -127,6 +134,16 @@ class Orthogonal(OrthogonalLinear):
     Args as `OrthogonalLinear`, all but d by name. The determinant is that of the start: either sign with `haar`, 1 with
     `identity`. `method` is `householder`, a product of reflectors; `cayley`, Cayley's map (`gcp.layers.cayley`); or
     `auto`, the faster of them: `cayley` for d <= 128, unless reflectors or block are given. Their parameters differ.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> layer = layers.Orthogonal(8)
+        >>> x = torch.randn(2, 8)
+        >>> torch.allclose(layer(x).norm(dim=1), x.norm(dim=1))
+        True
+        >>> torch.allclose(layer.inverse(layer(x)), x, atol=1e-5)
+        True
     """
 
     def __init__(
@@ -183,7 +200,14 @@ class Orthogonal(OrthogonalLinear):
 
 
 class OrthogonalConv1x1(Pointwise, OrthogonalLinear):
-    """`OrthogonalLinear` on the channels of (B, C, H, W): `nn.Conv2d(in_channels, out_channels, 1)`."""
+    """`OrthogonalLinear` on the channels of (B, C, H, W): `nn.Conv2d(in_channels, out_channels, 1)`.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> layers.OrthogonalConv1x1(8, 4)(torch.randn(2, 8, 7, 7)).shape
+        torch.Size([2, 4, 7, 7])
+    """
 
 
 def as_matrix(weight: Tensor) -> Tensor:

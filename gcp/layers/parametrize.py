@@ -32,6 +32,14 @@ def orthogonal(module: M, name: str = "weight", block: int | None = None) -> M:
 
     Raises:
         OptionError: the module has no such parameter, or one that is not a matrix.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> conv = layers.orthogonal(torch.nn.Conv2d(16, 4, 3))
+        >>> W = conv.weight.flatten(1)  # (4, 144)
+        >>> torch.allclose(W @ W.T, torch.eye(4), atol=1e-5)
+        True
     """
     weight = find_parameter(module, name)
     with torch.no_grad():
@@ -51,6 +59,14 @@ def svd(module: M, name: str = "weight", spectrum: str = "exp", block: int | Non
 
     Raises:
         OptionError: no such parameter, or singular values that the spectrum cannot have.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> layer = torch.nn.Linear(6, 4)
+        >>> before = layer.weight.clone()
+        >>> torch.allclose(layers.svd(layer, spectrum="softplus").weight, before, atol=1e-5)
+        True
     """
     return _register(module, name, SVDWeight(find_parameter(module, name).shape, spectrum, block, **options))
 

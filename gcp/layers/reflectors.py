@@ -93,6 +93,13 @@ def nearest_orthonormal(A: Tensor) -> Tensor:
 
     Raises:
         ShapeError: no real matrix, or a batch with inf or NaN in it.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> layers.nearest_orthonormal(torch.diag(torch.tensor([2.0, 3.0])))
+        tensor([[1., 0.],
+                [0., 1.]])
     """
     check_tensor("A", A)
     if A.ndim < 2 or not bool(A.isfinite().all()):

@@ -135,6 +135,13 @@ def spectral_norm(module: M, method: str = "bound", steps: int = 1, size: Size |
     Raises:
         OptionError: an unknown method, a layer of another kind or that is parametrised already, a size where there is
             no convolution or the method has no answer.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> layer = layers.spectral_norm(torch.nn.Linear(6, 4), "exact")
+        >>> round(torch.linalg.matrix_norm(layer.weight, 2).item(), 4)
+        1.0
     """
     check_method(method)
     check_size("steps", steps, 1)

@@ -27,6 +27,16 @@ class SymmetricLinear(ProductLayer):
         spectrum: of `gcp.layers.spectrum`: `free` by default; all others keep W positive definite.
         reflectors, block, init: of Q, as in `OrthogonalLinear`.
         **options: of the spectrum.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> layer = layers.SymmetricLinear(4)
+        >>> x = torch.randn(2, 4)
+        >>> torch.allclose(layer(x), x, atol=1e-5)  # W = I at the start
+        True
+        >>> layer.exp(x).shape  # exp(W) x, for the price of W x
+        torch.Size([2, 4])
     """
 
     def __init__(

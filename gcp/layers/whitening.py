@@ -73,6 +73,14 @@ class Whitening2d(nn.Module):
 
     Statistics are those of one process; `gcp.engine.batch_norm.synchronise(model, device)` makes them those of the
     whole batch of all processes. A double backward raises RuntimeError.
+
+    Example:
+        >>> import torch
+        >>> from gcp import layers
+        >>> norm = layers.Whitening2d(4)
+        >>> y = norm(torch.randn(8, 4, 5, 5)).transpose(0, 1).flatten(1)
+        >>> torch.allclose(torch.cov(y, correction=0), torch.eye(4), atol=1e-3)
+        True
     """
 
     weight: nn.Parameter | None
@@ -245,6 +253,13 @@ def replace_batch_norm(model: M, layers: str | Collection[str] = "first", **opti
 
     Raises:
         OptionError: the model has no batch norm; UnknownNameError: a name that is none of its batch norms.
+
+    Example:
+        >>> from gcp import layers
+        >>> from torchvision.models import resnet18
+        >>> model = layers.replace_batch_norm(resnet18(), "first")
+        >>> type(model.bn1).__name__, type(model.layer1[0].bn1).__name__
+        ('Whitening2d', 'BatchNorm2d')
     """
     found = {
         name: module

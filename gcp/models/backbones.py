@@ -73,7 +73,13 @@ def _entries() -> tuple[Entry, ...]:
 
 
 def list_backbones(pattern: str = "*") -> list[Entry]:
-    """Backbones whose name matches a shell pattern: ours, torchvision's, timm's. Each has a `.summary`."""
+    """Backbones whose name matches a shell pattern: ours, torchvision's, timm's. Each has a `.summary`.
+
+    Example:
+        >>> import gcp
+        >>> "resnet50" in gcp.models.list_backbones("resnet5*")
+        True
+    """
     return [entry for entry in _entries() if fnmatchcase(entry, pattern)]
 
 
@@ -110,6 +116,12 @@ def check_backbone(name: str | nn.Module) -> None:
     """Raise UnknownNameError, with the nearest name, unless `name` is a backbone or a module. Builds nothing.
 
     Raises OptionError for anything else.
+
+    Example:
+        >>> import gcp
+        >>> gcp.models.check_backbone("resnet8_cifr")
+        Traceback (most recent call last):
+        gcp.errors.UnknownNameError: ...
     """
     if isinstance(name, nn.Module):
         return
@@ -232,6 +244,12 @@ def create_backbone(
     the map before their last max pool, as the published suites take it. `drop_path` is the rate of stochastic depth of
     a timm model.
     Raises UnknownNameError, OptionError, CheckpointError, or GCPError where a download fails.
+
+    Example:
+        >>> import gcp, torch
+        >>> backbone = gcp.models.create_backbone("resnet8_cifar")
+        >>> backbone(torch.randn(2, 3, 32, 32)).shape, backbone.channels
+        (torch.Size([2, 64, 8, 8]), 64)
     """
     if last_stride not in (None, 1, 2):
         raise OptionError(f"last_stride must be 1, 2 or null (as the model is), got {last_stride!r}")
@@ -351,6 +369,11 @@ def default_image_size(name: str, dataset_size: int, stage: Stage = None) -> int
     any other the smallest multiple of 32, not below `dataset_size`, at which its map is at least 3 x 3
     (`alexnet_bn`: 64 for images of 8 to 64; `resnet18`: 96). Found by dry runs without computation, cached.
     Raises UnknownNameError.
+
+    Example:
+        >>> import gcp
+        >>> gcp.models.default_image_size("resnet8_cifar", 32)
+        32
     """
     if source(name)[0] == "ours" and name.endswith("_cifar"):
         return dataset_size

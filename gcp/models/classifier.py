@@ -239,6 +239,12 @@ def create_model(
 
     Raises:
         GCPError: names the fault; names and options are checked before anything is built.
+
+    Example:
+        >>> import gcp, torch
+        >>> model = gcp.create_model("resnet8_cifar", head="svd_pade", num_classes=10, dim=16)
+        >>> model(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     published_hidden, published_dropout = _published(backbone) if isinstance(backbone, str) else ((), 0.0)
     hidden = published_hidden if hidden is None else tuple(hidden) if isinstance(hidden, list) else hidden

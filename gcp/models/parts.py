@@ -25,6 +25,13 @@ def freeze(model: nn.Module, names: Iterable[str]) -> None:
 
     Their parameters stop requiring a gradient, and `model.train()` leaves them in eval mode. Nothing is
     frozen where any of the names is unknown: UnknownNameError with the nearest.
+
+    Example:
+        >>> import gcp
+        >>> model = gcp.create_model("resnet8_cifar", num_classes=10, dim=16)
+        >>> gcp.models.freeze(model, ["features"])
+        >>> any(p.requires_grad for p in model.features.parameters())
+        False
     """
     names = [names] if isinstance(names, str) else list(names)
     modules = {name: module for name, module in model.named_modules() if name}
@@ -82,6 +89,13 @@ def parameter_groups(
     the backbone falls by this factor from layer to layer, the last being one below the head, in groups `features.N`.
     Only trainable parameters, each once, in the order features, head, classifier. Raises OptionError where everything
     is frozen.
+
+    Example:
+        >>> import gcp
+        >>> model = gcp.create_model("resnet8_cifar", num_classes=10, dim=16)
+        >>> groups = gcp.models.parameter_groups(model, lr=0.01, weight_decay=1e-4, head_lr_factor=10)
+        >>> {group["name"]: group["lr"] for group in groups if "no_decay" not in group["name"]}
+        {'features': 0.01, 'head': 0.1, 'classifier': 0.1}
     """
     if head_weight_decay is None:
         head_weight_decay = weight_decay

@@ -125,6 +125,14 @@ def load(checkpoint: str | Path, device: str = "auto") -> TrainedClassifier:
     Raises:
         CheckpointError: missing, damaged, or without enough to build the model.
         OptionError: a GPU that is not there.
+
+    Example:
+        >>> import gcp
+        >>> trained = gcp.load("runs/mine")
+        >>> trained.classes[:3]
+        ('0', '1', '2')
+        >>> trained.model.training
+        False
     """
     settings = [f"run.device={device}", "run.threads=null", "run.deterministic=false"]
     with _undisturbed():

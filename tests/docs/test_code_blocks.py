@@ -86,6 +86,8 @@ def test_python(name, tmp_path, monkeypatch, uninterrupted):
     names: dict = {"__name__": "page"}
     for block in blocks(ROOT / name):
         if block.kind == "python" and block.reason is None:
+            if block.package:
+                pytest.importorskip(block.package)
             for text in (block.given, block.text):
                 lines = "\n" * (block.line - 1 if text is block.text else 0)
                 exec(compile(lines + text, name, "exec"), names)
