@@ -42,7 +42,7 @@ def covariance_sqrt(
     Raises:
         ShapeError, OptionError, UnknownNameError: with what is allowed.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> x = torch.randn(2, 16, 7, 7, requires_grad=True)
         >>> Q = gcp.covariance_sqrt(x, rule="taylor", degree=50)
@@ -69,7 +69,7 @@ def matrix_sqrt(
     Raises:
         ShapeError: not square, not symmetric, or clearly indefinite (checked in eager mode on the CPU).
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> P = torch.diag(torch.tensor([4.0, 9.0]))[None]
         >>> gcp.matrix_sqrt(P).round(decimals=4)
@@ -106,7 +106,7 @@ def covariance_function(
     Raises:
         ShapeError, OptionError, UnknownNameError: with what is allowed.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> x = torch.randn(2, 16, 7, 7)
         >>> whitening = gcp.covariance_function(x, "inverse_sqrt", ridge=1e-3)
@@ -133,7 +133,7 @@ def matrix_function(
     Raises:
         ShapeError: not square, not symmetric, or clearly indefinite (checked in eager mode on the CPU).
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> P = torch.diag(torch.tensor([1.0, 4.0]))[None]
         >>> gcp.matrix_function(P, "power", ridge=0, exponent=0.25).diagonal(dim1=1, dim2=2).round(decimals=4)

@@ -53,7 +53,7 @@ __all__ = [
 def list_datasets(pattern: str = "*") -> list[Entry[Source]]:
     """Names of data sets that match a shell pattern; each has `.summary` and `.obj`, its Source.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> "digits" in gcp.data.list_datasets()
         True
@@ -92,7 +92,7 @@ def create_dataset(
     Raises UnknownNameError (data set, transform), OptionError (an argument out of range), DataError (a set
     that is missing or incomplete).
 
-    Example:
+    Examples:
         >>> import gcp
         >>> splits = gcp.data.create_dataset("digits", per_class=20, in_chans=1)
         >>> len(splits.train), len(splits.test)

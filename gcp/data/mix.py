@@ -18,7 +18,7 @@ def mix(
     chance; of none, and in an empty batch, the labels are one-hot. The random state of the process stays as it is.
     Raises OptionError for a negative alpha.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> images, labels = gcp.data.mix(torch.randn(4, 3, 8, 8), torch.arange(4), 4, 0.2, 0, seed=1)
         >>> labels.sum(1)

@@ -67,7 +67,7 @@ def stratified_split(
     Of n images of a class, `fraction * n` rounded to the nearest are held out, at least one, and at least one
     stays; of a single image none is, nor of any with a fraction of 0. Raises OptionError unless 0 <= fraction < 1.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> train, val = gcp.data.stratified_split([0, 0, 0, 0, 1, 1, 1, 1], 0.25, seed=0)
         >>> len(train), len(val)
@@ -93,7 +93,7 @@ def few_shot(
 
     Raises DataError naming the class (by `classes` where given) that has too few images.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> len(gcp.data.few_shot([0, 0, 0, 1, 1, 1], range(6), per_class=2, seed=0))
         4

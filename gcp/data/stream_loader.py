@@ -69,7 +69,7 @@ class StreamLoader(BatchLoader[StreamSet]):
 def create_loader(images: ImageSet | StreamSet, batch_size: int, **options: Any) -> BatchLoader:
     """The loader of a split, by its kind; options as in `BatchLoader`.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> splits = gcp.data.create_dataset("digits", in_chans=1)
         >>> images, labels = next(iter(gcp.data.create_loader(splits.val, 16, train=False).epoch(0)))

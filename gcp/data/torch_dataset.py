@@ -70,7 +70,7 @@ def from_torch(
         DataError: items of another kind, labels that are no class, or a data set that gives another image each time.
         OptionError: an argument out of range.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> pixels = torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8)
         >>> pairs = torch.utils.data.TensorDataset(pixels, torch.arange(60) % 3)

@@ -185,7 +185,7 @@ def spectral_weight(eigenvalues: Tensor, rule: str = "exact", **options: Any) ->
     Raises:
         ShapeError: not (B, d), or a negative or non-finite eigenvalue.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> eigenvalues = torch.tensor([[4.0, 1.0]])
         >>> gcp.spectral_weight(eigenvalues)  # 1 / (sqrt(a) + sqrt(b))

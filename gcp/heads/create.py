@@ -17,7 +17,7 @@ COMMON = {"side": "auto", "form": "folded", "precision": None}
 def list_heads(pattern: str = "*") -> list[Entry[HeadKind]]:
     """Names that match a shell pattern; each has `.summary` and `.paper`.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> [str(head) for head in gcp.list_heads("*_lyapunov")]
         ['mpa_lyapunov', 'mtp_lyapunov']
@@ -158,7 +158,7 @@ def create_head(
     Raises:
         UnknownNameError, OptionError: with what is allowed.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> head = gcp.create_head("svd_pade", in_channels=64, dim=16)
         >>> head(torch.randn(2, 64, 7, 7)).shape  # 16 * 17 / 2

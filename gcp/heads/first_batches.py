@@ -78,7 +78,7 @@ def initialize_head(model: nn.Module, batches: Iterable[Any]) -> None:
     Raises:
         DataError: no images, or all of them zero where they enter the head.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> head = gcp.create_head("svd_pade", in_channels=32, dim=8, output_scale="measured")
         >>> maps = torch.randn(16, 32, 7, 7)

@@ -34,7 +34,7 @@ class SVDLinear(ProductLayer):
     Raises:
         OptionError: a size below 1, an unknown init or option; UnknownNameError: an unknown spectrum.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> layer = layers.SVDLinear(8, 4)
@@ -140,7 +140,7 @@ LinearSVD = SVDLinear
 class SVDConv1x1(Pointwise, SVDLinear):
     """`SVDLinear` on the channels of (B, C, H, W); its log-determinant is `slogdet(H * W)` for a sample.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> conv = layers.SVDConv1x1(6, 6)

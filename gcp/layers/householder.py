@@ -190,7 +190,7 @@ def householder_apply(
         OptionError: a block below 1.
         NonFiniteError: a reflector with inf or NaN, in eager mode on the CPU; elsewhere the result is NaN.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> Q = layers.householder_apply(torch.randn(3, 5), torch.eye(5))  # three reflectors of R^5

@@ -163,7 +163,7 @@ class InvertibleConv1x1(nn.Module):
         UnknownNameError: an unknown form.
         OptionError: no channels, an option that the form does not take.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> conv = layers.InvertibleConv1x1(6, "svd")

@@ -70,7 +70,7 @@ class OrthogonalLinear(ProductLayer):
     Raises:
         OptionError: a size below 1, or an unknown init.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> layer = layers.OrthogonalLinear(8, 4, bias=False)  # orthonormal rows
@@ -135,7 +135,7 @@ class Orthogonal(OrthogonalLinear):
     `identity`. `method` is `householder`, a product of reflectors; `cayley`, Cayley's map (`gcp.layers.cayley`); or
     `auto`, the faster of them: `cayley` for d <= 128, unless reflectors or block are given. Their parameters differ.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> layer = layers.Orthogonal(8)
@@ -202,7 +202,7 @@ class Orthogonal(OrthogonalLinear):
 class OrthogonalConv1x1(Pointwise, OrthogonalLinear):
     """`OrthogonalLinear` on the channels of (B, C, H, W): `nn.Conv2d(in_channels, out_channels, 1)`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> layers.OrthogonalConv1x1(8, 4)(torch.randn(2, 8, 7, 7)).shape

@@ -33,7 +33,7 @@ def orthogonal(module: M, name: str = "weight", block: int | None = None) -> M:
     Raises:
         OptionError: the module has no such parameter, or one that is not a matrix.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> conv = layers.orthogonal(torch.nn.Conv2d(16, 4, 3))
@@ -60,7 +60,7 @@ def svd(module: M, name: str = "weight", spectrum: str = "exp", block: int | Non
     Raises:
         OptionError: no such parameter, or singular values that the spectrum cannot have.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> layer = torch.nn.Linear(6, 4)

@@ -94,7 +94,7 @@ def nearest_orthonormal(A: Tensor) -> Tensor:
     Raises:
         ShapeError: no real matrix, or a batch with inf or NaN in it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> layers.nearest_orthonormal(torch.diag(torch.tensor([2.0, 3.0])))

@@ -136,7 +136,7 @@ def spectral_norm(module: M, method: str = "bound", steps: int = 1, size: Size |
         OptionError: an unknown method, a layer of another kind or that is parametrised already, a size where there is
             no convolution or the method has no answer.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> layer = layers.spectral_norm(torch.nn.Linear(6, 4), "exact")

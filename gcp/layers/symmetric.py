@@ -28,7 +28,7 @@ class SymmetricLinear(ProductLayer):
         reflectors, block, init: of Q, as in `OrthogonalLinear`.
         **options: of the spectrum.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> layer = layers.SymmetricLinear(4)

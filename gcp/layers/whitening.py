@@ -74,7 +74,7 @@ class Whitening2d(nn.Module):
     Statistics are those of one process; `gcp.engine.batch_norm.synchronise(model, device)` makes them those of the
     whole batch of all processes. A double backward raises RuntimeError.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from gcp import layers
         >>> norm = layers.Whitening2d(4)
@@ -254,7 +254,7 @@ def replace_batch_norm(model: M, layers: str | Collection[str] = "first", **opti
     Raises:
         OptionError: the model has no batch norm; UnknownNameError: a name that is none of its batch norms.
 
-    Example:
+    Examples:
         >>> from gcp import layers
         >>> from torchvision.models import resnet18
         >>> model = layers.replace_batch_norm(resnet18(), "first")

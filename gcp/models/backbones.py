@@ -75,7 +75,7 @@ def _entries() -> tuple[Entry, ...]:
 def list_backbones(pattern: str = "*") -> list[Entry]:
     """Backbones whose name matches a shell pattern: ours, torchvision's, timm's. Each has a `.summary`.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> "resnet50" in gcp.models.list_backbones("resnet5*")
         True
@@ -117,7 +117,7 @@ def check_backbone(name: str | nn.Module) -> None:
 
     Raises OptionError for anything else.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> gcp.models.check_backbone("resnet8_cifr")
         Traceback (most recent call last):
@@ -245,7 +245,7 @@ def create_backbone(
     a timm model.
     Raises UnknownNameError, OptionError, CheckpointError, or GCPError where a download fails.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> backbone = gcp.models.create_backbone("resnet8_cifar")
         >>> backbone(torch.randn(2, 3, 32, 32)).shape, backbone.channels
@@ -370,7 +370,7 @@ def default_image_size(name: str, dataset_size: int, stage: Stage = None) -> int
     (`alexnet_bn`: 64 for images of 8 to 64; `resnet18`: 96). Found by dry runs without computation, cached.
     Raises UnknownNameError.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> gcp.models.default_image_size("resnet8_cifar", 32)
         32

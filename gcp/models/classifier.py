@@ -240,7 +240,7 @@ def create_model(
     Raises:
         GCPError: names the fault; names and options are checked before anything is built.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> model = gcp.create_model("resnet8_cifar", head="svd_pade", num_classes=10, dim=16)
         >>> model(torch.randn(2, 3, 32, 32)).shape

@@ -26,7 +26,7 @@ def freeze(model: nn.Module, names: Iterable[str]) -> None:
     Their parameters stop requiring a gradient, and `model.train()` leaves them in eval mode. Nothing is
     frozen where any of the names is unknown: UnknownNameError with the nearest.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> model = gcp.create_model("resnet8_cifar", num_classes=10, dim=16)
         >>> gcp.models.freeze(model, ["features"])
@@ -90,7 +90,7 @@ def parameter_groups(
     Only trainable parameters, each once, in the order features, head, classifier. Raises OptionError where everything
     is frozen.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> model = gcp.create_model("resnet8_cifar", num_classes=10, dim=16)
         >>> groups = gcp.models.parameter_groups(model, lr=0.01, weight_decay=1e-4, head_lr_factor=10)

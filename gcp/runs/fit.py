@@ -191,7 +191,7 @@ def fit(
         DataError: a batch that is none, or fewer of them than there should be.
         NonFiniteError: with step, batch and layer; the weights are those before the step.
 
-    Example:
+    Examples:
         >>> import gcp, torch
         >>> model = gcp.create_model("resnet8_cifar", head="svd_pade", num_classes=2, dim=8)
         >>> batches = [(torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 0, 1]))]

@@ -126,7 +126,7 @@ def load(checkpoint: str | Path, device: str = "auto") -> TrainedClassifier:
         CheckpointError: missing, damaged, or without enough to build the model.
         OptionError: a GPU that is not there.
 
-    Example:
+    Examples:
         >>> import gcp
         >>> trained = gcp.load("runs/mine")
         >>> trained.classes[:3]

@@ -37,7 +37,7 @@ def test_example(path, tmp_path, monkeypatch, request):
     shown = getattr(import_module(PUBLIC[path]), path.rpartition(".")[2])
     text = inspect.getdoc(shown)
     test = doctest.DocTestParser().get_doctest(text, {}, path, None, 0)
-    assert test.examples, f"{path}: its docstring has no example"
+    assert test.examples and "Examples:\n" in text, f"{path}: its docstring has no example"
     report: list[str] = []
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
     doctest.DocTestRunner(optionflags=flags).run(test, out=report.append)
