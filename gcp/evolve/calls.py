@@ -26,6 +26,7 @@ class LayerCall:
     def __init__(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None, patch: dict[str, Any] | None):
         self.name, self.x, self.weight, self.bias = name, x, weight, bias
         self.patch = patch
+        self.kernel = (1,) * (4 - weight.ndim) + tuple(weight.shape[2:])  # of a convolution
 
     def inputs(self) -> Tensor:
         """(n, columns of the weight, flattened), float64."""
@@ -33,7 +34,7 @@ class LayerCall:
             return self._some(self.x.flatten(0, -2)).double()
         rows = []
         for image, places in enumerate(self._places(self._positions())):
-            patches = functional.unfold(self._padded(image), self.weight.shape[2:], **self._steps())
+            patches = functional.unfold(self._padded(image), self.kernel, **self._steps())
             rows.append(patches[0, :, places].mT)
         return torch.cat(rows).double()
 
@@ -63,7 +64,7 @@ class LayerCall:
         assert self.patch is not None
         return int(functional.conv2d(
             torch.empty(1, 1, *self.x.shape[2:], device="meta"),
-            torch.empty(1, 1, *self.weight.shape[2:], device="meta"),
+            torch.empty(1, 1, *self.kernel, device="meta"),
             stride=self.patch["stride"], padding=self.patch["padding"], dilation=self.patch["dilation"],
         ).numel())  # fmt: skip
 
@@ -74,7 +75,7 @@ class LayerCall:
     def _padded(self, image: int) -> Tensor:
         assert self.patch is not None
         x, padding = self.x[image : image + 1], self.patch["padding"]
-        kernel, dilation = self.weight.shape[2:], _pair(self.patch["dilation"])
+        kernel, dilation = self.kernel, _pair(self.patch["dilation"])
         if padding == "valid":
             return x
         if padding == "same":
@@ -101,7 +102,7 @@ class _Visits(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        maker = {"linear": _linear, "conv2d": _conv2d}.get(getattr(func, "__name__", ""))
+        maker = {"linear": _linear, "conv1d": _conv1d, "conv2d": _conv2d}.get(getattr(func, "__name__", ""))
         call = maker(self.names, *args, **kwargs) if maker else None
         return self.visit(call, lambda: func(*args, **kwargs)) if call else func(*args, **kwargs)
 
@@ -124,6 +125,26 @@ def _conv2d(
     name = names.get(id(weight))
     patch = {"stride": stride, "padding": padding, "dilation": dilation}
     return LayerCall(name, input, weight, bias, patch) if name else None
+
+
+def _conv1d(
+    names: dict[int, str],
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> LayerCall | None:
+    """As a convolution of maps of height one."""
+    sizes = {"stride": (1, stride), "padding": (0, padding), "dilation": (1, dilation)}
+    patch = {
+        key: value if isinstance(value, str) else (high, value if isinstance(value, int) else value[0])
+        for key, (high, value) in sizes.items()
+    }
+    name = names.get(id(weight))
+    return LayerCall(name, input.unsqueeze(2), weight, bias, patch) if name else None
 
 
 @contextmanager

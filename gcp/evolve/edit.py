@@ -130,7 +130,7 @@ def edit(model: nn.Module, dimension: Dimension, source: Tensor, linked: LinkedS
     for attribute in graph.attributes.values():
         if dimension in attribute.layout.dimensions:
             for module in filter(None, (model, average)):
-                setattr(module.get_submodule(attribute.module), attribute.name, attribute.value)
+                setattr(module.get_submodule(attribute.module), attribute.name, attribute.rule(attribute.layout.size))
     for parameter in model.parameters():
         parameter.grad = None
 
@@ -142,12 +142,13 @@ def _fresh(old: Tensor, places: Cuts) -> Tensor:
 
 def _begin(new: Tensor, old: Tensor, axis: Axis, index: Tensor) -> None:
     """What new channels begin with, in place; zeros are there already."""
-    fresh = (index < 0).nonzero()[:, 0].to(new.device)
+    trained, fresh = isinstance(old, nn.Parameter), (index < 0).nonzero()[:, 0].to(new.device)
     if not len(fresh):
         return
+    new, old = new.transpose(0, axis.axis), old.transpose(0, axis.axis)
     if axis.role == ONES:
         new[fresh] = 1
-    elif axis.role == TYPICAL or (axis.role == ROWS and not isinstance(old, nn.Parameter)):  # a fixed filter, say
+    elif axis.role == TYPICAL or (axis.role == ROWS and not trained):  # a fixed filter, say
         new[fresh] = old.mean(0)
     elif axis.role == ROWS:
         scale = old.square().mean().sqrt()

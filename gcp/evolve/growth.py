@@ -5,7 +5,8 @@ them, and are read with zeros: nothing changes. A covariance head reads them bef
 covariance mixes its channels, and at an eigenvalue of zero it has a kink. Its new channels are therefore small, not
 zero: `SMALL` of the mean standard deviation of the others. The root of the others changes by the square of that:
 relatively by 8e-7, and by 9e-6 at 1e-2 (svd_pade, 32 channels and one more, ResNet-8 on noise of 32 x 32). The scores
-of an attention read them before any weight does, too: there the new keys are zero (`gcp.evolve.heads`).
+of an attention read them before any weight does, too: there the new keys are zero (`gcp.evolve.heads`). Under a layer
+norm new channels are the mean of the others (`gcp.evolve.norms`).
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from gcp.evolve.channel_graph.graph import ROWS
 from gcp.evolve.choose import pooled_maps
 from gcp.evolve.edit import edit, linked_state
 from gcp.evolve.heads import keep_scores
+from gcp.evolve.norms import keep_norms
 from gcp.evolve.widths import WidthReport, directed, publish, resolve, try_widths
 
 SMALL = 3e-3  # of a new channel of a covariance head
@@ -94,8 +96,10 @@ def grow(
         if new > before:
             source = torch.cat([torch.arange(before), torch.full((new - before,), -1)])
             edit(model, dimension, source, linked)
-            for module in filter(None, (model, linked.average)):
+            models = [model, *([linked.average] if linked.average is not None else [])]
+            for module in models:
                 keep_scores(module, dimension, source, before)
+            keep_norms(models, dimension, source, before)
             if dimension.pooled:
                 _shrink_scale(model, dimension, source < 0, pair[0] if pair else None, linked.average)
         error = change(old, outputs(model, pair[1])) if pair else None

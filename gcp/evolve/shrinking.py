@@ -14,6 +14,7 @@ from gcp.evolve.channel_graph.graph import ROWS
 from gcp.evolve.choose import check_method, choose
 from gcp.evolve.edit import LinkedState, edit, linked_state
 from gcp.evolve.heads import keep_scores, measure, rotate_heads
+from gcp.evolve.norms import keep_norms
 from gcp.evolve.refit import refit, targets
 from gcp.evolve.widths import WidthReport, directed, publish, resolve, try_widths
 
@@ -145,6 +146,7 @@ def _shrink(
         edit(model, dimension, source, linked)
         for module in models:
             keep_scores(module, dimension, source, before)
+        keep_norms(models, dimension, source, before)
         for module, targeted in zip(models, wanted, strict=False):
             assert pair is not None
             refit(module, pair[0], dimension, _rest(dimension, targeted, source))

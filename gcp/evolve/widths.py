@@ -14,6 +14,7 @@ from gcp.evolve.channel_graph.dimension import Dimension
 from gcp.evolve.channel_graph.tracer import is_triangle, trace
 from gcp.evolve.edit import OptimizerState, edit
 from gcp.evolve.heads import keep_scores
+from gcp.evolve.norms import keep_norms
 from gcp.heads.base import Head
 from gcp.kernels.triangle import pack
 
@@ -161,6 +162,7 @@ def _check_outputs(model: nn.Module, dimension: Dimension, shape: torch.Size) ->
             source = torch.cat([torch.arange(width), torch.full((dimension.step,), -1)])
             edit(copy, dimension, source)
             keep_scores(copy, dimension, source, width)
+            keep_norms([copy], dimension, source, width)
             new = copy(images)
         except (RuntimeError, ValueError, GCPError):  # such images are not for this model; its own will show it
             return

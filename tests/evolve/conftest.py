@@ -99,7 +99,24 @@ def flattened():
     )
 
 
+def sequence():
+    """Convolutions of one axis, over the rows of a map."""
+    return nn.Sequential(
+        nn.Flatten(2),
+        nn.Conv1d(3, 8, 5, padding=4, dilation=2),
+        nn.ReLU(),
+        nn.Conv1d(8, 8, 3, padding="same", groups=8),
+        nn.MaxPool1d(2),
+        nn.Conv1d(8, 6, 3, stride=2),
+        nn.GELU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(6, CLASSES),
+    )
+
+
 NETWORKS = {"residual": Residual, "dense": Dense, "gated": Gated, "grouped": grouped, "flattened": flattened}
+NETWORKS["sequence"] = sequence
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Transformers: heads and the channels of a head as widths."""
+"""Transformers: heads, the channels of a head and those under layer norms as widths."""
 
 import copy
 
@@ -16,6 +16,7 @@ from gcp.evolve.policy.budget import Bounds
 from gcp.evolve.policy.policies import activation_values, by_spectrum
 
 CLASSES = 5
+EMBED = "patch_embed.proj"
 HEADS, WIDTH, MLP = "blocks.0.attn.num_heads", "blocks.1.attn.head_dim", "blocks.0.mlp.fc1"
 
 
@@ -104,17 +105,72 @@ def test_new_channels_of_a_head_learn(vit, images):
     assert keys.abs().max() > 0 and attention.proj.weight.grad.view(32, 2, 20)[:, :, 16:].abs().max() > 0
 
 
-@pytest.mark.parametrize(("name", "width"), [(HEADS, 1), (WIDTH, 10), (MLP, 100)])
+@pytest.mark.parametrize(("name", "width"), [(HEADS, 1), (WIDTH, 10), (MLP, 100), (EMBED, 28)])
 def test_shrinking_with_a_refit_is_better(vit, images, name, width):
-    """And pivoting better than magnitudes, but for heads, of which there are two."""
+    """And pivoting better than magnitudes, but for heads, of which there are two, and under layer norms."""
     errors = {}
     for method in ("pivot", "magnitude"):
         for fit in (True, False):
             errors[method, fit] = shrink(copy.deepcopy(vit), name, width, images, method=method, fit=fit).error
     assert errors["pivot", True] < errors["pivot", False] and errors["magnitude", True] < errors["magnitude", False]
-    assert errors["pivot", True] <= errors["magnitude", True]
+    assert errors["pivot", True] <= errors["magnitude", True] or name == EMBED
     report = shrink(vit, name, width, images)
     assert report.error == errors["pivot", True] and report.parameters_after == parameters(vit)
+
+
+@pytest.mark.parametrize("scale", [None, 0.01])
+def test_the_width_of_a_transformer_grows_and_nothing_changes(images, scale):
+    """Under layer norms, with and without layer scales, in an average of other weights too; and it learns."""
+    torch.manual_seed(0)
+    vit = VisionTransformer(32, 8, 3, CLASSES, embed_dim=32, depth=2, num_heads=2, init_values=scale).eval()
+    average = copy.deepcopy(vit)
+    with torch.no_grad():
+        for model in (vit, average):
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        before, fresh, eps = average(images), copy.deepcopy(vit), vit.norm.eps
+    for width in (33, 47):
+        assert grow(vit, EMBED, width, images=images, ema=average).error < 2e-6
+    with torch.no_grad():
+        assert (average(images) - before).norm() / before.norm() < 2e-6
+    assert vit.norm.normalized_shape == (47,) and vit.norm.eps == eps * 32 / 47
+    assert vit.pos_embed.shape == (1, 17, 47) and vit.cls_token.shape == (1, 1, 47)
+    vit(images).square().sum().backward()
+    assert vit.patch_embed.proj.weight.grad[32:].abs().min() > 0 and vit.pos_embed.grad[..., 32:].abs().max() > 0
+    resize(fresh, widths(vit, images), images)
+    fresh.load_state_dict(vit.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh(images), vit(images))
+
+
+class PostNorm(nn.Module):
+    """What a layer norm gives is added to what none gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 8, 8), nn.Linear(8, 8), nn.Linear(8, CLASSES)
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, images):
+        x = self.first(images).flatten(2).transpose(1, 2)
+        return self.last(x + self.norm(self.second(x))).mean(1)
+
+
+class Gelu(PostNorm):
+    """A function of single channels lies before the norm."""
+
+    def forward(self, images):
+        x = functional.gelu(self.first(images)).flatten(2).transpose(1, 2)
+        return self.last(self.norm(x)).mean(1)
+
+
+@pytest.mark.parametrize(("create", "reason"), [(PostNorm, "add in the model adds"), (Gelu, "gelu in the model")])
+def test_what_a_layer_norm_forbids(images, create, reason):
+    dimension = trace(create(), images[:, :, :8, :8])["first"]
+    assert not dimension.editable and reason in dimension.reason and "norm" in dimension.reason
+    bare = create()
+    bare.norm = nn.LayerNorm(8, elementwise_affine=False)
+    assert not trace(bare, images[:, :, :8, :8])["first"].editable
 
 
 def test_a_basis_changes_nothing_and_is_the_best_for_the_scores(vit, images):

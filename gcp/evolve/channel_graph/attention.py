@@ -228,7 +228,7 @@ def _scored(record: TraceRecord, q: Split, k: Split, scaled: bool) -> Split:
     for name in SCALES:
         value = known.get(name)
         if isinstance(value, float) and abs(value * width.size**0.5 - 1) < 1e-12:
-            record.graph.count(record.modules[-1], name, Channels((width,)), inverse_root=True)
+            record.graph.count(record.modules[-1], name, Channels((width,)), lambda size: size**-0.5)
             scaled = True
     attention = Attention(record.where, Part(q.layout, q.copy), Part(k.layout, k.copy), scaled)
     record.graph.attentions.append(attention)

@@ -1,9 +1,9 @@
 """The channel graph of a model: which axis of which tensor holds which channels, and the record that tracing fills."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,19 +43,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A number that a module holds besides its tensors, such as `in_channels`: the size of a layout over `divisor`, or,
-    such as the `scale` of an attention, one over its square root.
+    """A number that a module holds besides its tensors, such as `in_channels`, and how it follows from the size of a
+    layout.
     """
 
     module: str
     name: str
     layout: AxisLayout
-    divisor: int = 1
-    inverse_root: bool = False
-
-    @property
-    def value(self) -> int | float:
-        return self.layout.size**-0.5 if self.inverse_root else self.layout.size // self.divisor
+    rule: Callable[[int], Any]
 
 
 class Part(NamedTuple):
@@ -63,6 +58,15 @@ class Part(NamedTuple):
 
     layout: Heads
     copy: int
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """A layer norm over all channels of a dimension: its weight and bias by name."""
+
+    layout: Channels
+    weight: str
+    bias: str | None
 
 
 @dataclass
@@ -93,6 +97,9 @@ class Graph:
         attributes: by module and name.
         norms: weight of a convolution -> running mean of the batch norm that alone reads what it writes.
         attentions: in the order of the calls.
+        layer_norms: the same.
+        behind_norm: weights that read what a layer norm gives.
+        scaled: weight that writes channels -> vector that scales them (a layer scale).
         affine: head -> (weight, running mean or None) of the convolution, and batch norm, right before its pooling.
         parameters: names of those tensors that are parameters, not buffers.
         dimensions: by name.
@@ -103,6 +110,9 @@ class Graph:
     attributes: dict[tuple[str, str], Attribute] = field(default_factory=dict)
     norms: dict[str, str] = field(default_factory=dict)
     attentions: list[Attention] = field(default_factory=list)
+    layer_norms: list[LayerNorm] = field(default_factory=list)
+    behind_norm: set[str] = field(default_factory=set)
+    scaled: dict[str, str] = field(default_factory=dict)
     affine: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     parameters: set[str] = field(default_factory=set)
     dimensions: dict[str, Dimension] = field(default_factory=dict)
@@ -118,9 +128,9 @@ class Graph:
             if not same:
                 layout.freeze(reason)
 
-    def count(self, module: str, name: str, layout: AxisLayout, divisor: int = 1, inverse_root: bool = False) -> None:
+    def count(self, module: str, name: str, layout: AxisLayout, rule: Callable[[int], Any] = int) -> None:
         """Note a number of a module."""
-        self.attributes.setdefault((module, name), Attribute(module, name, layout, divisor, inverse_root))
+        self.attributes.setdefault((module, name), Attribute(module, name, layout, rule))
 
     def divide(self, dimension: Dimension, heads: Heads) -> None:
         """A dimension turns out to be made of heads."""
@@ -209,10 +219,17 @@ def _append(names: list[str], name: str) -> None:
 
 
 class Tag(NamedTuple):
-    """The layout of one axis of a tensor."""
+    """The layout of one axis of a tensor.
+
+    Attributes:
+        writers: the weights of the layers of which it is a sum.
+        normed: whether a layer norm gave it, so that a channel at the mean of the others is zero.
+    """
 
     layout: AxisLayout
     axis: int
+    writers: frozenset[str] = frozenset()
+    normed: bool = False
 
 
 class Split(NamedTuple):
@@ -240,6 +257,7 @@ class TraceRecord:
         modules: names of the modules that are being called, the innermost last.
         calling: these modules.
         divided: into heads.
+        bent: channels that go through an operation under which the mean of channels is not one of them, and which.
         loose: dimensions that may lie along no tensor of the model.
         uses: id of a tensor -> calls that read it.
     """
@@ -253,6 +271,8 @@ class TraceRecord:
         self.uses: Counter[int] = Counter()
         self._tags: dict[int, tuple[Tensor, Tag | None]] = {}  # the tensor is kept, so that its id stays its own
         self.divided: list[Heads] = []
+        self.bent: list[tuple[AxisLayout, str]] = []
+        self._views: dict[int, tuple[Tensor, str, int]] = {}
         self._splits: dict[int, tuple[Tensor, Split]] = {}
         self._origin: dict[int, tuple[str, str | None]] = {}  # (weight, running mean of the batch norm behind it)
         self._outputs: dict[str, list[int]] = {}
@@ -267,6 +287,21 @@ class TraceRecord:
     def tag_of(self, tensor: object) -> Tag | None:
         found = self._tags.get(id(tensor))
         return found[1] if found else None
+
+    def parameter_of(self, tensor: Tensor) -> tuple[str, int] | None:
+        """Name and axes of a parameter or buffer, also where it is expanded."""
+        view, name = self._views.get(id(tensor)), self.names.get(id(tensor))
+        return view[1:] if view else (name, tensor.ndim) if name else None
+
+    def expanded(self, tensor: Tensor, out: Tensor) -> None:
+        """Note that a tensor may be a parameter, with more or longer axes before its last ones."""
+        if known := self.parameter_of(tensor):
+            self._views[id(out)] = (out, *known)
+
+    def bend(self, tag: Tag, name: str) -> None:
+        """Note what `bent` says."""
+        if not tag.normed:
+            self.bent.append((tag.layout, f"{name} in {self.where}"))
 
     def split_of(self, tensor: object) -> Split | None:
         found = self._splits.get(id(tensor))
@@ -324,6 +359,11 @@ class TraceRecord:
         for axis in self.graph.axes.values():
             if axis.tensor in self._overwritten:
                 axis.layout.freeze(self._overwritten[axis.tensor])
+        for norm in self.graph.layer_norms:
+            own = norm.layout.dimensions[0]
+            for layout, name in self.bent:
+                if own in layout.dimensions:
+                    own.freeze(f"{norm.weight.rpartition('.')[0]}, a layer norm, and {name} have the same channels")
         for weight, outputs in self._outputs.items():
             means = {self._norms.get(out) if self.uses[out] == 1 else None for out in outputs}
             mean = means.pop()

@@ -13,7 +13,7 @@ from torch import Tensor
 from gcp.errors import ShapeError
 from gcp.evolve.channel_graph import attention
 from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, Piece, tie
-from gcp.evolve.channel_graph.graph import COLUMNS, ONES, ROWS, TYPICAL, ZEROS, Tag, TraceRecord
+from gcp.evolve.channel_graph.graph import COLUMNS, ONES, ROWS, TYPICAL, ZEROS, LayerNorm, Tag, TraceRecord
 
 
 def _written(record: TraceRecord, out: Tensor, axis: int, weight: Tensor, bias: Tensor | None) -> None:
@@ -22,7 +22,7 @@ def _written(record: TraceRecord, out: Tensor, axis: int, weight: Tensor, bias: 
     computed = None if name else f"the weight of {record.where} is computed from others"
     layout = Channels((Piece(Dimension(out.shape[axis], record.where, computed)),))
     _vector(record, bias, layout, ZEROS)
-    record.tag(out, Tag(layout, axis))
+    record.tag(out, Tag(layout, axis, frozenset([name] if name else [])))
     if name:
         record.graph.hold(name, 0, layout, ROWS)
         record.made(out, name)
@@ -40,6 +40,8 @@ def _read(record: TraceRecord, x: Tensor, axis: int, weight: Tensor) -> None:
         tag.layout.freeze(f"the weight of {record.where} {why}")
     else:
         record.graph.hold(name, 1, tag.layout, COLUMNS)
+        if tag.normed:
+            record.graph.behind_norm.add(name)
 
 
 def _vector(record: TraceRecord, tensor: Tensor | None, layout: AxisLayout, role: str) -> None:
@@ -59,7 +61,7 @@ def _linear(record: TraceRecord, out: Tensor, input: Tensor, weight: Tensor, bia
     _written(record, out, out.ndim - 1, weight, bias)
 
 
-def _conv2d(
+def _conv(
     record: TraceRecord,
     out: Tensor,
     input: Tensor,
@@ -91,10 +93,12 @@ def _conv2d(
         return
     for piece in layout.pieces:
         piece.dimension.step = lcm(piece.dimension.step, read // piece.repeat)
+    assert tag is not None
+    record.bend(tag, "a convolution of groups")
     passed = layout.repeated(wrote // read)
     record.graph.hold(name, 0, passed, ROWS)
     _vector(record, bias, passed, ZEROS)
-    record.graph.count(record.where, "groups", layout, read)
+    record.graph.count(record.where, "groups", layout, lambda size: size // read)
     record.tag(out, Tag(passed, 1))
 
 
@@ -112,7 +116,8 @@ def _batch_norm(
     tag = record.tag_of(input)
     if tag is None:
         return
-    record.tag(out, tag)
+    record.tag(out, tag._replace(writers=frozenset()))
+    record.bend(tag, "batch norm")
     if tag.axis != 1:
         tag.layout.freeze(f"batch norm in {record.where} lies across it")
         return
@@ -121,15 +126,58 @@ def _batch_norm(
     record.normalised(input, out, running_mean)
 
 
-LAYERS: dict[str, Callable[..., None]] = {"linear": _linear, "conv2d": _conv2d, "batch_norm": _batch_norm}
+def _layer_norm(
+    record: TraceRecord,
+    out: Tensor,
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> None:
+    tag, where = record.tag_of(input), record.where
+    if tag is None:
+        return
+    layout, scale, shift = tag.layout, *(record.names.get(id(tensor)) for tensor in (weight, bias))
+    alone = isinstance(layout, Channels) and len(layout.pieces) == 1 and layout.pieces[0].repeat == 1
+    record.tag(out, tag._replace(writers=frozenset(), normed=True))
+    if tag.axis != input.ndim - 1 or len(normalized_shape) != 1 or not alone:
+        layout.freeze(f"layer norm in {where} has other axes than these channels alone")
+    elif scale is None or (bias is not None and shift is None) or tag.normed:
+        what = "comes behind another one" if tag.normed else "has no weight of its own to make up for other channels"
+        layout.freeze(f"layer norm in {where} {what}")
+    else:
+        assert isinstance(layout, Channels)
+        _vector(record, weight, layout, ONES)
+        _vector(record, bias, layout, ZEROS)
+        record.graph.layer_norms.append(LayerNorm(layout, scale, shift))
+        module, name = record.calling[-1], record.modules[-1]
+        start = vars(module).get("eps_start", (eps, layout.size))
+        if hasattr(module, "normalized_shape"):
+            record.graph.count(name, "normalized_shape", layout, lambda size: (size,))
+        if getattr(module, "eps", None) == eps:  # of the variance times the channels, however many edits there were
+            record.graph.count(name, "eps_start", layout, lambda size: start)
+            record.graph.count(name, "eps", layout, lambda size: start[0] * start[1] / size)
+
+
+LAYERS: dict[str, Callable[..., None]] = {
+    "linear": _linear,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+}
 
 
 # Channel by channel, and finite everywhere: a new channel that nobody reads must not become inf or NaN.
 ACTIVATIONS = """relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh sigmoid tanh softplus
     softsign logsigmoid threshold abs neg square clamp clip dropout dropout2d alpha_dropout feature_dropout"""
-MAPS = "max_pool2d avg_pool2d lp_pool2d adaptive_avg_pool2d adaptive_max_pool2d interpolate pad"
+MAPS = """max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d max_pool2d avg_pool2d lp_pool2d
+    adaptive_avg_pool2d adaptive_max_pool2d interpolate pad"""
 COPIES = "contiguous to float double half bfloat16 type_as type clone detach requires_grad"
 KEEP = frozenset(f"{ACTIVATIONS} {MAPS} {COPIES}".split())
+LINEAR = frozenset(f"{COPIES} dropout neg".split())  # with the mean of channels as with a channel
+SUM, PRODUCT = frozenset({"add", "iadd", "radd", "sub"}), frozenset({"mul", "multiply", "imul", "rmul"})
 JOIN = frozenset({"add", "sub", "mul", "multiply", "subtract", "maximum", "minimum"})
 JOIN |= {f"{side}{name}" for side in "ir" for name in ("add", "sub", "mul")}
 DIVIDE = frozenset({"div", "truediv", "idiv", "itruediv", "divide"})
@@ -152,6 +200,8 @@ def follow(
     if name in LAYERS:
         LAYERS[name](record, out, *args, **kwargs)
         return
+    if name == "expand":
+        record.expanded(args[0], out)
     tagged = [(tag, shape) for _, tag, shape in inputs if tag is not None]
     if not tagged:
         return
@@ -167,6 +217,11 @@ def follow(
         kept = name in KEEP or (name in DIVIDE and len(inputs) == 1)  # by a number
         if kept and out.ndim == len(shape) and out.shape[tag.axis] == shape[tag.axis]:
             found = tag
+            if name not in LINEAR and name not in DIVIDE:
+                record.bend(tag, name)
+                found = tag._replace(writers=frozenset(), normed=False)
+        elif name == "getitem":
+            found = _taken(tag, shape, call, args)
         elif name in RESHAPE:
             found = _reshaped(tag, shape, tuple(out.shape))
             if found is None and attention.divide(record, name, tag, shape, out):
@@ -188,7 +243,7 @@ def _reshaped(tag: Tag, old: tuple[int, ...], new: tuple[int, ...]) -> Tag | Non
             old[tag.axis + 1 :]
         ):  # fmt: skip
             if times == 1:
-                return Tag(tag.layout, axis)
+                return tag._replace(axis=axis)
             return Tag(tag.layout.repeated(times), axis) if isinstance(tag.layout, Channels) else None
     return None
 
@@ -199,7 +254,18 @@ def _moved(tag: Tag, shape: tuple[int, ...], call: Callable[..., Any], args: tup
     rest = {key: value for key, value in kwargs.items() if key != "input"}
     moved = tuple(call(probe, *args[1:], **rest).shape)
     mark = PRIMES[tag.axis]
-    return Tag(tag.layout, moved.index(mark)) if mark in moved else None
+    return tag._replace(axis=moved.index(mark)) if mark in moved else None
+
+
+def _taken(tag: Tag, shape: tuple[int, ...], call: Callable[..., Any], args: tuple) -> Tag | None:
+    """Some entries of other axes than that of the channels, such as some of the tokens."""
+    picks = args[1] if isinstance(args[1], tuple) else (args[1],)
+    if any(not isinstance(pick, int | slice | None | type(Ellipsis)) for pick in picks):
+        return None
+    mark = 1 + max(shape) * 2
+    marked = (*shape[: tag.axis], mark, *shape[tag.axis + 1 :])
+    left = tuple(call(torch.empty(marked, device="meta"), args[1]).shape)
+    return tag._replace(axis=left.index(mark)) if left.count(mark) == 1 else None
 
 
 def _join(record: TraceRecord, name: str, out: Tensor, inputs: list) -> None:
@@ -224,28 +290,56 @@ def _join(record: TraceRecord, name: str, out: Tensor, inputs: list) -> None:
             if size == 1:
                 found, size = Tag(tag.layout, found.axis), shape[tag.axis]
     assert found is not None
+    tags, back = [tag for _, tag, _ in inputs if tag is not None], found.axis - out.ndim
+    normed, writers = all(tag.normed for tag in tags), frozenset[str]().union(*(tag.writers for tag in tags))
+    if len({tag.normed for tag in tags}) > 1 and name in SUM:
+        found.layout.freeze(f"{name} in {record.where} adds what a layer norm gives to what none gives")
+    if len(inputs) == 1:
+        normed = normed and name in PRODUCT
+    elif len(tags) > 1 and name in PRODUCT:
+        normed = False
+    if name not in SUM and (name not in PRODUCT or len(tags) > 1):
+        record.bend(found._replace(normed=False), name)
+        writers = frozenset()
     for tensor, tag, shape in inputs:
-        back = found.axis - out.ndim
         if tag is None and -back <= len(shape) and shape[back] != 1:
-            who = record.names.get(id(tensor), "a tensor whose channels are not followed")
-            found.layout.freeze(f"{name} in {record.where} joins it with {who}")
-    record.tag(out, found)
+            known = record.parameter_of(tensor)
+            if known is None or (name not in SUM and name not in PRODUCT):
+                who = known[0] if known else "a tensor whose channels are not followed"
+                found.layout.freeze(f"{name} in {record.where} joins it with {who}")
+            elif name in SUM:
+                record.graph.hold(known[0], known[1] + back, found.layout, ZEROS)
+                normed = False
+            else:
+                record.graph.hold(known[0], known[1] + back, found.layout, ONES)
+                if not tags[0].normed and (not writers or writers & record.graph.scaled.keys()):
+                    record.bend(found, f"{name} by {known[0]}")
+                record.graph.scaled.update(dict.fromkeys(() if tags[0].normed else writers, known[0]))
+    record.tag(out, found._replace(writers=writers, normed=normed))
 
 
 def _concatenate(record: TraceRecord, inputs: list, tensors: Any, dim: int = 0, **kwargs: Any) -> Tag | None:
     dim = kwargs.get("axis", dim)
-    tags = [tag for _, tag, _ in inputs]
-    ndim = len(inputs[0][2])
-    first = tags[0]
-    layouts = [tag.layout for tag in tags if tag is not None]
-    if first is not None and len(layouts) == len(inputs) and all(t.axis == first.axis for t in tags if t):
-        channels = [layout for layout in layouts if isinstance(layout, Channels)]
-        if first.axis != dim % ndim:
+    tags = [tag for _, tag, _ in inputs if tag is not None]
+    first, ndim = tags[0], len(inputs[0][2])
+    layouts, where = [tag.layout for tag in tags], f"cat in {record.where}"
+    if all(tag.axis == first.axis for tag in tags):
+        loose = [(record.parameter_of(tensor), shape) for tensor, tag, shape in inputs if tag is None]
+        if first.axis != dim % ndim and all(known and shape[first.axis] == first.layout.size for known, shape in loose):
             for layout in layouts[1:]:
-                tie(first.layout, layout, f"cat in {record.where} joins channels of different origin")
-            return first
-        if len(channels) == len(layouts):
+                tie(first.layout, layout, f"{where} joins channels of different origin")
+            for known, _ in loose:
+                assert known is not None
+                record.graph.hold(known[0], known[1] + first.axis - ndim, first.layout, ZEROS)
+            if len({tag.normed for tag in tags}) > 1:
+                first.layout.freeze(f"{where} joins what a layer norm gives with what none gives")
+            writers = frozenset[str]().union(*(tag.writers for tag in tags))
+            return first._replace(writers=writers, normed=first.normed and not loose)
+        channels = [layout for layout in layouts if isinstance(layout, Channels)]
+        if first.axis == dim % ndim and not loose and len(channels) == len(layouts):
+            for tag in tags:
+                record.bend(tag, "cat")
             return Tag(Channels(tuple(piece for layout in channels for piece in layout.pieces)), first.axis)
     for layout in layouts:
-        layout.freeze(f"cat in {record.where} joins it with a tensor whose channels are not followed")
+        layout.freeze(f"{where} joins it with a tensor whose channels are not followed")
     return None
