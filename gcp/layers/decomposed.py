@@ -1,6 +1,13 @@
 r"""Layers that are their own singular value decomposition: W = U diag(s) V^T, U and V products of reflectors.
 
 Determinant, inverse, spectral norm and condition number cost a pass over s; bounds of s are bounds of the layer.
+
+The time of a small W is that of calling operations rather than of their arithmetic. Where one block holds all
+reflectors Y of U and of V, with T as in `gcp.layers.householder`, W and its gradient are one node of the graph:
+
+    Z = T Y,  U = I - Y^T Z,      dL/dU = G V diag(s),  dL/dV = G^T U diag(s),  dL/ds = diag(U^T G V)
+
+and dL/dY of each as there, with the identity for X.
 """
 
 from typing import Any, TypeVar
@@ -10,9 +17,11 @@ from torch import Tensor, nn
 
 from gcp.errors import OptionError, ShapeError
 from gcp.layers.factored import Pointwise, ProductLayer
-from gcp.layers.frame import Frame, frame_matrices
+from gcp.layers.frame import Frame, frame_matrices, frame_matrix, single_block
+from gcp.layers.householder import inverse_factor, scaled, through_factor
 from gcp.layers.orthonormal import as_matrix
 from gcp.layers.spectrum import SingularValues
+from gcp.ops.numerics import outside_autocast
 
 Self = TypeVar("Self", bound="SVDLinear")
 
@@ -79,10 +88,14 @@ class SVDLinear(ProductLayer):
         return self.right.multiply(self.left.adjoint(Y) / self.spectrum()[:, None])
 
     def build(self) -> Tensor:
+        if single_block(self.left, self.right):
+            return singular_product(self.left, self.right, self.spectrum())
         U, V = frame_matrices(self.left, self.right)
         return (U * self.spectrum()) @ V.mT
 
     def build_inverse(self) -> Tensor:
+        if single_block(self.left, self.right):
+            return singular_product(self.right, self.left, 1 / self.spectrum())
         U, V = frame_matrices(self.left, self.right)
         return (V / self.spectrum()) @ U.mT
 
@@ -135,6 +148,38 @@ class SVDLinear(ProductLayer):
 
 
 LinearSVD = SVDLinear
+
+
+def singular_product(left: Frame, right: Frame, s: Tensor) -> Tensor:
+    """U diag(s) V^T (d, d) of two frames of one `single_block` each."""
+    product: Tensor = SingularProduct.apply(scaled(torch.stack((left.vectors, right.vectors))), s)
+    return product
+
+
+class SingularProduct(torch.autograd.Function):
+    """U diag(s) V^T (d, d) of the reflectors of both, Y (2, d, d), and s (d,)."""
+
+    @staticmethod
+    def forward(ctx: Any, Y: Tensor, s: Tensor) -> Tensor:
+        T = inverse_factor(Y)
+        Z = T @ Y
+        F = torch.baddbmm(torch.eye(len(s), dtype=Y.dtype, device=Y.device), Y.mT, Z, alpha=-1)
+        ctx.save_for_backward(Y, s, T, Z, F)
+        return (F[0] * s) @ F[1].mT
+
+    @staticmethod
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, ...]:
+        Y, s, T, Z, F = ctx.saved_tensors
+        with outside_autocast(G):
+            if torch.is_grad_enabled():  # the gradient will be differentiated
+                U, V = frame_matrix(Y, len(s)).unbind()
+                return torch.autograd.grad((U * s) @ V.mT, (Y, s), G, create_graph=True)
+            U, V = F.unbind()
+            along = G @ V
+            dF = torch.stack((along * s, ((U * s).mT @ G).mT))
+            coefficients = T.mT @ (Y @ dF)
+            dY = through_factor(Y, Z, coefficients, transpose=False)
+            return dY.baddbmm_(Z, dF.mT, alpha=-1).sub_(coefficients), (along * U).sum(0)
 
 
 class SVDConv1x1(Pointwise, SVDLinear):

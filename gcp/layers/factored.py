@@ -106,9 +106,8 @@ class ProductLayer(nn.Module):
         self._inverse_matrix.clear()
 
     def _kept(self, cache: MatrixCache, build: Callable[[], Tensor]) -> Tensor:
-        sources = self._sources()
-        with outside_autocast(sources[0]):
-            return cache.get(sources, build) if self._keeps() else build()
+        with outside_autocast(next(self.parameters())):
+            return cache.get(self._sources(), build) if self._keeps() else build()
 
     def _sources(self) -> list[Tensor]:
         """What W is computed from."""
@@ -141,7 +140,7 @@ class ProductLayer(nn.Module):
         """The dtype of the result."""
         check_tensor("the input", x)
         self._check_shape(x, features)
-        own = [*self.parameters(), x][0].dtype
+        own = next(self.parameters(), x).dtype
         kind = x.device.type
         if kind != "meta" and torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
             return torch.get_autocast_dtype(kind)

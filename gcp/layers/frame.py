@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gcp.errors import OptionError, ShapeError
-from gcp.layers.householder import check_block, householder_apply
+from gcp.layers.householder import check_block, default_block, householder_apply
 from gcp.layers.reflectors import determinant_sign, initial, reflectors_of
 
 LARGEST_PAIR = 128  # dimensions up to which the overhead of the operations outweighs their arithmetic
@@ -101,6 +101,15 @@ def frame_matrices(first: Frame, second: Frame) -> tuple[Tensor, Tensor]:
         return first.matrix(), second.matrix()
     vectors = torch.stack((first.vectors, second.vectors))
     return frame_matrix(vectors, first.p, first.block).unbind()  # type: ignore[return-value]
+
+
+def single_block(first: Frame, second: Frame) -> bool:
+    """Whether two square frames of one size have all their reflectors, of float32 or float64, in one block each."""
+    d, vectors = first.d, first.vectors
+    alike = d == first.p == second.p and vectors.shape == second.vectors.shape == (d, d)
+    block = first.block or default_block(d, vectors.device, d)
+    usual = vectors.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling()
+    return alike and usual and first.block == second.block and d <= block
 
 
 def exempt(module: nn.Module) -> None:

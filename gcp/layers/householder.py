@@ -40,7 +40,12 @@ REFUSAL = "a double backward needs the activations that rebuild=True does not ke
 
 def inverse_factor(Y: Tensor) -> Tensor:
     """T (n, B, b, b); a zero reflector is the identity, with 1 on its diagonal of S."""
-    S = (Y @ Y.mT).triu()
+    return invert_factors(Y @ Y.mT)
+
+
+def invert_factors(products: Tensor) -> Tensor:
+    """T (..., b, b) of Y Y^T."""
+    S = products.triu()
     diagonal = S.diagonal(dim1=-2, dim2=-1)
     diagonal.copy_(torch.where(diagonal > 0, diagonal / 2, 1))
     identity = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
@@ -84,7 +89,7 @@ def sweep(Y: Tensor, T: Tensor, X: Tensor, transpose: bool, last: bool = True) -
     return out if last else None, inputs, coefficients
 
 
-def _through_factor(Y: Tensor, Z: Tensor, U: Tensor, transpose: bool) -> Tensor:
+def through_factor(Y: Tensor, Z: Tensor, U: Tensor, transpose: bool) -> Tensor:
     """(M + M^T) Y: what dL/dY receives through T."""
     M = (Z @ U.mT if transpose else U @ Z.mT).triu_()
     M.diagonal(dim1=-2, dim2=-1).mul_(0.5)
@@ -115,7 +120,7 @@ class Product(torch.autograd.Function):
             if torch.is_grad_enabled():  # the gradient will be differentiated: take that of `product`
                 return *_differentiable_gradients(Y, X, G, ctx.transpose, ctx.needs_input_grad[:2]), None
             dX, gradients, U = sweep(Y, T, G, not ctx.transpose, ctx.needs_input_grad[1])
-            dY = _through_factor(Y, Z, U, ctx.transpose)
+            dY = through_factor(Y, Z, U, ctx.transpose)
             _subtract_outer(dY, Z, gradients)
             _subtract_outer(dY, U, inputs)
             return dY, dX, None
@@ -161,7 +166,7 @@ class RebuiltProduct(torch.autograd.Function):
                 torch.bmm(t, torch.bmm(y, G), out=u)
                 torch.bmm(z, G.mT, out=dy).baddbmm_(u, X.mT)
                 G = torch.baddbmm(G, y.mT, u, alpha=-1)
-            return _through_factor(Y, Z, U, ctx.transpose) - outer, G, None
+            return through_factor(Y, Z, U, ctx.transpose) - outer, G, None
 
 
 LONG_ROWS = 512  # entries of a reflector from which the arithmetic outweighs the overhead of the operations
@@ -264,7 +269,7 @@ def default_block(columns: int, device: torch.device, d: int = 0) -> int:
 def _multiply(V: Tensor, X: Tensor, block: int | None, transpose: bool, rebuild: bool) -> Tensor:
     """V (B, k, d), X (B, d, m) of one dtype, of at least float32."""
     block = block or default_block(X.shape[2], X.device, X.shape[1])
-    Y = into_blocks(_scaled(V), block)
+    Y = into_blocks(scaled(V), block)
     if torch.compiler.is_compiling() or not (Y.requires_grad and torch.is_grad_enabled()):
         return product(Y, X, transpose)
     return (RebuiltProduct if rebuild else Product).apply(Y, X, transpose)
@@ -279,7 +284,7 @@ def into_blocks(V: Tensor, block: int) -> Tensor:
     return V.reshape(count, n, b, width).transpose(0, 1)
 
 
-def _scaled(V: Tensor) -> Tensor:
+def scaled(V: Tensor) -> Tensor:
     """Each reflector over its largest entry; in eager mode on the CPU only where a length is extreme."""
     eager = V.device.type == "cpu" and not torch.compiler.is_compiling()
     if eager:
