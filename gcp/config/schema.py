@@ -138,7 +138,7 @@ class FlowConfig(Section):
     """
 
     IDLE: ClassVar[dict[str, tuple[str, ...]]] = {
-        "run": ("amp", "compile", "grad_checkpointing", "channels_last", "sync_batch_norm"),
+        "run": ("grad_checkpointing", "channels_last", "sync_batch_norm"),
         "data": ("per_class", "preprocessing", "mean", "std", "interpolation", "crop_pct", "crop_mode"),
         "optim": (
             "features_lr_factor",

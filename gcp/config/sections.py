@@ -52,7 +52,8 @@ class Run(Section):
     )
     amp: Literal["none", "bf16", "fp16"] = Field(
         default="none",
-        description="autocast of features and classifier; heads always leave it; fp16 needs a GPU",
+        description="autocast of features and classifier, or of the networks of a flow; heads, and what a flow does to "
+        "its numbers, leave it; fp16 needs a GPU",
     )
     compile: bool = Field(default=False, description="torch.compile the model")
     grad_checkpointing: bool = Field(

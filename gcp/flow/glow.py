@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gcp.errors import OptionError, ShapeError
 from gcp.flow.layers import ActNorm, FlowStep, Prior, Split, normal_log_density, squeeze, unsqueeze
 from gcp.layers.frame import check_size
+from gcp.layers.invertible import InvertibleConv1x1
 
 MapShape = tuple[int, int, int]
 
@@ -144,6 +145,16 @@ class Glow(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
+
+    @torch.no_grad()
+    def determinant_error(self) -> float:
+        """The largest difference between the log|det W| that a 1x1 convolution counts and that of its matrix, by a
+        factorisation in float64. In eval mode.
+        """
+        convolutions = [module for module in self.modules() if isinstance(module, InvertibleConv1x1)]
+        exact = (torch.linalg.slogdet(convolution.matrix().double())[1] for convolution in convolutions)
+        pairs = zip(convolutions, exact, strict=True)
+        return max(float((convolution.slogdet()[1] - value).abs()) for convolution, value in pairs)
 
     def _norms(self) -> list[ActNorm]:
         return [module for module in self.modules() if isinstance(module, ActNorm)]

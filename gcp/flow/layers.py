@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from gcp.errors import DataError, NonFiniteError, OptionError, UnknownNameError
 from gcp.layers.frame import exempt
 from gcp.layers.invertible import InvertibleConv1x1
+from gcp.ops.numerics import outside_autocast
 
 
 def normal_log_density(z: Tensor) -> Tensor:
@@ -198,7 +199,7 @@ class Coupling(nn.Module):
 
     def _motion(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         """t and s."""
-        out = self.network(kept)
+        out = self.network(kept).to(kept)  # of bfloat16 under autocast
         if not self.affine:
             return out, torch.zeros_like(out)
         shift, raw = out.chunk(2, dim=1)
@@ -226,7 +227,7 @@ class Split(nn.Module):
         self.prior = zero_convolution(self.sizes[0], 2 * self.sizes[1])
 
     def _expected(self, stays: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = self.prior(stays).chunk(2, dim=1)
+        mean, raw = self.prior(stays).to(stays).chunk(2, dim=1)
         return mean, bounded(raw)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -286,10 +287,14 @@ class FlowStep(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """y, and the log-determinant of each sample (B,)."""
         x, first = self.norm(x)
-        x, second = self.convolution(x)
+        with outside_autocast(x):  # only the networks leave float32: a rounded W x would have no exact inverse
+            x, second = self.convolution(x)
         x, third = self.coupling(x)
         return x, first + second + third
 
     def inverse(self, y: Tensor) -> Tensor:
         """x of y."""
-        return self.norm.inverse(self.convolution.inverse(self.coupling.inverse(y)))
+        x = self.coupling.inverse(y)
+        with outside_autocast(x):
+            x = self.convolution.inverse(x)
+        return self.norm.inverse(x)

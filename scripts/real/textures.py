@@ -77,13 +77,13 @@ def licences(text: str) -> dict[str, str]:
     return found
 
 
-def grey(image: Image.Image) -> Image.Image:
-    """The largest square at the top left of an image, in grey, SIDE pixels across."""
+def square(image: Image.Image, mode: str = "L") -> Image.Image:
+    """The largest square at the top left of an image, in grey or another mode of PIL, SIDE pixels across."""
     side = min(image.size)
-    return image.convert("L").crop((0, 0, side, side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return image.convert(mode).crop((0, 0, side, side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
-def load(package: Package) -> tuple[dict[str, Image.Image], dict[str, str], dict[str, str]]:
+def load(package: Package, mode: str = "L") -> tuple[dict[str, Image.Image], dict[str, str], dict[str, str]]:
     """(photographs, their licences, reasons for those left out), by name, of the archive of the package."""
     archive = zipfile.ZipFile(package.folder / "usr/share/games/ufoai/base/0textures.pk3")
     files = {Path(name).with_suffix("").as_posix(): name for name in archive.namelist()}
@@ -97,7 +97,7 @@ def load(package: Package) -> tuple[dict[str, Image.Image], dict[str, str], dict
         with archive.open(files[f"textures/{name}"]) as file:
             image = Image.open(file)
             small = min(image.size) < SIDE
-            image = grey(image)
+            image = square(image, mode)
         if licence not in LICENCES:
             left_out[name] = f"licence {licence}"
         elif small or np.asarray(image).std() < FLAT:

@@ -70,6 +70,7 @@ def test_a_run_from_its_beginning_to_its_end(glow, place):
     assert 2.5 < baseline["test"] < 3.5 and baseline["train"] < baseline["test"]
     assert result["margin"]["final"] == pytest.approx(baseline["test"] - test["final"]["loss"])
     assert 0 < result["inversion"]["mean"] < result["inversion"]["largest"] < 1e-5
+    assert result["determinant"]["largest"] < 1e-5
     assert result["validation"]["final"]["loss"] == pytest.approx(result["validation"]["best"]["loss"])
     for name in ("samples", "interpolations", "reconstructions"):
         assert Image.open(folder / f"{name}.png").size[0] > 500
@@ -80,6 +81,23 @@ def test_a_run_from_its_beginning_to_its_end(glow, place):
     code, again, err = glow("resume=digits-glow-plu-1")
     assert (code, err) == (0, "") and "is finished" in again
     assert "gcp train-glow resume=" in glow("--config", "flow.yaml", "run.name=digits-glow-plu-1")[2]
+
+
+def test_a_run_in_mixed_precision_and_compiled(glow, place, monkeypatch):
+    compiled = []
+
+    def quick(model):
+        compiled.append(model)
+        return torch._dynamo.optimize("eager")(model)
+
+    monkeypatch.setattr("torch.compile", quick)
+    words = ["train.epochs=1", "flow.form=plain", "flow.steps=1", "run.amp=bf16", "run.compile=true", "run.name=mixed"]
+    code, _, err = glow("--config", "flow.yaml", *words)
+    assert (code, err) == (0, "") and len(compiled) == 1
+    result = json.loads((place / "runs/mixed/result.json").read_text())
+    assert 2 < result["test"]["final"]["loss"] < 8 and result["inversion"]["largest"] < 1e-5
+    code, _, err = glow("--config", "flow.yaml", "run.amp=fp16")
+    assert code == 2 and "run.amp" in err and "bf16" in err
 
 
 def test_a_picture_that_cannot_be_written_costs_nothing_else(glow, place, monkeypatch, caplog):
@@ -192,7 +210,7 @@ def test_faults(glow, place, words, message):
 
 
 def test_every_fault_at_once(glow):
-    err = glow("--config", "flow.yaml", "flow.width=0", "train.epochs=x", "run.amp=bf16")[2]
+    err = glow("--config", "flow.yaml", "flow.width=0", "train.epochs=x", "run.channels_last=true")[2]
     assert "3 faults" in err
 
 

@@ -67,7 +67,9 @@ def build_bits(config: FlowConfig, model: Glow) -> Bits:
 def build_step_options(config: FlowConfig, bits: Bits) -> StepOptions:
     """How an optimizer step is made."""
     train, optim = config.train, config.optim
-    return StepOptions(accumulate=train.accumulate, clip=optim.clip, seed=config.run.seed, objective=bits)
+    return StepOptions(
+        accumulate=train.accumulate, clip=optim.clip, amp=config.run.amp, seed=config.run.seed, objective=bits
+    )
 
 
 def architecture(config: FlowConfig, model: Glow) -> str:

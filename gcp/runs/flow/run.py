@@ -86,6 +86,7 @@ class GlowRun(TrainingRun[FlowConfig]):
         return (
             f"{format_result(result, metrics=SHOWN)}\n{compared}"
             f"inverse    largest error {inversion['largest']:.1e} on {counted(inversion['images'], 'test image')}\n"
+            f"log-det    largest error of a 1x1 convolution {result['determinant']['largest']:.1e}\n"
             f"pictures   {self.folder.path}"
         )
 
@@ -97,17 +98,19 @@ class GlowRun(TrainingRun[FlowConfig]):
         return result | self.group.broadcast(self._compared(result) if self.group.main else {})
 
     def _compared(self, result: dict) -> dict:
-        """What is beside the scores: unit, baseline, margin, and the error of the inverse; the pictures are drawn."""
+        """What is beside the scores: unit, baseline, margin, errors of inverse and determinant; pictures are drawn."""
         from gcp.runs.flow.pictures import draw_pictures
 
         found = baseline(self.config, self.splits, self.device, self.bits)
         with self._evaluated() as flow:
             inversion = draw_pictures(flow, self.splits, self.config, self.bits.levels, self.folder.path)
+            determinant = {"largest": flow.determinant_error()}
         return {
             "unit": f"loss: bits per dimension of {self.bits.levels} grey levels, uniform noise",
             "baseline": found,
             "margin": margins(result["test"], found),
             "inversion": inversion,
+            "determinant": determinant,
         }
 
 
