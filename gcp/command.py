@@ -59,19 +59,24 @@ def as_typed(text: str) -> str:
     return _CANONICAL.sub(lambda found: _program(found[1]), text)
 
 
+def visible(text: str) -> str:
+    """`text` with escape sequences in the place of what a terminal would obey."""
+    return _ORDERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 class Printable:
     """A text stream, to a terminal or to a log that is read on one, that shows as an escape sequence what a terminal
     would obey, perhaps in the name of a class.
     """
 
     def __init__(self, stream: TextIO):
-        self._stream = stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(_ORDERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
+        return self.stream.write(visible(text))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
 
 def tell_launcher(message: str) -> None:

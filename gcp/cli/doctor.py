@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gcp.command import as_typed, install
+from gcp.drawing.terminal import print_facts, print_table
 from gcp.errors import GCPError, NonFiniteError, counted
 
 USAGE = """\
@@ -35,17 +36,19 @@ def main(argv: list[str]) -> int:
         return 0
     if argv:
         raise GCPError(f"unexpected {argv[0]!r}: doctor takes nothing; see --help.")
-    for name, text in about().items():
-        print(f"{name:<12}{text}")
+    print_facts("\n".join(f"{name:<12}{text}" for name, text in about().items()))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    print(f"\n{'head':<20}{'output':>10}{'gradient':>10}   float32 on {device} against float64 on the CPU")
-    wrong = 0
+    what = f"float32 on {device} against float64 on the CPU"
+    print()
+    lines, rows = [f"{'head':<20}{'output':>10}{'gradient':>10}   {what}"], []
     for name, output, gradient in differences(device):
         fine = output <= OUTPUT and gradient <= GRADIENT  # not a number is not fine
-        wrong += not fine
-        print(f"{name:<20}{output:>10.0e}{gradient:>10.0e}{'' if fine else '   WRONG'}", flush=True)
-    print(f"\n{counted(wrong, 'head')} wrong." if wrong else "\nEvery head computes what it should.")
-    return int(wrong > 0)
+        lines.append(f"{name:<20}{output:>10.0e}{gradient:>10.0e}{'' if fine else '   WRONG'}")
+        rows.append([name, f"{output:.0e}", f"{gradient:.0e}", "" if fine else "WRONG"])
+    wrong = [place for place, row in enumerate(rows) if row[-1]]
+    print_table(["head", "output", "gradient", what], rows, "\n".join(lines), red=wrong)
+    print(f"\n{counted(len(wrong), 'head')} wrong." if wrong else "\nEvery head computes what it should.")
+    return int(bool(wrong))
 
 
 def about() -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from gcp.cli.arguments import ANSWERED, Arguments, answer, parse
 from gcp.cli.listing import LIST
 from gcp.cli.train import check_overrides
+from gcp.drawing.terminal import print_facts
 from gcp.errors import GCPError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -134,11 +135,13 @@ def _score(scored_model: "ScoredModel", arguments: Arguments, split: str, group:
     from gcp.evaluation.scoring import format_comparison, format_scores, score, versus
 
     first = score(scored_model, split, group)
-    print(format_scores(first))
+    print_facts(format_scores(first))
     comparison = None
     if other := arguments.value("--compare"):
         second, comparison = versus(first, other, arguments.overrides, group)
-        print(f"\n{format_scores(second)}\n\n{format_comparison(comparison)}")
+        print()
+        print_facts(format_scores(second))
+        print(f"\n{format_comparison(comparison)}")
     if group.main:
         write_scores(arguments.value("--json"), first)
         write_evaluation(arguments.value("--report"), first, comparison)

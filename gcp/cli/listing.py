@@ -93,12 +93,24 @@ def main(argv: list[str]) -> int:
         return 0
     if len(argv) > 2:
         raise GCPError(f"unexpected {argv[2]!r}: one KIND and one PATTERN, in quotes such as 'svd_*'; see --help.")
-    print(listing(*argv))
+    from gcp.drawing.terminal import print_table
+
+    entries = found(*argv)
+    papers = any(entry.paper for entry in entries)
+    rows = [[str(entry), entry.summary, *([entry.paper] if papers else [])] for entry in entries]
+    print_table([argv[0], "what it is", *(["paper"] if papers else [])], rows, listing(*argv))
     return 0
 
 
 def listing(kind: str, pattern: str = "*") -> str:
-    """Names of a kind that match a shell pattern, each with its summary and paper.
+    """Names of a kind that match a shell pattern, each with its summary and paper. Raises as `found`."""
+    entries = found(kind, pattern)
+    width = min(max(map(len, entries)), 40)
+    return "\n".join(_line(entry, width) for entry in entries)
+
+
+def found(kind: str, pattern: str = "*") -> list[Entry]:
+    """The entries of a kind whose name matches a shell pattern.
 
     Raises:
         UnknownNameError: no such kind.
@@ -109,8 +121,7 @@ def listing(kind: str, pattern: str = "*") -> str:
     entries = KINDS[kind](pattern)
     if not entries:
         raise GCPError(f"no name in {kind} matches {pattern!r}.{suggest(pattern, KINDS[kind]('*'))}")
-    width = min(max(map(len, entries)), 40)
-    return "\n".join(_line(entry, width) for entry in entries)
+    return entries
 
 
 def _line(entry: Entry, width: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from gcp.command import typed
 from gcp.config import load, yaml_file
+from gcp.drawing.terminal import print_markdown
 from gcp.engine.folder import RunFolder, write_text
 from gcp.errors import GCPError
 from gcp.studies import tune
@@ -255,7 +256,8 @@ def _go(study: Study, folder: Path, cells: list[Cell], jobs: int | None, retry: 
     progress.say(f"study {folder}: {progress.line()}; {len(left)} to run, {len(places)} at once")
     code = run_cells(left, places, progress) if left else 0
     text = (folder / "table.md").read_text(encoding="utf-8")
-    progress.say(f"\n{text}")
+    progress.say("")
+    print_markdown(text)
     records = [read(cell) for cell in cells]
     failed = sum(record.state == FAILED for record in records)
     again = typed("ablate", f"resume={folder}")
