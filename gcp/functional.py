@@ -97,7 +97,8 @@ def covariance_function(
         x: feature map of any floating dtype and memory format, H W >= 2.
         function: `sqrt`, `inverse_sqrt`, `power`, `log` or `inverse` (`gcp.functions`).
         ridge: added to every eigenvalue, in the units of the covariance; a function that is not finite at 0 needs one.
-        rule: backward rule of the root (`gcp.gradients`), whose ratio to the exact weight is taken over; not `newton`.
+        rule: backward rule of the root (`gcp.gradients`), whose ratio to the exact weight is taken over; `newton` for
+            `sqrt` and `inverse_sqrt` only.
         side: as `covariance_sqrt`, which this is with sqrt and ridge=0.
         precision: as `covariance_sqrt`.
         solver: `eig`, or an iterative solver for `sqrt` and `inverse_sqrt`: on the channel side, with its own backward.

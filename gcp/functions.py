@@ -1,7 +1,8 @@
 r"""Functions of the spectrum: f(P) = V diag(f(l)) V^T of P = V diag(l) V^T.
 
 The derivative needs the divided differences f[a, b] = (f(a) - f(b)) / (a - b), f[a, a] = f'(a), which cancel wherever
-two eigenvalues are close. Here they do not: with a = max, b = min and t = log(b/a) = log1p(-(a - b)/a),
+two eigenvalues are close. Here they do not: with a = max, b = min and t = log(b/a), by log1p(-(a - b)/a) where b is
+more than half of a (below, 1 - (a - b)/a would lose the digits of b),
 
     sqrt            1 / (sqrt a + sqrt b)
     inverse_sqrt    -1 / (sqrt a sqrt b (sqrt a + sqrt b))
@@ -9,11 +10,12 @@ two eigenvalues are close. Here they do not: with a = max, b = min and t = log(b
     log             t / (a expm1(t))
     inverse         -1 / (a b)
 
-Daleckii and Krein 1965. To add a function, add a class and register it: values and differences are elementwise.
+Daleckii and Krein 1965. To add a function, add a class and register it: values and differences are elementwise. For
+a kernel on the GPU, name its functor in `gcp/kernels/heads.cu`.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +27,22 @@ from gcp.registry import Registry
 
 @dataclass(frozen=True)
 class SpectralFunction:
-    """A monotone function of eigenvalues l >= 0; its fields are its options."""
+    """A monotone function of eigenvalues l >= 0; its fields are its options.
+
+    `kernel` names the functor of `heads.cu` that computes its differences on a GPU; a subclass does not inherit it.
+    """
+
+    kernel: ClassVar[str | None] = None
+
+    @property
+    def kernel_parameter(self) -> float:
+        """The number that the functor takes."""
+        return 0.0
+
+    @classmethod
+    def of_kernel_parameter(cls, parameter: float) -> "SpectralFunction":
+        """The function with this `kernel_parameter`."""
+        return cls()
 
     @property
     def finite_at_zero(self) -> bool:
@@ -60,9 +77,10 @@ def create_function(name: str, **options: Any) -> SpectralFunction:
 
 
 def _ordered(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """The larger of two eigenvalues a, and t = log(b/a), exact where they are close; 0 where both are zero."""
-    a = torch.maximum(left, right)
-    return a, torch.log1p(-(left - right).abs() / torch.where(a > 0, a, 1))
+    """The larger of two eigenvalues a, and t = log(b/a), exact where they are close and where they are far apart."""
+    a, b = torch.maximum(left, right), torch.minimum(left, right)
+    positive = torch.where(a > 0, a, 1)
+    return a, torch.where(2 * b < a, (b / positive).log(), torch.log1p(-(a - b) / positive))
 
 
 def _quotient(numerator: Tensor, denominator: Tensor, limit: float) -> Tensor:
@@ -75,6 +93,8 @@ def _quotient(numerator: Tensor, denominator: Tensor, limit: float) -> Tensor:
 class Sqrt(SpectralFunction):
     """The root of the covariance, as the heads take it."""
 
+    kernel = "Sqrt"
+
     def value(self, eigenvalues: Tensor) -> Tensor:
         return eigenvalues.sqrt()
 
@@ -86,6 +106,8 @@ class Sqrt(SpectralFunction):
 @dataclass(frozen=True)
 class InverseSqrt(SpectralFunction):
     """P^(-1/2)."""
+
+    kernel = "InverseSqrt"
 
     @property
     def finite_at_zero(self) -> bool:
@@ -108,11 +130,20 @@ class InverseSqrt(SpectralFunction):
 class Power(SpectralFunction):
     """P^exponent; 0.5 is the square root."""
 
+    kernel = "Power"
     exponent: float = option(0.5, "exponent, not 0", minimum=-4, maximum=4)
 
     def __post_init__(self) -> None:
         if self.exponent == 0:
             raise OptionError("option exponent of 'power' is 0; allowed: a number from -4 to 4 but 0.")
+
+    @property
+    def kernel_parameter(self) -> float:
+        return float(self.exponent)
+
+    @classmethod
+    def of_kernel_parameter(cls, parameter: float) -> "Power":
+        return cls(parameter)
 
     @property
     def finite_at_zero(self) -> bool:
@@ -135,6 +166,8 @@ class Power(SpectralFunction):
 class Log(SpectralFunction):
     """The logarithm of the matrix."""
 
+    kernel = "Log"
+
     @property
     def finite_at_zero(self) -> bool:
         return False
@@ -151,6 +184,8 @@ class Log(SpectralFunction):
 @dataclass(frozen=True)
 class Inverse(SpectralFunction):
     """P^(-1)."""
+
+    kernel = "Inverse"
 
     @property
     def finite_at_zero(self) -> bool:

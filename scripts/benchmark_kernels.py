@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcp.errors import DeviceError
+from gcp.functions import FUNCTIONS, SpectralFunction, create_function
 from gcp.gradients import RULES, Rule, create_rule
 from gcp.heads import create_head
-from gcp.kernels import eigh, pack, spectral_core, without_kernels
+from gcp.kernels import eigh, function_core, pack, spectral_core, without_kernels
 from gcp.kernels import spread as unpack
 from gcp.kernels.backend import BACKENDS, has_backend
 from gcp.kernels.launch import available
@@ -70,14 +71,20 @@ def compare_kernels(n: int, batch: int, device: torch.device, repeats: int, warm
         calls: dict[str, Callable[[], Any]] = {
             f"spectral_core {name}": partial(_core, create_rule(str(name)), kept, S) for name in RULES
         }
+        for name in FUNCTIONS:
+            calls[f"function_core {name}"] = partial(_function_core, create_function(str(name)), kept, S)
         calls |= {"triangle_pack": partial(pack, S), "triangle_spread": partial(unpack, triangle, n)}
         for name, call in calls.items():
-            traffic = 2 * S.nbytes if name.startswith("spectral") else S.nbytes + triangle.nbytes
+            traffic = 2 * S.nbytes if "core" in name else S.nbytes + triangle.nbytes
             yield _against_fallback(name, dtype, call, traffic, device, repeats, warmup)
 
 
 def _core(rule: Rule, kept: Tensor, S: Tensor) -> Tensor:
     return spectral_core(rule, kept, S)[0]
+
+
+def _function_core(function: SpectralFunction, kept: Tensor, S: Tensor) -> Tensor:
+    return function_core(function, 1e-3, create_rule("exact"), kept, S, False, S.shape[1])[0]
 
 
 def _against_fallback(

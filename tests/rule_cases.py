@@ -1,8 +1,12 @@
-"""Rules, spectra and upstream gradients for the weight kernels, with the check against the rule itself in float64."""
+"""Rules, functions, spectra and upstream gradients for the weight kernels, with the check against the rule in float64.
+
+A case of a function is `of`: the function of the spectrum, its ridge, and the number of channels; None for the root.
+"""
 
 import torch
 
-from gcp.gradients import RULES
+from gcp.functions import FUNCTIONS, create_function
+from gcp.gradients import RULES, create_rule
 from gcp.kernels.launch import REAL_NAMES, SPECTRAL_CORE
 from gcp.ops.numerics import inverse_or_zero, sym
 
@@ -16,6 +20,15 @@ OPTIONS = {
     "top_n": [{"keep": 0.5}],
 }
 CASES = [(str(name), options) for name in RULES for options in [{}, *OPTIONS.get(str(name), [])]]
+FUNCTION_OPTIONS = [(str(name), {}) for name in FUNCTIONS] + [("power", {"exponent": p}) for p in (0.3, 2, -1.5)]
+# one rule for each functor, with a ridge and, where the function is finite at zero, without
+FUNCTION_CASES = [
+    (name, options, rule, ridge)
+    for name, options in FUNCTION_OPTIONS
+    for rule in {RULES[rule].obj.kernel: str(rule) for rule in reversed(list(RULES))}.values()
+    for ridge in (0.0, 2.0**-7)
+    if RULES[rule].obj.has_function(name) and (ridge or create_function(name, **options).finite_at_zero)
+]
 # largest difference over the largest entry; a kernel differs from torch by the order of a few roundings
 TOLERANCE = {torch.float32: 3e-5, torch.float64: 1e-13}
 
@@ -38,11 +51,16 @@ def upstream(n, dtype):
     return (sym(S) + 0.01 * S).to(dtype)
 
 
-def expected(rule, kept, S, subtract):
+def expected(rule, kept, S, subtract, of=None):
     """In float64, by the methods of the rule."""
     kept, S = kept.double(), S.double()
-    core, c = rule.core(kept, sym(S))
-    w0 = rule.null_weight(kept)
+    if of is not None:
+        function, ridge, channels = of
+        core, _, c = rule.function_core(function, ridge, kept, sym(S), False, channels)
+        w0 = rule.function_core(function, ridge, kept, S, True, channels)[1]
+    else:
+        core, c = rule.core(kept, sym(S))
+        w0 = rule.null_weight(kept)
     return (core - S * w0[:, None, :] if subtract else core), w0, c
 
 
@@ -54,21 +72,38 @@ def close(got, wanted, scale=None):
     return bool((error <= TOLERANCE[got.dtype] * scale).all())
 
 
-def run(launcher, rule, kept, S, subtract):
+def run(launcher, rule, kept, S, subtract, of=None):
     """Core, w0 and the terms of the trace term, by a launcher."""
     core, w0, terms = torch.full_like(S, torch.nan), torch.full_like(kept, torch.nan), torch.full_like(kept, torch.nan)
     n = kept.shape[1]
-    arguments = (kept, S, core, w0, terms, rule.kernel_parameter, n, len(kept), subtract)
-    launcher(SPECTRAL_CORE, (REAL_NAMES[S.dtype], rule.kernel), n, len(kept), arguments)
+    function, ridge, channels = of or (create_function("sqrt"), 0.0, n)
+    parameters = (rule.kernel_parameter, function.kernel_parameter, ridge)
+    arguments = (kept, S, core, w0, terms, *parameters, n, channels, len(kept), subtract)
+    launcher(SPECTRAL_CORE, (REAL_NAMES[S.dtype], function.kernel, rule.kernel), n, len(kept), arguments)
     return core, w0, terms
 
 
-def check(outputs, rule, kept, S, subtract):
+def run_function(launcher, case, dtype, device="cpu"):
+    """`run` of a case of FUNCTION_CASES, and the arguments of `check` behind its outputs."""
+    name, options, rule, ridge = case
+    rule, n = create_rule(rule), 33
+    kept, S = rule.spectrum(spectra(n, dtype), n), upstream(n, dtype)
+    of = (create_function(name, **options), ridge, n + 7)
+    return run(launcher, rule, kept.to(device), S.to(device), True, of), rule, kept, S, True, of
+
+
+def trace_size(kept, S, wanted):
+    """What a trace term (B,) is measured by: a sum that cancels, against the size of its terms."""
+    return S.double().diagonal(dim1=1, dim2=2).abs().sum(1) * wanted[1].abs().amax(1)
+
+
+def check(outputs, rule, kept, S, subtract, of=None):
     core, w0, terms = outputs
-    wanted = expected(rule, kept, S, subtract)
+    wanted = expected(rule, kept, S, subtract, of)
     assert close(core, wanted[0]) and close(w0, wanted[1])
     if wanted[2] is None:
         assert not terms.any()
     else:  # a sum that cancels: against the size of its terms
         size = S.double().diagonal(dim1=1, dim2=2).abs().sum(1) * inverse_or_zero(kept.double().sum(1).sqrt())
+        size = size if of is None else trace_size(kept, S, wanted)
         assert close(terms.sum(1, keepdim=True), wanted[2][:, None], size)

@@ -18,17 +18,26 @@ name of its functor in `gcp/kernels/heads.cu`.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from gcp.errors import ShapeError
-from gcp.ops.numerics import inverse_or_zero, require_real, sym
+from gcp.ops.numerics import finite_or_zero, inverse_or_zero, require_real, sym
 from gcp.options import build, defaults
 from gcp.registry import Registry
 
 Core = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+class Differences(Protocol):
+    """What a rule asks of a function of the spectrum (`gcp.functions`)."""
+
+    @property
+    def increases(self) -> bool: ...
+
+    def difference(self, left: Tensor, right: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -37,13 +46,20 @@ class Rule:
 
     `head` is the name of the pooling head with this rule. `kernel` names the functor of `heads.cu` that computes the
     weight on a GPU; a subclass does not inherit it, for it may change the weight. `has_trace_term`: c is not zero.
-    `homogeneous`: the ratio does not depend on the scale of the eigenvalues.
+    `homogeneous`: the ratio does not depend on the scale of the eigenvalues. `functions`: names of the functions of the
+    spectrum that the rule has, None for all.
     """
 
     head: ClassVar[str | None] = None
     kernel: ClassVar[str | None] = None
     has_trace_term: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = True
+    functions: ClassVar[tuple[str, ...] | None] = None
+
+    @classmethod
+    def has_function(cls, name: str) -> bool:
+        """Whether the rule has this function of the spectrum."""
+        return cls.functions is None or name in cls.functions
 
     @property
     def kernel_parameter(self) -> float:
@@ -103,6 +119,29 @@ class Rule:
             return core, None, c
         w0 = self.null_weight(kept)
         return core.addcmul_(S, w0[:, None, :], value=-1), w0, c
+
+    def function_core(
+        self, function: Differences, ridge: float, kept: Tensor, S: Tensor, subtract: bool, channels: int
+    ) -> Core:
+        """As `spectral_core` for g(l) = f(l + ridge) in the place of the root.
+
+            W_ij = rho_ij g[l_i, l_j],    W_ii = g'(l_i),    w0_j = rho_0j (g(l_j) - g(0)) / l_j
+
+        with the ratio rho at l + ridge, and 0 where g has no derivative (a root at zero). `channels` is d: a rule with
+        a trace term counts the ridge of the eigenvalues that are not among `kept`.
+        """
+        kept, null = kept + ridge, torch.full_like(kept, ridge)
+
+        def weight(left: Tensor, right: Tensor) -> Tensor:
+            W, ratio = finite_or_zero(function.difference(left, right)), self.ratio(left, right)
+            return W if ratio is None else W * ratio
+
+        W = weight(kept[:, :, None], kept[:, None, :])
+        W.diagonal(dim1=1, dim2=2).copy_(finite_or_zero(function.difference(kept, kept)))
+        if not subtract:
+            return W * S, None, None
+        w0 = weight(kept, null)
+        return W * S - S * w0[:, None, :], w0, None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,16 @@ from gcp.kernels.backend import use_eigensolver
 from gcp.kernels.eigensolver import eigh
 from gcp.kernels.failures import check_failures
 from gcp.kernels.launch import without_kernels
-from gcp.kernels.spectral import spectral_core
+from gcp.kernels.spectral import function_core, spectral_core
 from gcp.kernels.triangle import pack, spread
 
-__all__ = ["check_failures", "eigh", "pack", "spectral_core", "spread", "use_eigensolver", "without_kernels"]
+__all__ = [
+    "check_failures",
+    "eigh",
+    "function_core",
+    "pack",
+    "spectral_core",
+    "spread",
+    "use_eigensolver",
+    "without_kernels",
+]

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.library import CustomOpDef, custom_op
 
 from gcp.command import install
+from gcp.functions import FUNCTIONS
 from gcp.gradients import RULES
 from gcp.ops.numerics import refuse
 
@@ -32,6 +33,17 @@ TILE, ROWS = 32, 8  # as in heads.cu
 MOST_BLOCKS = 65535  # along the second axis of a grid
 REALS = ("float", "double")
 FUNCTORS = tuple(dict.fromkeys(entry.obj.kernel for entry in RULES.list() if entry.obj.kernel is not None))
+ROOT = "Sqrt"
+FUNCTION_FUNCTORS = tuple(entry.obj.kernel for entry in FUNCTIONS.list() if entry.obj.kernel is not None)
+PAIRS = tuple(  # functors of a function and of a rule that has it
+    dict.fromkeys(
+        (function.obj.kernel, rule.obj.kernel)
+        for function in FUNCTIONS.list()
+        for rule in RULES.list()
+        if None not in (function.obj.kernel, rule.obj.kernel) and rule.obj.has_function(str(function))
+    )
+)
+Types = tuple[str, ...]
 POINTER, REAL, INT = "pointer", "real", "int"  # "real" is the last type of the instantiation that is a REALS
 
 
@@ -41,13 +53,13 @@ class Kernel:
 
     name: str
     arguments: tuple[tuple[str, str], ...]
-    instances: tuple[tuple[str, str], ...]
+    instances: tuple[Types, ...]
 
-    def expression(self, types: tuple[str, str]) -> str:
+    def expression(self, types: Types) -> str:
         """Name of an instantiation, as NVRTC and C++ write it."""
         return f"{self.name}<{', '.join(types)}>"
 
-    def real(self, types: tuple[str, str]) -> str:
+    def real(self, types: Types) -> str:
         """C++ type of its REAL argument."""
         return [name for name in types if name in REALS][-1]
 
@@ -61,11 +73,14 @@ SPECTRAL_CORE = Kernel(
         ("null_weights", POINTER),
         ("trace_terms", POINTER),
         ("parameter", REAL),
+        ("exponent", REAL),
+        ("ridge", REAL),
         ("n", INT),
+        ("channels", INT),
         ("batch", INT),
         ("subtract", INT),
     ),
-    tuple((real, functor) for real in REALS for functor in FUNCTORS),
+    tuple((real, *pair) for real in REALS for pair in PAIRS),
 )
 TRIANGLE_PACK = Kernel(
     "triangle_pack",
@@ -86,9 +101,15 @@ def text() -> str:
     return Path(__file__).with_name("heads.cu").read_text(encoding="utf-8")
 
 
-def expressions() -> tuple[str, ...]:
-    """Names of all instantiations."""
-    return tuple(kernel.expression(types) for kernel in KERNELS for types in kernel.instances)
+def function_of(types: Types) -> str:
+    """Functor of the function of the spectrum that an instantiation is for, ROOT for the triangles."""
+    return next((name for name in types if name in FUNCTION_FUNCTORS), ROOT)
+
+
+def expressions(function: str | None = None) -> tuple[str, ...]:
+    """Names of the instantiations, of all or of those for one function."""
+    every = ((kernel, types) for kernel in KERNELS for types in kernel.instances)
+    return tuple(kernel.expression(types) for kernel, types in every if function in (None, function_of(types)))
 
 
 def blocks(kernel: Kernel, n: int, batch: int) -> tuple[int, int]:
@@ -127,17 +148,19 @@ def available() -> bool:
     return not reason
 
 
-@lru_cache(maxsize=1)
-def _module() -> Any:
-    """Compiled by NVRTC for the device of the first use of a function, and cached on disk by CuPy."""
+@lru_cache(maxsize=16)
+def _module(function: str) -> Any:
+    """The kernels for one function of the spectrum; compiled by NVRTC for the device of its first use, and cached on
+    disk by CuPy. A head has one function, and need not wait for those of the others.
+    """
     import cupy
 
-    return cupy.RawModule(code=text(), options=OPTIONS, name_expressions=expressions())
+    return cupy.RawModule(code=text(), options=OPTIONS, name_expressions=expressions(function))
 
 
-@lru_cache(maxsize=128)
-def _function(expression: str, device: int) -> Any:
-    return _module().get_function(expression)  # loaded into the context of the current device
+@lru_cache(maxsize=256)
+def _function(function: str, expression: str, device: int) -> Any:
+    return _module(function).get_function(expression)  # loaded into the context of the current device
 
 
 def on_stream_of(tensor: Tensor) -> Any:
@@ -157,7 +180,7 @@ def on_stream_of(tensor: Tensor) -> Any:
     return stack
 
 
-def typed(kernel: Kernel, types: tuple[str, str], arguments: tuple[Any, ...]) -> list[Any]:
+def typed(kernel: Kernel, types: Types, arguments: tuple[Any, ...]) -> list[Any]:
     """Arguments as NumPy scalars of the exact width that the kernel declares; CuPy does not check them."""
     import numpy
 
@@ -171,13 +194,13 @@ def typed(kernel: Kernel, types: tuple[str, str], arguments: tuple[Any, ...]) ->
     return scalars
 
 
-def launch(kernel: Kernel, types: tuple[str, str], n: int, batch: int, arguments: tuple[Any, ...]) -> None:
+def launch(kernel: Kernel, types: Types, n: int, batch: int, arguments: tuple[Any, ...]) -> None:
     """Run an instantiation on `batch` matrices n x n; tensors among the arguments are dense and on one device."""
     if batch == 0:
         return
     first = next(value for value in arguments if isinstance(value, Tensor))
     with on_stream_of(first):
-        function = _function(kernel.expression(types), first.device.index)
+        function = _function(function_of(types), kernel.expression(types), first.device.index)
         function(blocks(kernel, n, batch), (TILE, ROWS), tuple(typed(kernel, types, arguments)))
 
 

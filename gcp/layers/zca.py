@@ -21,6 +21,7 @@ Huang, Yang, Lang and Deng, Decorrelated batch normalization, CVPR 2018 (arXiv:1
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from torch import Tensor
 from gcp import kernels
 from gcp.errors import NonFiniteError
 from gcp.gradients import Rule
-from gcp.ops.numerics import add_identity_, first_order, inverse_or_zero, outside_autocast, scaled, sym
+from gcp.ops.numerics import add_identity_, first_order, inverse_or_zero, on_gpu, outside_autocast, scaled, sym
 from gcp.roots.iterations import Iteration
 
 SLICE = 2**20  # bytes of features: they stay in the cache of one core
@@ -64,7 +65,8 @@ class EigenInverseRoot(InverseRoot):
     def gradient(self, G: Tensor, saved: Saved) -> Tensor:
         kept, inverse, V = saved
         upstream = (V.mT @ G @ V) * -(inverse[:, :, None] * inverse[:, None, :])
-        core, c = self.rule.core(kept, upstream)
+        spectral_core = partial(kernels.spectral_core, self.rule) if on_gpu(upstream) else self.rule.spectral_core
+        core, _, c = spectral_core(kept, upstream)
         gradient = V @ core @ V.mT
         return gradient if c is None else add_identity_(gradient, c)
 

@@ -48,6 +48,11 @@ def inverse_or_zero(x: Tensor) -> Tensor:
     return torch.where(positive, x, 1).reciprocal() * positive
 
 
+def finite_or_zero(x: Tensor) -> Tensor:
+    """x, 0 where it is infinite or NaN."""
+    return torch.where(x.isfinite(), x, 0)
+
+
 # ---- Precision ----
 
 

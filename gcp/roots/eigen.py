@@ -26,7 +26,7 @@ from gcp.functions import SpectralFunction
 from gcp.gradients import Rule
 from gcp.gradients.base import Core, Published
 from gcp.ops.covariance import gram, without_noise
-from gcp.ops.numerics import add_identity_, inverse_or_zero, on_gpu, require_finite
+from gcp.ops.numerics import add_identity_, finite_or_zero, inverse_or_zero, on_gpu, require_finite
 from gcp.roots.root import Method, Saved
 
 
@@ -58,14 +58,14 @@ class Eigen(Method):
         """`core` of eigenvalues in units of unit^2, times the unit (B, 1)."""
         if unit is None:
             return self.core(kept, S, subtract)
-        core, w0, c = self.core(_in_full(kept, unit), S.double(), subtract)
+        core, w0, c = self.core(in_full(kept, unit), S.double(), subtract)
         assert c is None, "a rule with a trace term is homogeneous"
         return (core * unit[:, :, None]).to(S.dtype), None if w0 is None else (w0 * unit).to(S.dtype), None
 
     def matrix_root(self, P: Tensor, floor: Tensor | None, unit: Tensor | None = None) -> tuple[Tensor, Saved]:
         eigenvalues, V = kernels.eigh(P)
         kept = self.rule.spectrum(without_noise(eigenvalues, floor), P.shape[1])
-        values = self.values(_in_full(kept, unit)).to(P.dtype)
+        values = self.values(in_full(kept, unit)).to(P.dtype)
         return (V * values[:, None, :]) @ V.mT, (kept, V)
 
     def matrix_gradient(self, G: Tensor, saved: Saved, unit: Tensor | None = None) -> Tensor:
@@ -78,14 +78,14 @@ class Eigen(Method):
         eigenvalues, U = kernels.eigh(gram(Xc))
         eigenvalues = without_noise(eigenvalues, floor)
         kept = self.rule.spectrum(eigenvalues, Xc.shape[1])
-        half = self.values(_in_full(kept, unit)).sqrt().to(Xc.dtype)
-        half = _range(Xc, eigenvalues, U, half)  # Q = (V f^(1/2)) (V f^(1/2))^T
+        half = self.values(in_full(kept, unit)).sqrt().to(Xc.dtype)
+        half = range_of(Xc, eigenvalues, U, half)  # Q = (V f^(1/2)) (V f^(1/2))^T
         return half @ half.mT, (eigenvalues, kept, U)
 
     def sample_gradient(self, G: Tensor, Xc: Tensor, saved: Saved, unit: Tensor | None = None) -> Tensor:
         eigenvalues, kept, U = saved
         samples = Xc.shape[2]
-        V = _range(Xc, eigenvalues, U)
+        V = range_of(Xc, eigenvalues, U)
         GV = G @ V
         core, w0, c = self.unit_core(kept, V.mT @ GV, unit, subtract=True)
         assert w0 is not None
@@ -98,10 +98,9 @@ class Eigen(Method):
 class FunctionEigen(Eigen):
     r"""Any function of the spectrum with a ridge e, g(l) = f(l + e), in the place of the root.
 
-        F = g(0) I + V diag(g(l) - g(0)) V^T,    W_ij = rho_ij g[l_i, l_j],    w0_j = rho_0j (g(l_j) - g(0)) / l_j
+        F = g(0) I + V diag(g(l) - g(0)) V^T
 
-    rho is the rule's ratio at l + e. Where g has no derivative (a root at zero), the weight between two null
-    eigenvalues is 0.
+    with the weights of `Rule.function_core`.
     """
 
     function: SpectralFunction
@@ -114,33 +113,21 @@ class FunctionEigen(Eigen):
     def values(self, kept: Tensor) -> Tensor:
         return self.function.value(kept + self.ridge)
 
-    def core(self, kept: Tensor, S: Tensor, subtract: bool = False) -> Core:
-        W = self._weight(kept[:, :, None], kept[:, None, :])
-        W.diagonal(dim1=1, dim2=2).copy_(_finite(self.function.difference(kept + self.ridge, kept + self.ridge)))
-        if not subtract:
-            return W * S, None, None
-        w0 = self._weight(kept, torch.zeros_like(kept))
-        return W * S - S * w0[:, None, :], w0, None
+    def core(self, kept: Tensor, S: Tensor, subtract: bool = False, channels: int = 0) -> Core:
+        if on_gpu(S):
+            return kernels.function_core(self.function, self.ridge, self.rule, kept, S, subtract, channels)
+        return self.rule.function_core(self.function, self.ridge, kept, S, subtract, channels)
 
     def sample_root(self, Xc: Tensor, floor: Tensor, unit: Tensor | None = None) -> tuple[Tensor, Saved]:
         eigenvalues, U = kernels.eigh(gram(Xc))
         eigenvalues = without_noise(eigenvalues, floor)
         kept = self.rule.spectrum(eigenvalues, Xc.shape[1])
-        full = _in_full(kept, unit)
+        full = in_full(kept, unit)
         at_zero = torch.full_like(full, self.ridge)
-        growth = full * _finite(self.function.difference(full + self.ridge, at_zero)).abs()  # |g(l) - g(0)|
-        half = _range(Xc, eigenvalues, U, growth.sqrt().to(Xc.dtype))
+        growth = full * finite_or_zero(self.function.difference(full + self.ridge, at_zero)).abs()  # |g(l) - g(0)|
+        half = range_of(Xc, eigenvalues, U, growth.sqrt().to(Xc.dtype))
         F = half @ half.mT if self.function.increases else -half @ half.mT
         return add_identity_(F, self.function.value(at_zero[:, 0]).to(Xc.dtype)), (eigenvalues, kept, U)
-
-    def _weight(self, left: Tensor, right: Tensor) -> Tensor:
-        left, right = left + self.ridge, right + self.ridge
-        W, ratio = _finite(self.function.difference(left, right)), self.rule.ratio(left, right)
-        return W if ratio is None else W * ratio
-
-
-def _finite(W: Tensor) -> Tensor:
-    return torch.where(W.isfinite(), W, 0)
 
 
 @dataclass(frozen=True)
@@ -165,12 +152,12 @@ class PublishedEigen(Method):
         return self.form.gradient(P, V, clamped, G)
 
 
-def _in_full(kept: Tensor, unit: Tensor | None) -> Tensor:
+def in_full(kept: Tensor, unit: Tensor | None) -> Tensor:
     """Eigenvalues (B, n) in units of unit^2 (B, 1) as they are, in float64; without a unit unchanged."""
     return kept if unit is None else kept.double() * unit.double().square()
 
 
-def _range(Xc: Tensor, eigenvalues: Tensor, U: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+def range_of(Xc: Tensor, eigenvalues: Tensor, U: Tensor, scale: Tensor | float = 1.0) -> Tensor:
     """V diag(scale) (B, d, M): eigenvectors of P for non-zero eigenvalues, zero columns for the others."""
     scale = scale * inverse_or_zero((Xc.shape[2] * eigenvalues).sqrt())
     return Xc @ (U * scale[:, None, :])

@@ -142,9 +142,15 @@ def create_function_root(
     if issubclass(kind, IterativeSolver):
         return _iterative_function(function, float(ridge), kind, solver, rule, side, precision, others)
     backward = create_rule(rule, **others)
+    if not backward.has_function(function):
+        raise OptionError(
+            f"rule {rule!r} is the gradient of an iteration, which has the functions "
+            f"{', '.join(backward.functions or ())}, not {function!r}; take rule='exact' or another."
+        )
+    method = FunctionEigen
     if backward.has_trace_term:
-        raise OptionError(f"rule {rule!r} is the gradient of an iteration for the root; take rule='exact' or another.")
-    return Root(FunctionEigen(backward, chosen, float(ridge)), side, precision)
+        from gcp.roots.newton import NewtonFunction as method
+    return Root(method(backward, chosen, float(ridge)), side, precision)
 
 
 def _iterative_function(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from rule_cases import CASES, REALS, SIZES, expected, run, spectra, upstream
+from rule_cases import CASES, FUNCTION_CASES, REALS, SIZES, expected, run, run_function, spectra, trace_size, upstream
 
 from gcp import kernels
 from gcp.gradients import create_rule
@@ -14,11 +14,12 @@ pytestmark = pytest.mark.usefixtures("with_kernels")
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12}  # expm1, log1p and pow differ by an ulp or two on the card
 
 
-def differences(outputs, rule, kept, S, subtract):
+def differences(outputs, rule, kept, S, subtract, of=None):
     """Core, w0 and trace term against the rule in float64, relative to the size of each matrix."""
     core, w0, terms = (value.cpu().double() for value in outputs)
-    wanted = expected(rule, kept, S, subtract)
+    wanted = expected(rule, kept, S, subtract, of)
     size = S.double().diagonal(dim1=1, dim2=2).abs().sum(1) * inverse_or_zero(kept.double().sum(1).sqrt())
+    size = size if of is None else trace_size(kept, S, wanted)
     pairs = [(core, wanted[0], None), (w0, wanted[1], None)]
     if wanted[2] is not None:
         pairs.append((terms.sum(1, keepdim=True), wanted[2][:, None], size))
@@ -37,6 +38,15 @@ def test_weights(device, name, options, dtype, n):
         first, second = (run(launch, rule, kept.to(device), S.to(device), subtract) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
         assert all(difference < TOLERANCE[dtype] for difference in differences(first, rule, kept, S, subtract))
+
+
+@pytest.mark.parametrize("dtype", REALS, ids=REAL_NAMES.get)
+@pytest.mark.parametrize("case", FUNCTION_CASES, ids=str)
+def test_functions_of_the_spectrum(device, case, dtype):
+    first, *about = run_function(launch, case, dtype, device)
+    second = run_function(launch, case, dtype, device)[0]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(difference < TOLERANCE[dtype] for difference in differences(first, *about))
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -13,6 +13,7 @@
 
 using std::expm1;
 using std::fabs;
+using std::log;
 using std::log1p;
 using std::pow;
 using std::sqrt;

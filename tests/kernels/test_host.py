@@ -2,19 +2,36 @@
 
 from itertools import product
 
+import mpmath
 import pytest
 import torch
-from rule_cases import CASES, REALS, SIZES, check, run, spectra, upstream
+from rule_cases import (
+    CASES,
+    FUNCTION_CASES,
+    FUNCTION_OPTIONS,
+    REALS,
+    SIZES,
+    check,
+    run,
+    run_function,
+    spectra,
+    upstream,
+)
 
+from gcp.functions import FUNCTIONS, create_function
 from gcp.gradients import RULES, create_rule
 from gcp.kernels import launch, triangle
 from gcp.kernels.launch import FUNCTORS, KERNELS, REAL_NAMES, TRIANGLE_PACK, TRIANGLE_SPREAD
-from gcp.kernels.spectral import functor, rule_of
+from gcp.kernels.spectral import function_of, functor, rule_of
 from gcp.ops.numerics import on_gpu
 
 
-def test_every_rule_has_a_kernel():
-    """A rule without one is computed by torch on every device; this says so, and is the place to list it."""
+def test_every_rule_and_function_has_a_kernel():
+    """One without is computed by torch on every device; this says so, and is the place to list it."""
+    assert {str(name) for name in FUNCTIONS if functor(create_function(str(name))) is None} == set()
+    for name, options in FUNCTION_OPTIONS:
+        function = create_function(name, **options)
+        assert function_of(function.kernel).of_kernel_parameter(function.kernel_parameter) == function
     assert {str(name) for name in RULES if functor(create_rule(str(name))) is None} == set()
     assert {rule_of(name).kernel for name in FUNCTORS} == set(FUNCTORS)
 
@@ -38,6 +55,40 @@ def test_weights(host, name, options, dtype, n):
     kept, S = rule.spectrum(spectra(n, dtype), n), upstream(n, dtype)
     for subtract in (False, True):
         check(run(host, rule, kept, S, subtract), rule, kept, S, subtract)
+
+
+@pytest.mark.parametrize("dtype", REALS, ids=REAL_NAMES.get)
+def test_functions_of_the_spectrum(host, dtype):
+    """Every function with every rule, with a ridge and without, beside the methods of the rule in float64."""
+    for case in FUNCTION_CASES:
+        check(*run_function(host, case, dtype))
+
+
+SCALARS = {
+    "sqrt": mpmath.sqrt,
+    "inverse_sqrt": lambda x: 1 / mpmath.sqrt(x),
+    "power": lambda x, exponent=0.5: x ** mpmath.mpf(exponent),
+    "log": mpmath.log,
+    "inverse": lambda x: 1 / x,
+}
+
+
+@pytest.mark.parametrize(("name", "options"), FUNCTION_OPTIONS, ids=str)
+def test_differences_against_50_digits(host, name, options):
+    """Also of eigenvalues that are equal but for the last digit, where a quotient of differences would have none."""
+    values = [3.0, 3 * (1 - 2.0**-52), 3 * (1 - 1e-10), 3 * (1 - 1e-6), 3.0, 0.4, 1e-4, 1e-9]
+    of = create_function(name, **options), 0.0, len(values)
+    for dtype in REALS:
+        kept = torch.tensor([values], dtype=dtype)
+        got = run(host, create_rule("exact"), kept, torch.ones(1, 8, 8, dtype=dtype), False, of)[0][0]
+        with mpmath.workdps(80):
+            points, f = [mpmath.mpf(value) for value in kept[0].tolist()], SCALARS[name]
+            for i, j in product(range(8), repeat=2):
+                x, y = points[i], points[j]
+                if x == y:
+                    x, y = x * (1 + mpmath.mpf(10) ** -30), x * (1 - mpmath.mpf(10) ** -30)
+                wanted = float((f(x, **options) - f(y, **options)) / (x - y))
+                assert float(got[i, j]) == pytest.approx(wanted, rel=1e-13 if dtype == torch.float64 else 3e-6)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -101,6 +152,7 @@ def test_under_sanitizers(sanitized):
         part = slice(1, 3) if n > 64 else slice(None)
         kept, S = spectra(n, dtype)[part].contiguous(), upstream(n, dtype)[part].contiguous()
         done.append((run(sanitized, rule, kept, S, True), rule, kept, S, True))
+    done += [run_function(sanitized, case, torch.float32) for case in FUNCTION_CASES if case[2] in ("exact", "newton")]
     Q, packed = upstream(65, torch.float64), torch.empty(4, 65 * 33, dtype=torch.float32)
     sanitized(TRIANGLE_PACK, ("double", "float"), 65, 4, (Q, packed, 65, 4))
     half, back = torch.rand(4, 65 * 33), torch.empty(4, 65, 65, dtype=torch.float64)

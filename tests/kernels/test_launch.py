@@ -87,12 +87,12 @@ def test_a_launch(cupy):
     kept, S = torch.rand(3, 40), torch.rand(3, 40, 40)
     core, w0, terms = torch.empty_like(S), torch.empty_like(kept), torch.empty_like(kept)
     for _ in range(2):
-        arguments = (kept, S, core, w0, terms, 101.0, 40, 3, True)
-        launch.launch(SPECTRAL_CORE, ("float", "Taylor"), 40, 3, arguments)
-    name = "spectral_core<float, Taylor>"
+        arguments = (kept, S, core, w0, terms, 101.0, 0.0, 0.0, 40, 40, 3, True)
+        launch.launch(SPECTRAL_CORE, ("float", "Sqrt", "Taylor"), 40, 3, arguments)
+    name = "spectral_core<float, Sqrt, Taylor>"
     (loaded,) = [entry for entry in fake.log if entry[0] == "load"]
     assert loaded == ("load", name) and len(fake.modules) == 1
-    assert set(fake.modules[0]["name_expressions"]) == set(expressions())
+    assert set(fake.modules[0]["name_expressions"]) == set(expressions("Sqrt")) < set(expressions())
     first = fake.log[: len(fake.log) // 2 + 1]
     assert [entry[:2] for entry in first] == [
         ("enter", "device None"),
@@ -105,7 +105,7 @@ def test_a_launch(cupy):
     _, _, grid, block, passed = first[3]
     assert (grid, block) == ((3, 3), (32, 8)) and type(grid) is type(block) is type(passed) is tuple
     assert [int(value) for value in passed[:5]] == [t.data_ptr() for t in (kept, S, core, w0, terms)]
-    assert passed[5:] == (101.0, 40, 3, 1)
+    assert passed[5:] == (101.0, 0.0, 0.0, 40, 40, 3, 1)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=[kernel.name for kernel in KERNELS])

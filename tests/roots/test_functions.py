@@ -48,10 +48,10 @@ def matrix(values, seed=0):
 
 
 @EVERY
-@pytest.mark.parametrize("gap", [0.9, 0.1, 1e-3, 1e-6, 1e-10, 2**-52, 0.0])
+@pytest.mark.parametrize("gap", [0.9, 0.1, 1e-3, 1e-6, 1e-10, 2**-52, 0.0, "1e-6 of a", "1e-13 of a", "1e-18 of a"])
 @pytest.mark.parametrize("a", [3.0, 1e-4])
 def test_differences_against_50_digits(name, options, a, gap):
-    b = a * (1 - gap)
+    b = a * float(gap.split()[0]) if isinstance(gap, str) else a * (1 - gap)
     with mpmath.workdps(80):
         f, x, y = SCALARS[name], mpmath.mpf(a), mpmath.mpf(b)
         if x == y:
@@ -240,12 +240,44 @@ def test_faults():
         gcp.covariance_function(x, "power", exponent=0)
     with pytest.raises(OptionError, match=r"'exact' has no option 'exponent'"):
         gcp.covariance_function(x, "log", exponent=0.5)
-    with pytest.raises(OptionError, match=r"'newton' .*iteration .*root"):
-        gcp.covariance_function(x, rule="newton")
+    with pytest.raises(OptionError, match=r"'newton' .*iteration.*inverse_sqrt, not 'log'; take rule='exact'"):
+        gcp.covariance_function(x, "log", rule="newton")
     with pytest.raises(RuntimeError, match="double backward"):
         leaf = x.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(gcp.covariance_function(leaf).sum(), leaf, create_graph=True)
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["sqrt", "inverse_sqrt"])
+@pytest.mark.parametrize("side", ["channel", "sample"])
+@pytest.mark.parametrize("shape", [(2, 4, 3, 3), (2, 8, 2, 3)])
+@pytest.mark.parametrize("scale", [1.0, 1e-25])
+def test_newton_is_the_gradient_of_its_iteration(name, side, shape, scale):
+    """Autograd through the unrolled coupled iteration; null eigenvalues have their part in the trace term."""
+    x, ridge, steps = features(*shape) * scale, 0.1 * scale**2, 7
+    leaf, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    F = gcp.covariance_function(leaf, name, ridge=ridge, rule="newton", side=side, iterations=steps)
+    exact = gcp.covariance_function(x, name, ridge=ridge)
+    assert float((F - exact).norm() / exact.norm()) < 1e-12
+    X = other.flatten(2) - other.flatten(2).mean(2, keepdim=True)
+    identity = torch.eye(shape[1], dtype=torch.float64)
+    A = X @ X.mT / X.shape[2] + ridge * identity
+    tau = A.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    Y, Z = A / tau, identity.expand_as(A)
+    for _ in range(steps):
+        T = (3 * identity - Z @ Y) / 2
+        Y, Z = Y @ T, T @ Z
+    unrolled = Y * tau.sqrt() if name == "sqrt" else Z / tau.sqrt()
+    ours, theirs = (torch.autograd.grad(out, at, upstream(x))[0] for out, at in ((F, leaf), (unrolled, other)))
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-12
+
+
+def test_newton_without_a_ridge_is_that_of_the_root():
+    x, results = features(2, 8, 2, 3), []
+    for call in (lambda x: gcp.covariance_sqrt(x, "newton"), lambda x: gcp.covariance_function(x, "sqrt", 0, "newton")):
+        leaf = x.clone().requires_grad_()
+        results.append(torch.autograd.grad(call(leaf), leaf, upstream(x))[0])
+    assert float((results[0] - results[1]).norm() / results[0].norm()) < 1e-12
 
 
 def test_compile():

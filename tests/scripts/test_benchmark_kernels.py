@@ -15,6 +15,7 @@ from benchmark_kernels import (
     spectrum,
 )
 
+from gcp.functions import FUNCTIONS
 from gcp.gradients import RULES
 
 CPU = torch.device("cpu")
@@ -42,7 +43,8 @@ def test_solvers():
 def test_kernels():
     rows = list(compare_kernels(6, 2, CPU, 1, 0))
     names = {row["kernel"] for row in rows}
-    assert names == {f"spectral_core {name}" for name in RULES} | {"triangle_pack", "triangle_spread"}
+    cores = {f"spectral_core {name}" for name in RULES} | {f"function_core {name}" for name in FUNCTIONS}
+    assert names == cores | {"triangle_pack", "triangle_spread"}
     assert all("times as long" in kernel_line(row) for row in rows)
 
 
