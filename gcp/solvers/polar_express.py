@@ -1,9 +1,10 @@
 """`polar_express`: minimax quintic steps on P / n, n >= l_max: the accuracy of the SVD by products only.
 
 With (lower, steps) = (5e-3, 6) the uniform error is 2.8e-11 for every eigenvalue >= lower^2 n; float32 leaves
-3e-6 in the output and 2e-5 in the gradient at condition number 1e4 (equal samples or twin channels: up to 5e-4
-in the gradient, half the rank or a rank of one 2e-3, because null vectors that are not known in advance meet an inverse
-root of 800). Amsel, Persson, Musco and Gower 2025 (arXiv:2505.16932).
+3e-6 in the output and 2e-5 in the gradient at condition number 1e4. Null vectors that are not known in advance meet an
+inverse root of 800, whose rounding costs the gradient up to 7e-4 with twin channels and 2e-3 with half the rank or a
+rank of one; on the CPU such maps are computed again in float64, which leaves 2e-4, on a GPU precision=float64 does
+that (`gcp.roots.coupled`). Amsel, Persson, Musco and Gower 2025 (arXiv:2505.16932).
 
 Rounded products (`products`) cost accuracy that the method has: with tf32 1e-3 in the output and 1e-3, 2e-3, 1e-2 in
 the gradient at condition number 1e2, 1e3, 1e4; at 1e5 the steps diverge (NaN), since the rounding makes small

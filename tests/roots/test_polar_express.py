@@ -47,10 +47,10 @@ def test_dead_channels(features_of, exact, d, side):
     assert error(gradient, expected_gradient) < 1e-4
 
 
-@pytest.mark.parametrize(("kind", "limits"), [("twin channels", (1e-5, 1e-3)), ("half the rank", (1e-4, 3e-2))])
+@pytest.mark.parametrize(("kind", "limits"), [("twin channels", (1e-5, 1e-3)), ("half the rank", (1e-4, 5e-4))])
 @pytest.mark.parametrize(("d", "side"), [(32, 14), (48, 7), (96, 7)])
 def test_null_vectors_across_the_axes(features_of, exact, d, side, kind, limits):
-    """The inverse root is 800 on the null space and amplifies rounding: float32 gives up digits, and stays bounded."""
+    """The inverse root is 800 on the null space and amplifies rounding; much of it is a case for float64."""
     rank = min(d, side * side - 1)
     x = features_of(d, side, torch.logspace(0, -2, rank // 2 if kind == "half the rank" else rank), batch=2)
     if kind == "twin channels":
@@ -64,14 +64,16 @@ def test_null_vectors_across_the_axes(features_of, exact, d, side, kind, limits)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("rank", [1, 3])
 def test_maps_of_low_rank(exact, rank, seed):
-    """On the channel side, all but a few eigenvalues null: 2e-2 before the projection on the null space was cubic."""
+    """On the channel side, all but a few eigenvalues null: 2e-2 before the projection on the null space was cubic, 2e-3
+    before the root of such maps was taken in float64.
+    """
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(2, 32, rank, generator=generator) @ torch.rand(2, rank, 196, generator=generator)
     x = x.reshape(2, 32, 14, 14)
     Q, gradient, G = run(x)
     expected, expected_gradient = exact(x, G)
     assert error(Q, expected) < 3e-4
-    assert error(gradient, expected_gradient) < 4e-3
+    assert error(gradient, expected_gradient) < 5e-4
 
 
 @pytest.mark.parametrize("seed", range(3))
