@@ -33,7 +33,8 @@ takes normalised images (B, channels, S, S) float32 and gives logits; class name
 the file. It is compared with the model, ONNX by onnxruntime, before it is written: at most 1e-4 of the largest logit.
 
 Heads made of matrix products (average, covariance, newton_schulz, polar_express, mtp_lyapunov, bilinear,
-compact_bilinear) are written as they are. Any other is written as polar_express, and the difference is measured.
+compact_bilinear) are written as they are. log_euclidean is written with a logarithm by products, any other as
+polar_express; the difference is measured.
 
   --bound X      refuse where the logits then differ by more, relative to the largest one ({BOUND:g})
   --keep-head    write the eigendecomposition itself (.pt2 and .ts; ONNX has none)
@@ -111,13 +112,19 @@ def _export(
 
 def _report(difference: "Difference", head: str, substitute: str, bound: float) -> None:
     told = f"{difference.logits:.1e} of the largest logit, {100 * difference.same:.0f} % of {difference.count} the same"
+    if difference.logits > bound and substitute == head:
+        raise GCPError(
+            f"{head} by matrix products changes the logits by {told} class; the bound is {bound:g}. Eigenvalues are "
+            "farther apart than 1e10: train with a larger head.ridge, or write .pt2 or .ts with --keep-head."
+        )
     if difference.logits > bound:
         raise GCPError(
             f"{substitute} in the place of {head} changes the logits by {told} class; the bound is {bound:g}. Train "
             f"some epochs with head.name={substitute} and export that, write .pt2 or .ts with --keep-head, or raise "
             "--bound."
         )
-    print(f"{'head':<12}{substitute} in the place of {head}: {told} class")
+    what = f"{head} by matrix products" if substitute == head else f"{substitute} in the place of {head}"
+    print(f"{'head':<12}{what}: {told} class")
 
 
 def _images(scored_model: "ScoredModel", folder: str | None, count: int) -> "tuple[Tensor, str]":

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,7 @@ PRODUCTS_ONLY = (
 )
 SOLVERS_OF_PRODUCTS = ("newton_schulz", "polar_express", "mtp")  # of a head that leaves the choice of one
 SUBSTITUTE = "polar_express"  # has the root of an eigendecomposition by products only
+LOGARITHM = "log_euclidean"  # stays itself, with a logarithm by products
 ABOUT = "about.json"
 
 Program = Callable[[Tensor], Tensor]
@@ -153,6 +154,8 @@ class Difference:
 def substitute(model: Classifier, images: Tensor) -> Difference | None:
     """Exchange a head that is not made of products for `polar_express`, and rounded products for full ones.
 
+    A logarithm is taken by products too.
+
     Args:
         model: in evaluation mode; changed in place.
         images: (B, C, H, W) on which the difference is measured.
@@ -171,6 +174,11 @@ def substitute(model: Classifier, images: Tensor) -> Difference | None:
         own = ("solver", "iterations", "lower", "steps", "backward")
         kept |= {key: given[key] for key in own if key in given}
         exchange_head(model, name, **kept)
+    elif name == LOGARITHM:
+        from gcp.roots.logarithm import LogarithmByProducts
+
+        root = model.head.root
+        model.head.root = replace(root, method=LogarithmByProducts(root.method.ridge), side="channel")
     elif "solver" in head_options(name):
         kept.pop("precision", None)
         exchange_head(model, name, solver=SUBSTITUTE, **kept)

@@ -149,12 +149,12 @@ def test_an_eigen_head_becomes_polar_express(head):
     with torch.no_grad():
         after = model(images)
     chosen = model.arguments.get("solver") if "solver" in head_options(head) else model.arguments["head"]
-    assert chosen == "polar_express" and told.count == 6
+    assert chosen == ("log_euclidean" if head == "log_euclidean" else "polar_express") and told.count == 6
     assert told.logits == pytest.approx(relative(after, before)) and told.same == (
         (after.argmax(1) == before.argmax(1)).float().mean()
     )
     exact = {"svd_exact", "svd_original", "svd_pade", "svd_taylor", "svd_pi", "svd_trunc", "svd_newton"}
-    exact |= {"second_moment", "gaussian", "power", "halley"}
+    exact |= {"second_moment", "gaussian", "power", "halley", "log_euclidean"}
     assert (told.logits < 1e-3) == (head in exact), told
 
 
@@ -178,3 +178,11 @@ def test_no_eigendecomposition_in_onnx(tmp_path):
     with pytest.raises(GCPError, match="the model cannot be written as ONNX: "):
         write_program(classifier("svd_pade"), torch.randn(4, 3, 32, 32), tmp_path / "m.onnx", {})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_a_logarithm_by_products(ending, tmp_path):
+    """More channels than positions, so that null eigenvalues become the logarithm of the ridge."""
+    model, images = classifier("log_euclidean", 80), torch.randn(4, 3, 32, 32)
+    assert substitute(model, images).logits < 1e-6
+    write_program(model, images, tmp_path / f"m.{ending}", {})  # which compares the program with the model

@@ -1,5 +1,7 @@
 """Any function of the spectrum: values, divided differences against 50 digits, gradients on both sides, every rule."""
 
+import math
+
 import mpmath
 import pytest
 import torch
@@ -8,6 +10,7 @@ import gcp
 from gcp.errors import OptionError, UnknownNameError
 from gcp.functions import FUNCTIONS, create_function
 from gcp.gradients import RULES
+from gcp.roots.logarithm import logarithm
 from gcp.solvers import SOLVERS
 
 CASES = [(str(name), {}) for name in FUNCTIONS] + [("power", {"exponent": 0.3}), ("power", {"exponent": -1.5})]
@@ -278,6 +281,14 @@ def test_newton_without_a_ridge_is_that_of_the_root():
         leaf = x.clone().requires_grad_()
         results.append(torch.autograd.grad(call(leaf), leaf, upstream(x))[0])
     assert float((results[0] - results[1]).norm() / results[0].norm()) < 1e-12
+
+
+@pytest.mark.parametrize(("condition", "limit"), [(1.0, 1e-12), (1e4, 1e-12), (1e8, 1e-9), (1e10, 1e-7)])
+def test_a_logarithm_by_products(condition, limit):
+    values = 7 * torch.logspace(0, -math.log10(condition), 24, dtype=torch.float64)
+    V = torch.linalg.qr(torch.randn(2, 24, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    P, wanted = (V * values) @ V.mT, (V * values.log()) @ V.mT
+    assert float((logarithm((P + P.mT) / 2) - wanted).norm() / wanted.norm()) < limit
 
 
 def test_compile():
