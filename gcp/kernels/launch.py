@@ -35,14 +35,17 @@ REALS = ("float", "double")
 FUNCTORS = tuple(dict.fromkeys(entry.obj.kernel for entry in RULES.list() if entry.obj.kernel is not None))
 ROOT = "Sqrt"
 FUNCTION_FUNCTORS = tuple(entry.obj.kernel for entry in FUNCTIONS.list() if entry.obj.kernel is not None)
-PAIRS = tuple(  # functors of a function and of a rule that has it
-    dict.fromkeys(
-        (function.obj.kernel, rule.obj.kernel)
-        for function in FUNCTIONS.list()
-        for rule in RULES.list()
-        if None not in (function.obj.kernel, rule.obj.kernel) and rule.obj.has_function(str(function))
-    )
-)
+
+
+def _pairs() -> Iterator[tuple[str, str]]:
+    for function in FUNCTIONS.list():
+        for rule in RULES.list():
+            names = function.obj.kernel, rule.obj.kernel
+            if names[0] is not None and names[1] is not None and rule.obj.has_function(str(function)):
+                yield names[0], names[1]
+
+
+PAIRS = tuple(dict.fromkeys(_pairs()))  # functors of a function, and of a rule that has it
 Types = tuple[str, ...]
 POINTER, REAL, INT = "pointer", "real", "int"  # "real" is the last type of the instantiation that is a REALS
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from gcp.layers.parametrize import settled
 from gcp.models.classifier import Classifier, exchange_head
 from gcp.ops.covariance import noise_floor, unit_scale
 from gcp.ops.numerics import compute_dtype, trace
+from gcp.roots.eigen import FunctionEigen
 from gcp.roots.root import Root, own_scale
 
 
@@ -177,8 +178,9 @@ def substitute(model: Classifier, images: Tensor) -> Difference | None:
     elif name == LOGARITHM:
         from gcp.roots.logarithm import LogarithmByProducts
 
-        root = model.head.root
-        model.head.root = replace(root, method=LogarithmByProducts(root.method.ridge), side="channel")
+        head = cast(RootHead, model.head)
+        ridge = cast(FunctionEigen, head.root.method).ridge
+        head.root = replace(head.root, method=LogarithmByProducts(ridge), side="channel")
     elif "solver" in head_options(name):
         kept.pop("precision", None)
         exchange_head(model, name, solver=SUBSTITUTE, **kept)
