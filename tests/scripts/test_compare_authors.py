@@ -34,7 +34,7 @@ def test_a_clone(tmp_path, capsys):
 
 
 def test_no_clone(tmp_path):
-    with pytest.raises(GCPError, match=r"none of the files .*SVD_Pade.*git clone"):
+    with pytest.raises(GCPError, match=r"(?s)none of the files .*SVD_Pade.*git clone"):
         main([str(tmp_path)])
 
 
