@@ -18,6 +18,8 @@ _PART = re.compile(
     r"^<!-- (?P<word>not run|given|needs):(?P<said>.*?)-->|^(?P<fence>```+) *(?P<kind>.*?)\n(?P<text>.*?)^(?P=fence)$",
     re.M | re.S,
 )
+# a command in a paragraph of its own
+_INDENTED = re.compile(r"^ {4,}(?:\w+=\S+ )*(?:gcp|python|bash|torchrun|pip) (?:.*\\\n)*.*$", re.M)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ def blocks(page: Path) -> list[Block]:
         package = said.get("needs", "").strip()
         found.append(Block(line, kind, part["text"], said.get("given", ""), package, reason and reason.strip()))
         said = {}
+    rest = _PART.sub(lambda part: "\n" * part[0].count("\n"), text)
+    for command in _INDENTED.finditer(rest):
+        found.append(Block(rest.count("\n", 0, command.start()) + 1, "bash", command[0]))
     assert not said, f"{page}: a comment without a code block after it"
     return found
 

@@ -65,8 +65,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "gcp.studies.run.run_study", lambda study, folder, jobs, retry, faults: check_study(study, faults)
     )
-    parse = argparse.ArgumentParser.parse_args
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda *words: stop(parse(*words)))
+    for name in ("parse_args", "parse_intermixed_args"):
+        parse = getattr(argparse.ArgumentParser, name)
+        monkeypatch.setattr(argparse.ArgumentParser, name, lambda *words, parse=parse: stop(parse(*words)))
     return tmp_path
 
 
@@ -151,7 +152,7 @@ def check_command(words, capsys):
         return check_script(*rest, capsys=capsys)
     if program == "pip":
         wanted = [word for word in rest if word not in ("install", "-r", "-e")]
-        known = ["requirements.txt", ".", *(f".[{extra}]" for extra in EXTRAS)]
+        known = ["requirements.txt", ".", *(f"{name}[{extra}]" for extra in EXTRAS for name in (".", "gcp-suite"))]
         return next((f"no {word}" for word in wanted if word not in known and not word.isidentifier()), None)
     return None if program in ("for", "done", "pre-commit", "mkdocs") else "an unknown program: check it or say why not"
 
@@ -181,7 +182,7 @@ def check_script(script, *words, capsys):
 
 
 def check_gcp(words, capsys):
-    """A command of `gcp`: it comes to its work, or misses a file of the reader."""
+    """A command of `gcp`: it comes to its work, or misses a file of the reader, or an extra that is not installed."""
     command, *rest = words
     if command not in COMMANDS:
         return f"no command {command}"
@@ -195,7 +196,7 @@ def check_gcp(words, capsys):
     except Checked:
         return None
     said = capsys.readouterr().err
-    if code == 2 and any(missing(word) in said for word in rest if missing(word)):
+    if code == 2 and ("needs the package" in said or any(missing(word) in said for word in rest if missing(word))):
         return None
     return said if code else None
 
