@@ -45,9 +45,10 @@ MODEL is whatever gcp evaluate scores, but for timm's own models. One target:
   --repeats N       timed forwards of a batch, of which the median is shown (7)
   --out FOLDER      default: beside the run, RUN-params-0.25      --force  replace what is in it
 
-Written: best.pt, which loads wherever a checkpoint does, layers.csv, layers.png, compress.json. split=test|val|train
-chooses what is scored before and after (test). Settings of data.*, evaluate.* and run.* can be changed, and with
---finetune those of train.*, optim.* and schedule.*, such as optim.lr=0.01.
+Written: best.pt, which loads wherever a checkpoint does, layers.csv, layers.png, compress.json. A model with a
+temperature (gcp evaluate --calibrate) gets a new one, fitted on the validation images.
+split=test|val|train chooses what is scored before and after (test). Settings of data.*, evaluate.* and run.* can be
+changed, and with --finetune those of train.*, optim.* and schedule.*, such as optim.lr=0.01.
 
 Example:
   gcp compress --checkpoint runs/digits-resnet20_cifar-svd_pade-1 --params 0.25 --finetune 5
@@ -121,18 +122,26 @@ def _compress(arguments: Arguments, split: str, target: str, value: float, metho
         raise GCPError(f"{tuned} is there already; continue it by gcp train resume={tuned}, or give another --out")
 
     from gcp.compress import decompose
+    from gcp.models import Classifier
 
     model, report = decompose(subject.model, method=method, data=subject.images, **options)
     if not report.factored:
         print(report.table())
         raise GCPError("no layer was factored, so there is nothing to write; the table says why")
+    assert isinstance(model, Classifier), "a copy of one"
+    calibrated = subject.model.temperature != 1.0
+    if calibrated:
+        from gcp.evaluation.calibration import calibrate, recalibrate
+
+        recalibrate(subject.scored_model, model, subject.splits)
     comparison = compressed.compare(subject, model, repeats)
     compressed.write(out, subject, model, report, comparison, {"target": target, "value": value, "method": method})
     print(f"{report.table()}\n\n{compressed.format_compression(comparison)}\nweights    {out / 'best.pt'}")
     if values:
         _sweep(subject, out, target, [*values, value], options)
     if "--finetune" in flags:
-        return compressed.finetune(out, subject, model, int(flags["--finetune"][0]), arguments.overrides, repeats)
+        epochs, again = int(flags["--finetune"][0]), calibrate if calibrated and len(subject.splits.val) else None
+        return compressed.finetune(out, subject, model, epochs, arguments.overrides, repeats, again)
     return 0
 
 

@@ -191,6 +191,8 @@ def _meant(value: object, schema: Mapping[str, Any]) -> Sequence[str]:
         return [near]
     options = [schema, *schema.get("anyOf", [])]
     types = {option.get("type") for option in options if not {"const", "enum"} & option.keys()}
+    if {"array", "number"} <= types:  # a number, or a list of them
+        return _numbers(value)
     if "array" in types and isinstance(value, (str, int)) and not isinstance(value, bool):
         return [f"[{value}]"]
     if "integer" in types and isinstance(value, float) and value.is_integer():
@@ -198,6 +200,12 @@ def _meant(value: object, schema: Mapping[str, Any]) -> Sequence[str]:
     if "string" in types and kind(value) in ("whole number", "number") and not comments & {FORMS, FORMS_WITH_MINUTES}:
         return [f"'{value}' in quotes"]
     return _unquoted(value, types)
+
+
+def _numbers(value: object) -> Sequence[str]:
+    """`0.5, 0.5` or `0.5 0.5` as a list."""
+    words = value.replace(",", " ").split() if isinstance(value, str) else []
+    return [f"[{', '.join(words)}]"] if words and all(_unquoted(word, {"number"}) for word in words) else []
 
 
 def _unquoted(value: object, types: set[str | None]) -> Sequence[str]:

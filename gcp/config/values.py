@@ -209,8 +209,26 @@ Text = Annotated[str, Field(min_length=1)]
 SpectralNorm = Literal["power", "exact", "bound"] | None
 # A YAML list arrives as a list and is kept as a tuple; the items stay strict.
 Sizes = Annotated[tuple[Count, ...], Field(strict=False)]
-Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
-Deviations = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+
+
+def _listed(value: object) -> object:
+    """A number alone stands for a list of it."""
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _one_or_many(number: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [number, {"type": "array", "items": number, "minItems": 1}]})
+
+
+Numbers = Annotated[
+    tuple[float, ...], Field(strict=False, min_length=1), BeforeValidator(_listed), _one_or_many({"type": "number"})
+]
+Deviations = Annotated[
+    tuple[Positive, ...],
+    Field(strict=False, min_length=1),
+    BeforeValidator(_listed),
+    _one_or_many({"type": "number", "exclusiveMinimum": 0}),
+]
 Betas = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(strict=False, min_length=1)]
 OptimizerOptions = Annotated[
     dict[Text, bool | int | float | Text],

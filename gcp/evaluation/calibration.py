@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gcp.data import ImageSet, Splits, StreamSet
 from gcp.drawing.figure import save
 from gcp.engine import checkpoint
 from gcp.engine.device import ToDevice, autocast
@@ -94,16 +95,8 @@ def calibrate(scored_model: ScoredModel) -> None:
             "there are no validation images (data.val_fraction=0), and on those that a model was trained on the "
             "temperature would be far too low"
         )
-    before, model.temperature = model.temperature, 1.0
-    loader, crops = scored_model.loader(splits.val, ALONE), scored_model.config.evaluate.crops
-    to_device = ToDevice(scored_model.device, loader.normalize, scored_model.config.run.channels_last)
-    found, labels = [], []
-    for images, targets in loader.epoch(0):
-        views = images.unbind(1) if images.ndim == 5 else (images,)
-        with autocast(scored_model.device, scored_model.config.run.amp):
-            found.append(average_logits(model, [to_device(view, targets)[0] for view in views], crops).cpu())
-        labels.append(targets)
-    logits, every = torch.cat(found), torch.cat(labels)
+    before = model.temperature
+    logits, every = _logits(scored_model, model, splits.val)
     temperature = fit_temperature(logits, every)
     checkpoint.save(path, {**saved, "temperature": temperature})
     model.temperature = temperature
@@ -115,6 +108,36 @@ def calibrate(scored_model: ScoredModel) -> None:
         error = calibration(best.values.numpy(), (best.indices == every).numpy()).error
         loss = float(F.cross_entropy(wide, every))
         print(f"{key:<12}calibration error {100 * error:.2f} %, loss {loss:.4f} on these images")
+
+
+@torch.no_grad()
+def recalibrate(scored_model: ScoredModel, model: Classifier, splits: Splits) -> None:
+    """Give `model`, which was made from a calibrated one, a temperature of its own: fitted on the validation images as
+    that of `scored_model` takes them, or the old one where there are none. What was done is printed.
+    """
+    before = model.temperature
+    if not len(splits.val):
+        print(f"{'temperature':<12}{before:.3f}, that of the model before: there are no validation images to fit it on")
+        return
+    logits, labels = _logits(scored_model, model, splits.val)
+    model.temperature = fit_temperature(logits, labels)
+    print(f"{'temperature':<12}{model.temperature:.3f}, before {before:.3f}: fitted on {len(labels)} validation images")
+
+
+def _logits(scored_model: ScoredModel, model: Classifier, images: ImageSet | StreamSet) -> tuple[Tensor, Tensor]:
+    """Logits of `model` before any temperature (N, classes), and labels (N,), on images as `scored_model` takes
+    them.
+    """
+    model.temperature = 1.0
+    loader, crops = scored_model.loader(images, ALONE), scored_model.config.evaluate.crops
+    to_device = ToDevice(scored_model.device, loader.normalize, scored_model.config.run.channels_last)
+    found, labels = [], []
+    for batch, targets in loader.epoch(0):
+        views = batch.unbind(1) if batch.ndim == 5 else (batch,)
+        with autocast(scored_model.device, scored_model.config.run.amp):
+            found.append(average_logits(model, [to_device(view, targets)[0] for view in views], crops).cpu())
+        labels.append(targets)
+    return torch.cat(found), torch.cat(labels)
 
 
 def draw_calibration(found: Calibration, path: str | Path) -> None:

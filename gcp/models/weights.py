@@ -193,11 +193,18 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
         parts.append(f"left out, so newly initialised: {_some(fresh, 20)}")
     if unused:
         parts.append(f"only in the file: {_some(unused, 20)}")
+    logger.info("weights    %s, layout %s", path, layout_text(checkpoint))
     if parts:
         logger.warning("%s: loaded %d of %d tensors; %s", path, len(kept), len(target), "; ".join(parts))
     if checkpoint.averaged:
         logger.info("%s: of its weights the averaged ones are taken (%r)", path, checkpoint.container)
     _mention_order(checkpoint, kept)
+
+
+def layout_text(checkpoint: Checkpoint) -> str:
+    """How a file names its weights: `plain: torchvision or timm (prefix 'model.' off; names of transformers, ViT)`."""
+    layout = recognise(checkpoint.state)
+    return f"{layout}: {layout.summary}" + (f" ({checkpoint.names})" if checkpoint.names else "")
 
 
 def _backbone_of(model: nn.Module) -> Any:

@@ -22,9 +22,9 @@ from gcp.models import Classifier
 from gcp.models.archive import save_safetensors
 from gcp.models.checkpoints import Checkpoint
 from gcp.models.convert import origin
-from gcp.models.layouts import LAYOUTS
 from gcp.models.preprocessing import IMAGES, of_checkpoint
 from gcp.models.summary import CONVERTED, Summary
+from gcp.models.weights import layout_text
 
 if TYPE_CHECKING:
     from gcp.models import Classifier
@@ -39,11 +39,10 @@ def format_summary(checkpoint: Checkpoint, summary: Summary) -> str:
         "unknown": "not told by the file: upper (2019 and later) or lower (2018); --data tells by the accuracy",
     }[summary.order]
     averaged = " (averaged weights)" if checkpoint.averaged else ""
-    names = f" ({checkpoint.names})" if checkpoint.names else ""
     stride = {None: "as the backbone has it", 1: "1", 2: "2"}[summary.last_stride]
     lines = {
         "file": f"{checkpoint.path}{averaged}",
-        "layout": f"{summary.layout}: {LAYOUTS[summary.layout].summary}{names}",
+        "layout": layout_text(checkpoint),
         "backbone": summary.backbone or "none of the usual ones; name it by --backbone",
         "last stride": stride,
         "head": f"{summary.head or 'none of this library'}{assumed}",

@@ -59,6 +59,21 @@ def test_a_quarter(compress, evaluate, here):
     assert saved["config"]["model"]["factors"] and saved["config"]["model"]["pretrained"] is False
 
 
+def test_a_temperature_is_fitted_anew(compress, evaluate, here):
+    """A compressed model, and one that is trained afterwards, are as calibrated as the one before."""
+    compress("--help")  # makes the run
+    assert evaluate("--checkpoint", "x", "--calibrate").code == 0
+    words = ("--checkpoint", "x", "--rank", "2", "--include", "classifier", "--finetune", "1", "--out", "small", *QUICK)
+    answer = compress(*words)
+    assert answer.code == 0, answer.err
+    before = torch.load("runs/x/best.pt", weights_only=True)["temperature"]
+    found = {name: torch.load(f"{name}/best.pt", weights_only=True) for name in ("small", "small-finetuned")}
+    assert f"before {before:.3f}" in answer.out
+    for name, saved in found.items():
+        assert saved["temperature"] not in (1.0, before) and f"{saved['temperature']:.3f}" in answer.out
+        assert gcp.load(name, device="cpu").model.temperature == saved["temperature"]
+
+
 def test_other_tools_take_it(compress, here, capsys):
     assert compress("--checkpoint", "runs/x/last.pt", "--rank", "4", "--out", "a b/ü", *QUICK).code == 0
     path = here / "a b" / "ü" / "best.pt"

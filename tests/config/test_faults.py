@@ -44,6 +44,10 @@ from gcp.errors import ConfigError
         ("head.precision=float16", "head.precision float16 float32 float64 null float64"),
         ("schedule.name=cosin", "schedule.name cosin constant step multistep cosine onecycle cosine"),
         ("data.image_size=atuo", "data.image_size atuo whole >= 1 auto auto"),
+        # a number or a list of them
+        ("data.mean=0.5,0.5,0.5", "data.mean 0.5,0.5,0.5 number list null [0.5, 0.5, 0.5]"),
+        ("data.mean='0.5'", "data.mean 0.5 number list null [0.5]"),
+        ("data.std=0", "data.std 0 number > 0 list null"),
         # ranges
         ("optim.lr=0", "optim.lr 0 number number > 0"),
         ("optim.momentum=1", "optim.momentum 1 number number >= 0 < 1"),

@@ -271,3 +271,8 @@ def test_an_unknown_key_is_only_likened_to_what_is_like_it(word, meant, write):
 def test_plugins_are_called_as_they_are_typed(faults, text, overrides, words):
     (fault,) = faults(text, *overrides)
     assert says(fault, words) and fault.startswith(words.split()[0] + ": "), fault
+
+
+def test_one_number_for_all_channels():
+    data = from_dict({"data": {"std": 0.25}}, ["data.mean=0.5"]).data
+    assert (data.mean, data.std) == ((0.5,), (0.25,))

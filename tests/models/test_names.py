@@ -13,9 +13,11 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import gcp
 from gcp.errors import CheckpointError
+from gcp.models import create_backbone
 from gcp.models.checkpoints import read_checkpoint
 from gcp.models.names import FAMILIES, LUKEMELAS, common_prefix, plain_names
 from gcp.models.summary import summarise
+from gcp.models.weights import load_backbone
 from gcp.runs.weights import format_summary
 
 # What transformers 5.24 writes for tiny networks, whose outputs are those of the networks below to 1e-5.
@@ -56,7 +58,7 @@ def test_query_key_and_value_are_stacked():
 
 
 @pytest.mark.parametrize("prefix", ["model.", "net.", "model.net.", "module.encoder_q.", "module.model."])
-def test_a_common_prefix_comes_off(tmp_path, prefix):
+def test_a_common_prefix_comes_off(tmp_path, caplog, prefix):
     plain = weights_of()
     state = {prefix + key: value for key, value in plain.items()} | {"criterion.weight": torch.ones(3)}
     if "encoder_q" in prefix:
@@ -67,6 +69,10 @@ def test_a_common_prefix_comes_off(tmp_path, prefix):
     assert found.names and found.wrapped["conv1.weight"] == f"{prefix}conv1.weight"
     summary = summarise(found)
     assert summary.backbone == "resnet18" and "prefix" in format_summary(found, summary)
+    with caplog.at_level("INFO"):
+        load_backbone(create_backbone("resnet18"), tmp_path / "last.ckpt")
+    told = [line for line in caplog.messages if line.startswith("weights")]
+    assert len(told) == 1 and "last.ckpt" in told[0] and "plain" in told[0] and found.names in told[0]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "xcit_nano_12_p16_224", "test_vit", "torchvision"])

@@ -1,5 +1,6 @@
 """A compressed model on its way from a checkpoint to a checkpoint: before and after, files, fine-tuning."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,13 @@ def format_compression(comparison: dict[str, dict[str, Any]]) -> str:
 def write(
     out: Path,
     subject: Subject,
-    model: nn.Module,
+    model: Classifier,
     report: CompressionReport,
     comparison: dict[str, dict[str, Any]],
     settings: dict[str, Any],
 ) -> None:
     """Weights, table, picture and figures into a folder."""
-    content = {
+    content: dict[str, Any] = {
         "model": model.state_dict(),
         "config": config_of(subject, model),
         "classes": list(subject.splits.classes),
@@ -121,6 +122,8 @@ def write(
         "scores": {key: comparison[COMPRESSED][key] for key in ("loss", "top1", "top5", "macro", "count")},
         "compressed": {"from": str(subject.path), **settings},
     }
+    if model.temperature != 1.0:
+        content["temperature"] = model.temperature
     checkpoint.save(out / "best.pt", content)
     report.write_csv(out / "layers.csv")
     draw_layers(report, out / "layers.png")
@@ -150,8 +153,19 @@ def tuned_folder(out: Path) -> Path:
     return out.resolve().with_name(f"{out.resolve().name}-finetuned")
 
 
-def finetune(out: Path, subject: Subject, model: nn.Module, epochs: int, overrides: list[str], repeats: int) -> int:
-    """Train the compressed model as a run of its own, then score it. Returns the exit code."""
+def finetune(
+    out: Path,
+    subject: Subject,
+    model: Classifier,
+    epochs: int,
+    overrides: list[str],
+    repeats: int,
+    calibrate: Callable[[ScoredModel], None] | None = None,
+) -> int:
+    """Train the compressed model as a run of its own, then score it. Returns the exit code.
+
+    calibrate: what gives the trained model, and its file, a temperature.
+    """
     from gcp.runs.launch import start
 
     plain = config_of(subject, model)
@@ -169,6 +183,8 @@ def finetune(out: Path, subject: Subject, model: nn.Module, epochs: int, overrid
     if code := start(config):
         return code
     tuned = open_model(str(Path(config.run.dir, str(config.run.name), "best.pt")), [], ALONE)
+    if calibrate is not None:
+        calibrate(tuned)
     comparison = compare(subject, tuned.model, repeats, TUNED)
     write_json(out / "finetuned.json", {"run": str(folder), "models": comparison})
     print(f"\n{format_compression(comparison)}")
