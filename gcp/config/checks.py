@@ -12,8 +12,7 @@ from typing import Any
 from gcp.config.faults import Fault, show, wrong
 from gcp.config.plugins import plugins
 from gcp.config.schema import Common, Config, FlowConfig, option_sections, sections
-from gcp.config.sections import HeadSection
-from gcp.config.values import Duration, Options, shorter_than_run
+from gcp.config.values import Duration, HeadSection, Options, shorter_than_run
 from gcp.errors import GCPError, UnknownNameError, nearest
 
 PARTS = ("features", "head", "classifier")

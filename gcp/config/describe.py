@@ -5,10 +5,9 @@ from typing import Any
 
 from gcp.config.faults import allowed, show
 from gcp.config.schema import Config, composed, sections
-from gcp.config.sections import HeadSection
 from gcp.config.stages import KEYS
 from gcp.config.validate import key_schemas
-from gcp.config.values import Options, Section
+from gcp.config.values import HeadSection, Options, Section
 
 
 def describe(width: int = 100, schema: type[Section] = Config) -> str:

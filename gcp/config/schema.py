@@ -14,7 +14,6 @@ from gcp.config.sections import (
     CheckpointSection,
     Data,
     Evaluate,
-    HeadSection,
     LogSection,
     Model,
     Optim,
@@ -22,7 +21,7 @@ from gcp.config.sections import (
     Schedule,
     Train,
 )
-from gcp.config.values import Below1, Count, Duration, Interval, Options, Positive, Section
+from gcp.config.values import Below1, Count, Duration, HeadSection, Interval, Options, Positive, Section
 
 
 class Common(Protocol):
@@ -159,7 +158,7 @@ class FlowConfig(Section):
             "cache_dtype",
             "cache_dir",
         ),
-        "evaluate": ("crops",),
+        "evaluate": ("crops", "image_size", "crop_pct"),
     }
 
     run: Run = Field(default_factory=Run)

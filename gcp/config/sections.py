@@ -14,18 +14,14 @@ from gcp.config.values import (
     Duration,
     Factor,
     FolderName,
-    Form,
     Interval,
     LoggerOptions,
     Names,
     Norm,
     Numbers,
     OptimizerOptions,
-    Options,
     Positive,
-    Precision,
     Section,
-    Side,
     Sizes,
     Span,
     Spans,
@@ -226,42 +222,6 @@ class Model(Section):
     )
 
 
-class HeadSection(Options):
-    """The pooling head. The head's own options stand beside these keys; null removes an inherited one."""
-
-    name: Text = Field(default="svd_pade", description="pooling head, see --list heads")
-    dim: Count | None = Field(
-        default=64,
-        description="channels after the reduction, d: the head has d(d+1)/2 outputs; null: no reduction",
-    )
-    side: Side = "auto"
-    form: Form = "folded"
-    precision: Precision = None
-    reduction: Text = Field(
-        default="conv",
-        description="how channels are reduced to dim: conv is 1x1 convolution, batch norm, ReLU; orthogonal is the "
-        "same with orthonormal rows of the convolution",
-    )
-    spectral_norm: SpectralNorm = Field(
-        default=None,
-        description="divide the weight of the reduction's convolution by its spectral norm, as model.classifier_norm",
-    )
-    mean: Literal["none", "concat"] = Field(
-        default="none",
-        description="concat: the average of the features beside the output, at the same size; measured once at the "
-        "start of training",
-    )
-    output_scale: Literal["published", "measured"] = Field(
-        default="published",
-        description="measured: a constant from the first batches gives the output the size that average pooling has "
-        "there, so that one learning rate serves all heads; published: none",
-    )
-    reduction_init: Literal["random", "pca"] = Field(
-        default="random",
-        description="start of the reduction; pca: principal directions of the first batches",
-    )
-
-
 class Optim(Section):
     """The optimizer, with learning rate and weight decay of each part."""
 
@@ -372,6 +332,21 @@ class Evaluate(Section):
         "corners, the centre, and their mirrors; on the validation split always one",
     )
     every: Interval = Field(default=Duration(1), description="how often the validation split is scored")
+    image_size: Count | Literal["weights"] | None = Field(
+        default=None,
+        description="side of the images of the test split and of those that the finished model is given (gcp evaluate, "
+        "predict, embed, export, gcp.load); weights: that at which the authors of model.pretrained test; null: "
+        "as in training",
+    )
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="share of the centre crop at that size; null: of image_size=weights what their authors take, "
+        "else as in training",
+    )
+
+    def unread(self) -> dict[str, str]:
+        """The crop at a size that is not asked for."""
+        return {} if self.image_size is not None else {"crop_pct": "image_size=weights"}
 
 
 class CheckpointSection(Section):

@@ -1,4 +1,4 @@
-"""What a section is, and the kinds of values that its keys take, each with its bounds and its JSON schema.
+"""What a section is, that of a head, and the kinds of values that keys take, each with its bounds and JSON schema.
 
 A span of training is written the way people think of it and turned into optimizer steps in one place:
 
@@ -291,3 +291,39 @@ Precision = Annotated[
     Literal["float32", "float64"] | None,
     Field(description="precision inside the head; null: float64 for eigen-heads, float32 for iterative ones"),
 ]
+
+
+class HeadSection(Options):
+    """The pooling head. The head's own options stand beside these keys; null removes an inherited one."""
+
+    name: Text = Field(default="svd_pade", description="pooling head, see --list heads")
+    dim: Count | None = Field(
+        default=64,
+        description="channels after the reduction, d: the head has d(d+1)/2 outputs; null: no reduction",
+    )
+    side: Side = "auto"
+    form: Form = "folded"
+    precision: Precision = None
+    reduction: Text = Field(
+        default="conv",
+        description="how channels are reduced to dim: conv is 1x1 convolution, batch norm, ReLU; orthogonal is the "
+        "same with orthonormal rows of the convolution",
+    )
+    spectral_norm: SpectralNorm = Field(
+        default=None,
+        description="divide the weight of the reduction's convolution by its spectral norm, as model.classifier_norm",
+    )
+    mean: Literal["none", "concat"] = Field(
+        default="none",
+        description="concat: the average of the features beside the output, at the same size; measured once at the "
+        "start of training",
+    )
+    output_scale: Literal["published", "measured"] = Field(
+        default="published",
+        description="measured: a constant from the first batches gives the output the size that average pooling has "
+        "there, so that one learning rate serves all heads; published: none",
+    )
+    reduction_init: Literal["random", "pca"] = Field(
+        default="random",
+        description="start of the reduction; pca: principal directions of the first batches",
+    )

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -155,6 +155,11 @@ class FeatureFile:
             return np.zeros((0, *self.shape), self.dtype)
         return np.memmap(self._maps, dtype=self.dtype, mode="r", shape=(self.rows, *self.shape))
 
+    def touch(self) -> None:
+        """Record, as the time of the file, that its rows are in use now; a folder that is read-only has no record."""
+        with suppress(OSError):
+            os.utime(self._maps)
+
     def close(self) -> None:
         """Give up what is claimed."""
         if self._handle is not None:
@@ -164,6 +169,24 @@ class FeatureFile:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None, "_claimed": set()}
+
+
+class Kept(NamedTuple):
+    """A file of maps in a folder: its path without an ending, its bytes, and when it was used last (seconds)."""
+
+    path: Path
+    bytes: int
+    used: float
+
+
+def kept_in(folder: Path) -> list[Kept]:
+    """The files of maps in a folder, the one that was used longest ago first."""
+    found = []
+    for path in folder.glob("*.maps"):
+        with suppress(OSError):  # another process removes it
+            status = path.stat()
+            found.append(Kept(path.with_suffix(""), status.st_size, status.st_mtime))
+    return sorted(found, key=lambda kept: kept.used)
 
 
 def _write(path: Path, content: bytes, offset: int) -> None:

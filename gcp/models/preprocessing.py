@@ -41,7 +41,8 @@ def of_checkpoint(checkpoint: Checkpoint, backbone: str | None, tested: bool = F
     config, record = checkpoint.about.get("config"), checkpoint.about.get(IMAGES)
     data = config.get("data") if isinstance(config, Mapping) else None
     if isinstance(data, Mapping) or isinstance(record, Mapping):
-        told = {**_told(record), **_told(data)}
+        scored = config.get("evaluate") if tested and isinstance(config, Mapping) else None
+        told = {**_told(record), **_told(data), **_told(scored)}
         return (told, str(checkpoint.path)) if told else None
     beside = _beside(checkpoint.path)
     if beside is not None:

@@ -1,18 +1,16 @@
 """From a configuration to objects: the one place where the two meet."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 
-from gcp.config import Common, Config, Duration, from_dict, stage_configs
+from gcp.config import Common, Config, Duration
 from gcp.config.sections import Data
-from gcp.config.yaml_file import merge
 from gcp.data import DATASETS, BatchLoader, ImageSet, Splits, StreamSet, create_dataset, create_loader
 from gcp.data.rank_slice import RankSlice
 from gcp.data.transforms import Preprocessing
@@ -26,7 +24,7 @@ from gcp.engine.optimizer import create_optimizer, learning_rate_factor
 from gcp.engine.state import EMA, TrainingState
 from gcp.engine.step import StepOptions
 from gcp.engine.train import steps_per_epoch
-from gcp.errors import OptionError
+from gcp.errors import OptionError, ShapeError
 from gcp.kernels.cpu import set_threads
 from gcp.models import Classifier, create_model, default_image_size
 from gcp.models.parts import checkpoint_blocks, freeze, parameter_groups
@@ -67,54 +65,39 @@ def image_size(config: Config) -> int:
     return default_image_size(config.model.backbone, own, config.model.stage)
 
 
-PHOTOGRAPHS = 128  # pixels: data sets of smaller images keep their size, and weights of smaller images tell none
-RESOLVED = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
-
-
 def with_preprocessing(config: Config) -> Config:
-    """The configuration with what its pretrained weights expect of images, where the user says nothing else; a line is
-    printed that says what and who told it.
+    """The configuration with what its pretrained weights expect of images (`gcp.runs.pretrained`)."""
+    if not (config.stages or config.model.pretrained or config.evaluate.image_size == "weights"):
+        return config
+    from gcp.runs import pretrained  # imports what reads weights
 
-    Once it is so, nothing is left to be told: the run, its checkpoints and who takes weights from them read the same
-    numbers, though the file of the weights may be gone.
-    Raises CheckpointError for a file that cannot be read.
+    return pretrained.with_preprocessing(config)
+
+
+def scored_data(config: Config) -> Data:
+    """The section of the images as the finished model takes them: at `evaluate.image_size`, if that is set."""
+    size, crop = config.evaluate.image_size, config.evaluate.crop_pct
+    if not isinstance(size, int):
+        return config.data
+    return config.data.model_copy(update={"image_size": size, **({} if crop is None else {"crop_pct": crop})})
+
+
+def scored_size(config: Config) -> int:
+    """The side of these images."""
+    size = config.evaluate.image_size
+    return size if isinstance(size, int) else image_size(config)
+
+
+def check_map(model: Classifier, size: int, key: str = "data.image_size") -> None:
+    """Raise ShapeError, with the `key` that says so, where images of `size` leave the head a map that it cannot pool,
+    or are of another size than the backbone takes.
     """
-    first = stage_configs(config)[0] if config.stages else config
-    data, model = first.data, first.model
-    asked = [key for key in RESOLVED if getattr(data, key) is None]
-    auto = data.image_size == "auto"
-    if data.preprocessing != "weights" or not model.pretrained or not (asked or auto):
-        return config
-    from gcp.models.preprocessing import expected
-
-    found = expected(model.pretrained, model.backbone)
-    if found is None:
-        return config
-    values, origin = found
-    source = DATASETS[data.name].obj
-    told = {key: value for key, value in values.items() if key in asked and key in source.heeded(data.transform)}
-    if auto and min(values.get("image_size", 0), source.image_size) >= PHOTOGRAPHS:
-        told["image_size"] = values["image_size"]
-    if told:
-        print(f"images     {images_text(told)}: as {origin}")
-    return from_dict(merge(config.plain(), {"data": {**told, "preprocessing": "dataset"}}))
-
-
-def images_text(told: Mapping[str, Any]) -> str:
-    """What is told of the images, in the words of the settings: `mean 0.5 0.5 0.5, std ..., bicubic, crop_pct 0.9`."""
-    words = []
-    for key, value in told.items():
-        shown = " ".join(f"{each:.4g}" for each in value) if isinstance(value, list | tuple) else value
-        shown = f"{shown:.4g}" if isinstance(shown, float) else shown
-        words.append(f"{shown}" if key in ("interpolation", "crop_mode") else f"{key} {shown}")
-    return ", ".join(words)
-
-
-def check_map(model: Classifier, size: int) -> None:
-    """Raise ShapeError where images of `size` leave the head a map that it cannot pool."""
-    height, width = model.features.map_size(size)
-    if model.head.least_samples > 1:
-        check_samples(height, width)
+    try:
+        height, width = model.features.map_size(size)
+        if model.head.least_samples > 1:
+            check_samples(height, width)
+    except ShapeError as error:
+        raise error if key == "data.image_size" else ShapeError(f"{key}: {size}: {error}") from error
 
 
 def build_splits(config: Config) -> Splits:
@@ -164,10 +147,16 @@ def build_train_loader(config: Common, splits: Splits, device: torch.device, gro
 def build_score_loader(
     config: Config, splits: Splits, split: str, device: torch.device, group: Group = ALONE, crops: str = "one"
 ) -> BatchLoader:
-    """Every image of a split once, in its natural order, without augmentation, with the views of `crops`."""
+    """Every image of a split once, in its natural order, without augmentation, with the views of `crops`; of the test
+    split at the size of `scored_size`.
+    """
+    size = image_size(config)
+    if split == "test" and config.evaluate.image_size is not None:
+        size = scored_size(config)
+        splits = splits_of(scored_data(config), size)
     images = getattr(splits, split)
     if crops != "one":
-        images = with_crops(images, crops, image_size(config))
+        images = with_crops(images, crops, size)
     return score_loader(config, images, device, group)
 
 

@@ -72,6 +72,8 @@ class ClassifierRun(TrainingRun[Config]):
             weights = False
         self.model = build.build_model(config, len(self.splits.classes), self.device, weights is True, group=group)
         build.check_map(self.model, build.image_size(config))
+        if config.evaluate.image_size is not None:
+            build.check_map(self.model, build.scored_size(config), "evaluate.image_size")
         self.cached = self._cached_features() if config.train.cache_features else None
         self.inputs = self.cached.splits if self.cached else self.splits
         self.loader = build.build_train_loader(config, self.inputs, self.device, group)
@@ -151,15 +153,19 @@ class ClassifierRun(TrainingRun[Config]):
         return self.score(loader)
 
     def _score_loader(self, split: str, crops: str = "one") -> BatchLoader:
-        inputs = self.inputs if crops == "one" else self.splits
+        inputs = self.inputs if self._as_trained(split, crops) else self.splits
         return build.build_score_loader(self.config, inputs, split, self.device, self.group, crops)
 
-    def score(self, loader: BatchLoader, crops: str = "one") -> dict:
-        """Scores of the evaluated weights on a loader."""
+    def _as_trained(self, split: str, crops: str) -> bool:
+        """Whether a split is scored on the images, or the features, that the run has already."""
+        return crops == "one" and not (split == "test" and self.config.evaluate.image_size is not None)
+
+    def score(self, loader: BatchLoader, split: str = "val", crops: str = "one") -> dict:
+        """Scores of the evaluated weights on a loader of `_score_loader`."""
         run, model = self.config.run, self.state.evaluated
         if not synchronised(model):  # each process has its own statistics; those of rank 0 are saved
             self.group.broadcast_tensors(model.buffers())
-        with taking_maps(model, self.cached is not None and crops == "one"):
+        with taking_maps(model, self.cached is not None and self._as_trained(split, crops)):
             self.samples = collect(model, loader, self.device, run.amp, run.channels_last, self.group, crops)
         further = {"head": self.config.head.name}
         for callback in self.callbacks:
@@ -175,7 +181,9 @@ class ClassifierRun(TrainingRun[Config]):
         crops = self.config.evaluate.crops
         loader = self._score_loader("test", crops)
         settings = [callback.settings(self.state.model) for callback in self.callbacks]
-        result = score_run(self.state, self.folder, self.splits.rule, lambda: self.score(loader, crops), self._adapt)
+        result = score_run(
+            self.state, self.folder, self.splits.rule, lambda: self.score(loader, "test", crops), self._adapt
+        )
         for sections in settings:  # what the run has changed of its model
             for values in sections.values():
                 result |= values

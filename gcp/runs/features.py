@@ -8,9 +8,10 @@ runs that find it incomplete compute what is missing, several of them at once ea
 
 import hashlib
 import logging
+import shlex
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 from gcp.config import Config
 from gcp.data import ImageSet, Splits, StreamSet
 from gcp.data.annotations.listing import SPLITS
-from gcp.data.feature_file import FeatureFile
+from gcp.data.feature_file import FeatureFile, kept_in
 from gcp.data.features import FeatureSet
 from gcp.data.images import TensorSet
 from gcp.data.loader import Fetch, begin, count_workers, open_workers
@@ -30,7 +31,7 @@ from gcp.data.seeds import AUGMENT, hashed
 from gcp.engine.device import ToDevice, autocast
 from gcp.engine.distributed import ALONE, Group
 from gcp.engine.evaluate import Samples, collect
-from gcp.errors import ConfigError, DataError
+from gcp.errors import ConfigError, DataError, counted
 from gcp.models import Classifier
 from gcp.models.classifier import taking_maps
 from gcp.runs import build
@@ -43,6 +44,7 @@ PROBED = 4  # images of which the preprocessing is told
 DRAWS = 6  # augmentations of each of them
 NOT_BUILT = ("pretrained", "freeze", "hidden", "dropout", "classifier_norm")  # keys of the model beside its backbone
 SECONDS = 20.0  # between two lines of progress
+SHOWN = 4  # files of other runs that are named, those that were used longest ago
 WAIT = 0.2  # seconds between two looks at what another process computes
 
 
@@ -120,7 +122,10 @@ class CachedFeatures:
                 if not damaged:
                     break
                 log.warning("%s: %d damaged pieces are computed again", split.file.path, len(damaged))
+            split.file.touch()
             split.file.close()
+        if self.group.main:
+            print(kept_text(self.folder, [split.file.path for split in self.sets.values()]), flush=True)
 
     def _announce(self, names: list[str]) -> None:
         """Size and time beforehand; the time is that of a first batch."""
@@ -308,6 +313,22 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def kept_text(folder: Path, read: Collection[Path]) -> str:
+    """What the folder of the features holds, and how to remove what no run needs: `read` are the files of this run."""
+    files = kept_in(folder)
+    others = [kept for kept in files if kept.path not in read]
+    total = f"features   {size_text(sum(kept.bytes for kept in files))} in {folder}"
+    if not others:
+        return f"{total}, all read by this run; to remove them: rm -r {shlex.quote(str(folder))}"
+    oldest = others[:SHOWN]
+    days = int((time.time() - oldest[-1].used) / 86400)
+    which = f"the {len(oldest)} oldest of these {len(others)}" if len(others) > SHOWN else "these"
+    unused = f", not read for {counted(days, 'day')}" if days else ""
+    names = " ".join(f"{shlex.quote(str(kept.path))}.*" for kept in oldest)
+    size = size_text(sum(kept.bytes for kept in others))
+    return f"{total}, {size} of them not read by this run; to remove {which}{unused}:\n           rm {names}"
 
 
 def score_cached(scored: ScoredModel, split: str) -> Samples:

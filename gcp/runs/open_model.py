@@ -26,6 +26,7 @@ from gcp.models.convert import build_model
 from gcp.models.preprocessing import from_timm, of_checkpoint
 from gcp.models.summary import summarise
 from gcp.runs import build
+from gcp.runs.pretrained import RESOLVED, with_scored_size
 from gcp.runs.scored_model import ScoredModel
 from gcp.runs.share import HUB, WEIGHTS, fetch
 from gcp.runs.weights import configuration
@@ -95,8 +96,9 @@ def open_model(
     if order is not None:
         raise GCPError(f"--order is for files of others; {path} is of this library, whose order is upper.")
     config = from_dict(
-        _with_data(saved["config"], data), overrides, source=f"the configuration in {path}", written=True
+        _with_data(saved["config"], data), _sized(overrides), source=f"the configuration in {path}", written=True
     )
+    config = with_scored_size(config)
     device = build.build_device(config, group)
     averaged = saved.get("ema") is not None
     weights = saved["ema"] if averaged else saved["model"]
@@ -105,6 +107,8 @@ def open_model(
         for callback in create_callbacks(config):
             callback.adapt(model, saved)
             head = callback.scores(model).get("head", head)
+    if config.evaluate.image_size is not None:
+        build.check_map(model, build.scored_size(config), "evaluate.image_size")
     load_weights(model, weights, str(path))
     _set_temperature(model, saved, path)
     _mention_another_run(path, saved["config"])
@@ -123,6 +127,19 @@ def open_timm_model(
     with group.main_first():
         reference = create_timm_reference(name, file)
     return _timm_model(file or name, reference, overrides, group, None, scored)
+
+
+def _sized(overrides: Sequence[str]) -> list[str]:
+    """A size that the command line gives stands above `evaluate.image_size` of the run."""
+    keys = {word.partition("=")[0] for word in overrides}
+    if "data.image_size" not in keys or "evaluate.image_size" in keys:
+        return list(overrides)
+    return [*overrides, "evaluate.image_size=null", "evaluate.crop_pct=null"]
+
+
+def _own_size(overrides: Sequence[str]) -> list[str]:
+    """Without the key that asks for the size at which weights are tested: such a model is scored at it anyway."""
+    return [word for word in overrides if word != "evaluate.image_size=weights"]
 
 
 def _set_temperature(model: Classifier, saved: dict[str, Any], path: Path) -> None:
@@ -268,7 +285,7 @@ def _foreign(
         size = model.features.native_size[0] if told is None else told[0].get("image_size", 0)
         size = size or model.features.native_size[0]
         base = _photographs(base, size, str(path), overrides, data is None and scored)
-    config = from_dict(_with_data(base, data), overrides, source=f"the configuration of {path}")
+    config = from_dict(_with_data(base, data), _own_size(overrides), source=f"the configuration of {path}")
     device = build.build_device(config, group)
     names = found.about.get("classes")
     classes = tuple(map(str, names)) if isinstance(names, Sequence) and not isinstance(names, str) else None
@@ -284,14 +301,14 @@ def _timm_model(
         "data": {"in_chans": reference.in_chans, **_settings(from_timm(reference.preprocessing))},
     }
     base = _photographs(base, reference.image_size, given, overrides, data is None and scored, always=True)
-    config = from_dict(_with_data(base, data), overrides, source=f"the configuration of {given}")
+    config = from_dict(_with_data(base, data), _own_size(overrides), source=f"the configuration of {given}")
     device = build.build_device(config, group)
     return ScoredModel(given, reference.to(device), config, device, "its own head")
 
 
 def _settings(told: dict[str, Any]) -> dict[str, Any]:
     """What is told of images as keys of the section data, the size aside."""
-    return {"preprocessing": "dataset", **{key: told[key] for key in build.RESOLVED if key in told}}
+    return {"preprocessing": "dataset", **{key: told[key] for key in RESOLVED if key in told}}
 
 
 def _photographs(

@@ -1,11 +1,19 @@
-"""The file that `model.pretrained` names: whether it is there, and else what to type."""
+"""What `model.pretrained` names: whether it is there, and else what to type; and what it expects of images."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from gcp.config import Config, recipes, yaml_file
-from gcp.errors import CheckpointError, nearest
+from gcp.config import Config, from_dict, recipes, stage_configs, yaml_file
+from gcp.config.yaml_file import merge
+from gcp.data import DATASETS
+from gcp.errors import CheckpointError, ConfigError, nearest
 from gcp.models.backbones import OURS
 from gcp.models.checkpoints import is_there
+from gcp.models.preprocessing import expected
+
+PHOTOGRAPHS = 128  # pixels: data sets of smaller images keep their size, and weights of smaller images tell none
+RESOLVED = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 
 def check_pretrained(config: Config) -> None:
@@ -42,3 +50,65 @@ def recipe_of(run: str) -> str | None:
         if isinstance(section, dict) and section.get("name") == run:
             return name
     return None
+
+
+def with_preprocessing(config: Config) -> Config:
+    """The configuration with what its pretrained weights expect of images, where the user says nothing else; a line is
+    printed that says what and who told it.
+
+    Once it is so, nothing is left to be told: the run, its checkpoints and who takes weights from them read the same
+    numbers, though the file of the weights may be gone.
+    Raises CheckpointError for a file that cannot be read.
+    """
+    config = with_scored_size(config)
+    first = stage_configs(config)[0] if config.stages else config
+    data, model = first.data, first.model
+    asked = [key for key in RESOLVED if getattr(data, key) is None]
+    auto = data.image_size == "auto"
+    if data.preprocessing != "weights" or not model.pretrained or not (asked or auto):
+        return config
+    found = expected(model.pretrained, model.backbone)
+    if found is None:
+        return config
+    values, origin = found
+    source = DATASETS[data.name].obj
+    told = {key: value for key, value in values.items() if key in asked and key in source.heeded(data.transform)}
+    if auto and min(values.get("image_size", 0), source.image_size) >= PHOTOGRAPHS:
+        told["image_size"] = values["image_size"]
+    if told:
+        print(f"images     {images_text(told)}: as {origin}")
+    return from_dict(merge(config.plain(), {"data": {**told, "preprocessing": "dataset"}}))
+
+
+def with_scored_size(config: Config) -> Config:
+    """The configuration with a number in the place of `evaluate.image_size: weights`, and with the crop at that size;
+    printed as that of `with_preprocessing` is.
+
+    Raises:
+        ConfigError: there are no weights that tell a size.
+        CheckpointError: a file that cannot be read.
+    """
+    if config.evaluate.image_size != "weights":
+        return config
+    model = config.model
+    told, origin = expected(model.pretrained, model.backbone, tested=True) or ({}, "")
+    if "image_size" not in told:
+        given = (
+            f"model.pretrained: {model.pretrained} tells no size" if model.pretrained else "model.pretrained is not set"
+        )
+        raise ConfigError([f"evaluate.image_size: weights, and {given}; allowed: a number of pixels, or null"])
+    taken: dict[str, Any] = {key: told[key] for key in ("image_size", "crop_pct") if key in told}
+    if config.evaluate.crop_pct is not None:
+        taken["crop_pct"] = config.evaluate.crop_pct
+    print(f"test       {images_text(taken)}: as {origin}")
+    return from_dict(merge(config.plain(), {"evaluate": taken}))
+
+
+def images_text(told: Mapping[str, Any]) -> str:
+    """What is told of the images, in the words of the settings: `mean 0.5 0.5 0.5, std ..., bicubic, crop_pct 0.9`."""
+    words = []
+    for key, value in told.items():
+        shown = " ".join(f"{each:.4g}" for each in value) if isinstance(value, list | tuple) else value
+        shown = f"{shown:.4g}" if isinstance(shown, float) else shown
+        words.append(f"{shown}" if key in ("interpolation", "crop_mode") else f"{key} {shown}")
+    return ", ".join(words)

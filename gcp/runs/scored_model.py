@@ -44,7 +44,12 @@ class ScoredModel:
     @property
     def image_size(self) -> int:
         """Side of the images in pixels."""
-        return build.image_size(self.config)
+        return build.scored_size(self.config)
+
+    @property
+    def data(self) -> Data:
+        """The settings of the images, at that size."""
+        return build.scored_data(self.config)
 
     @property
     def backbone(self) -> str:
@@ -57,7 +62,7 @@ class ScoredModel:
         Raises:
             CheckpointError: it has other classes than the model.
         """
-        splits = build.build_splits(self.config)
+        splits = build.splits_of(self.data, self.image_size)
         if self.classes is not None:
             check_classes({"classes": self.classes}, splits, self.given)
             self._mention_other_images(splits)
@@ -79,13 +84,13 @@ class ScoredModel:
     def prepared(self, images: ImageSet | StreamSet) -> ImageSet | StreamSet:
         """The images as this model takes them, without crops."""
         if isinstance(self.model, TimmReference):
-            reference, size, told = self.model, self.image_size, build.preprocessing(self.config.data)
+            reference, size, told = self.model, self.image_size, build.preprocessing(self.data)
             return with_transform(images, lambda own: reference.transform(own, size, told))
         return images
 
     def file_transform(self) -> Transform:
         """From image files to what this model takes; the data set need not be there."""
-        data, source = self.config.data, DATASETS[self.config.data.name].obj
+        data, source = self.data, DATASETS[self.config.data.name].obj
         transform = for_files(data, self.image_size)
         if isinstance(self.model, TimmReference):
             return self.model.transform(transform, self.image_size, build.preprocessing(data))

@@ -286,7 +286,8 @@ def write_images(folder: RunFolder) -> None:
 
     expected = json.loads(folder.result.read_text())["test"]["final"]["top1"]
     model = open_model(str(folder.last), [], ALONE)
-    if model.config.train.cache_features and model.config.evaluate.crops == "one":
+    config = model.config
+    if config.train.cache_features and config.evaluate.crops == "one" and config.evaluate.image_size is None:
         from gcp.runs.features import score_cached
 
         samples = score_cached(model, "test")

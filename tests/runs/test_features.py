@@ -1,18 +1,22 @@
 """Features computed once: the run is that of the images, to the bit where nothing is drawn at random."""
 
 import csv
+import os
 import re
+import subprocess
 import time
 
 import pytest
 import torch
+from config_fixtures import says
 
 from gcp.config import load
 from gcp.data import feature_file
+from gcp.data.feature_file import FeatureFile
 from gcp.engine.distributed import ALONE
 from gcp.errors import ConfigError
 from gcp.runs import build, features
-from gcp.runs.features import CachedFeatures, count_views
+from gcp.runs.features import CachedFeatures, count_views, kept_text
 
 # nothing that draws from images, and the maps in full
 FROZEN = ["train.mixup=0", "model.freeze=[features]", "data.transform=none"]
@@ -63,9 +67,10 @@ def test_the_run_of_the_images_to_the_bit(small, same_runs, counted, evaluate):
     assert all(torch.equal(first["model"][key], second["model"][key]) for key in first["model"])
     assert all(torch.equal(first["ema"][key], second["ema"][key]) for key in first["ema"])
     assert plain
+    assert re.search(r"MB in runs/features, all read by this run; to remove them: rm -r runs/features\n", answer.out)
     # another head, another seed of the order: the same features, and no image goes through the backbone
     again = small(*EXACT, "run.name=c", "head.name=average", "head.dim=null", "optim.lr=0.1")
-    assert again.code == 0 and "features  " not in again.out and len(counted) == after
+    assert again.code == 0 and "to be computed" not in again.out and len(counted) == after
     scored = evaluate("--checkpoint", "runs/b/last.pt")
     assert scored.code == 0 and len(counted) > after  # a run of features is a model of images
 
@@ -207,3 +212,22 @@ def test_in_evaluation_mode_whatever_the_model_is_in(here):
     each.fill()
     assert all(torch.equal(value, before[name]) for name, value in each.model.features.state_dict().items())
     assert features.duration(200) == "3 min"
+
+
+def test_what_other_runs_left_is_named_with_the_line_that_removes_it(here):
+    """Those first that were read longest ago; a run that reads a file again makes it the newest."""
+    folder, now = here / "old maps", time.time()
+    for number in range(6):
+        file = FeatureFile(folder / f"train-{number}", 2, (3,), "float32")
+        file.reserve()
+        os.utime(f"{file.path}.maps", (now, now - 86400 * (10 - number)))
+    paths = [folder / f"train-{number}" for number in range(6)]
+    text = kept_text(folder, [paths[0]])
+    assert says(text, "the 4 oldest of these 5 6 days") and "train-0" not in text
+    assert all(f"train-{number}'.*" in text for number in (1, 2, 3, 4))
+    FeatureFile(paths[1], 2, (3,), "float32").touch()
+    command = kept_text(folder, [paths[0]]).splitlines()[1]
+    assert "train-1" not in command
+    assert subprocess.run(command, shell=True).returncode == 0
+    assert {path.stem for path in folder.iterdir()} == {"train-0", "train-1"}
+    assert "all read" not in kept_text(folder, []) and "all read" in kept_text(folder, paths[:2])

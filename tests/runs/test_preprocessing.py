@@ -11,6 +11,7 @@ from torch import nn
 from gcp.config import dump, from_dict, load
 from gcp.config.load import with_images_of
 from gcp.data.transforms import OWN, Preprocessing, create_transform
+from gcp.engine.distributed import ALONE
 from gcp.errors import ConfigError, OptionError
 from gcp.models.preprocessing import expected
 from gcp.runs import build
@@ -125,6 +126,41 @@ def test_a_run_tells_its_images_to_who_comes_after(photographs, tmp_path):
     assert told["mean"] == list(mean) and told["crop_pct"] == run.config.data.crop_pct and "one" in origin
 
 
+def test_the_test_images_have_the_size_at_which_the_authors_test(photographs, tmp_path, capsys):
+    """resnet18.a1_in1k is trained at 224 and tested at 288 pixels, uncropped; test images and opened models are so."""
+    weights("resnet18", tmp_path / "weights.pt")
+    asked = configuration(photographs, "resnet18", str(tmp_path / "weights.pt"), image_size=32, transform="square")
+    asked = from_dict(asked.plain(), ["evaluate.image_size=weights"])
+    cfg, found = timm.get_pretrained_cfg("resnet18"), build.with_preprocessing(asked).evaluate
+    assert (found.image_size, found.crop_pct) == (cfg.test_input_size[-1], cfg.test_crop_pct)
+    assert "test       image_size 288" in capsys.readouterr().out
+    smaller = [f"evaluate.image_size={SMALL}", "train.epochs=1", "train.batch_size=2", "data.workers=0"]
+    config = from_dict(asked.plain(), [*smaller, f"run.dir={tmp_path}", "run.name=one"])
+    seen = []
+    run = ClassifierRun(config, folder_of(tmp_path))
+    run.model.register_forward_pre_hook(lambda _, images: seen.append((run.model.training, images[0].shape[-1])))
+    run.folder.path.mkdir()
+    assert run.resume() == 0 and set(seen) == {(True, 32), (False, SMALL)}
+    opened = {words: open_model(str(run.folder.path), list(words), ALONE) for words in OVERRIDES}
+    assert {words: model.image_size for words, model in opened.items()} == OVERRIDES
+    assert opened[()].splits().test.read([0])[0].shape[-1] == SMALL
+    assert load_trained(run.folder.path).prepare(Image.new("RGB", (9, 9))).shape[-1] == SMALL
+    assert expected(str(run.folder.path), "resnet18", tested=True)[0]["image_size"] == SMALL
+    assert expected(str(run.folder.path), "resnet18")[0]["image_size"] == 32
+
+
+SMALL = 64
+OVERRIDES = {(): SMALL, ("data.image_size=40",): 40, ("evaluate.image_size=48",): 48, ("evaluate.image_size=null",): 32}
+
+
+def test_a_size_at_which_nobody_tests():
+    config = from_dict({"evaluate": {"image_size": "weights"}})
+    with pytest.raises(ConfigError, match=saying("evaluate.image_size weights model.pretrained")):
+        build.with_preprocessing(config)
+    with pytest.raises(ConfigError, match=saying("evaluate.crop_pct 0.5 evaluate.image_size")):
+        from_dict({"evaluate": {"crop_pct": 0.5}})
+
+
 def folder_of(tmp_path):
     from gcp.engine.folder import RunFolder
 
@@ -142,8 +178,6 @@ def test_a_configuration_of_before_keeps_what_it_was_trained_with(tmp_path):
 
 def test_a_file_of_a_timm_model_is_evaluated_as_timm_does(tmp_path):
     weights("resnet18", tmp_path / "resnet18.pt")
-    from gcp.engine.distributed import ALONE
-
     found = open_model(str(tmp_path / "resnet18.pt"), [], ALONE, scored=False)
     cfg = timm.get_pretrained_cfg("resnet18")
     assert found.image_size == cfg.test_input_size[-1]

@@ -4,8 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from gcp.config.sections import Form, Precision, Side
-from gcp.config.values import Interval, Options, Positive, Text
+from gcp.config.values import Form, Interval, Options, Positive, Precision, Side, Text
 
 
 class Hybrid(Options):
