@@ -71,6 +71,12 @@ def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Argument
     return arguments
 
 
+def with_checkpoint(argv: Sequence[str]) -> list[str]:
+    """A command line whose first word may be the model, as that of `gcp predict`: `MODEL` for `--checkpoint MODEL`."""
+    named = argv and not argv[0].startswith("-") and "=" not in argv[0] and "--checkpoint" not in argv
+    return ["--checkpoint", *argv] if named else list(argv)
+
+
 def _hint(before: str, word: str, after: str, flags: Mapping[str, tuple[int, int]]) -> str:
     """What to type for a stray word between two others, which are empty at the ends of the line."""
     if "--config" in flags and word.endswith((".yaml", ".yml")):

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcp.cli.arguments import Arguments, Flags, numbers, parse
+from gcp.cli.arguments import Arguments, Flags, numbers, parse, with_checkpoint
 from gcp.cli.evaluate import SPLITS
 from gcp.cli.train import check_overrides
 from gcp.command import as_typed
@@ -28,7 +28,7 @@ TUNED = (*ALLOWED, "train.", "optim.", "schedule.", "checkpoint.", "monitor.")
 USAGE = """\
 Compress a trained model: its layers become products of thinner ones.
 
-  gcp compress --checkpoint MODEL --params 0.25 [flags] [key=value ...]
+  gcp compress MODEL --params 0.25 [flags] [key=value ...]      (or --checkpoint MODEL)
 
 MODEL is whatever gcp evaluate scores, but for timm's own models. One target:
 
@@ -57,7 +57,7 @@ Example:
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    arguments = parse(argv, FLAGS)
+    arguments = parse(with_checkpoint(argv), FLAGS)
     if "--help" in arguments.flags:
         print(as_typed(USAGE))
         return 0

@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from gcp.cli.arguments import ANSWERED, Arguments, answer, parse
+from gcp.cli.arguments import ANSWERED, Arguments, answer, parse, with_checkpoint
 from gcp.cli.listing import LIST
 from gcp.cli.train import check_overrides
 from gcp.drawing.terminal import print_facts
@@ -27,7 +27,7 @@ ALLOWED = ("data.", "evaluate.", "run.")
 USAGE = f"""\
 Score a model, compare two of them, predict, or show where a model looks.
 
-  gcp evaluate --checkpoint MODEL [key=value ...] [--report FOLDER] [--json FILE]
+  gcp evaluate MODEL [key=value ...] [--report FOLDER] [--json FILE]      (or --checkpoint MODEL, here and below)
   gcp evaluate --checkpoint MODEL --compare OTHER [--report FOLDER]
   gcp evaluate --checkpoint MODEL --predict FOLDER [CSV]
   gcp evaluate --checkpoint MODEL --calibrate
@@ -62,7 +62,7 @@ Example:
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    arguments = parse(argv, FLAGS)
+    arguments = parse(with_checkpoint(argv), FLAGS)
     if text := answer(arguments, USAGE):
         print(text)
         return 0

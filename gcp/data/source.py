@@ -107,7 +107,7 @@ class Source:
     ) -> Iterator[Refusal]:
         """What the data set does not take; image_size None for its usual one. No disk is touched."""
         if self.needs_root and root is None:
-            yield Refusal("root", None, "the folder that it lies in")
+            yield Refusal("root", None, "the folder that it lies in, data.root=FOLDER")
         if self.needs_root is False and root is not None:
             yield Refusal("root", root, "null, it is part of an installed package")
         if image_size is not None and image_size < self.min_size:

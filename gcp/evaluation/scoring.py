@@ -84,7 +84,8 @@ def format_scores(result: Evaluation) -> str:
     lines = [
         f"{'checkpoint':<12}{values['checkpoint']}{averaged}",
         f"{'model':<12}{values['backbone']} + {values['head']}",
-        f"{'split':<12}{values['split']} of {values['data']}, {values['count']} images{views}",
+        f"{'split':<12}{values['split']} of {values['data']}, {values['count']} images of {values['image_size']} "
+        f"pixels{views}",
     ]
     for key, title in (("top1", "top-1"), ("top5", "top-5"), ("macro", "macro"), ("ece", "ece")):
         if values[key] is not None:

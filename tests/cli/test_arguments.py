@@ -2,7 +2,7 @@
 
 import pytest
 
-from gcp.cli.arguments import parse
+from gcp.cli.arguments import parse, with_checkpoint
 from gcp.errors import GCPError
 
 FLAGS = {"--config": (1, 1), "--list": (1, 2), "--heads": (1, 9), "--help": (0, 0)}
@@ -68,3 +68,9 @@ def test_faults(words, message):
 def test_a_checkpoint_without_its_flag(word):
     with pytest.raises(GCPError, match=f"unexpected '{word}': .* is given as --checkpoint {word}"):
         parse([word], {"--checkpoint": (1, 1)})
+
+
+def test_the_model_may_be_the_first_word():
+    assert with_checkpoint(["runs/x", "split=val"]) == ["--checkpoint", "runs/x", "split=val"]
+    for words in (["--checkpoint", "x"], ["x", "--checkpoint", "y"], ["split=val"], ["--help"], []):
+        assert with_checkpoint(words) == words

@@ -93,7 +93,7 @@ def _pool(root: Path) -> Listing:
     loose = sum(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir())
     notes = (f"Not used: {counted(loose, 'image')} in no class folder.",) if loose else ()
     splits = {"train": by_class(list(by_name.values()))}
-    return Listing("folders class, split here", tuple(by_name), splits, notes, tuple(faults))
+    return Listing("one folder per class, split here", tuple(by_name), splits, notes, tuple(faults))
 
 
 DATASETS.add(
