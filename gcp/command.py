@@ -37,6 +37,7 @@ SCRIPTS = {
     "webdataset-info": "scripts/webdataset_info.py",
     "list": "train.py --list",
 }
+UNALIASED = ("predict", "embed", "demo", "doctor")  # commands without such a script
 PROGRAMS = {"train": "gcp-train", "evaluate": "gcp-evaluate"}
 DISTRIBUTED = ("train", "evaluate", "train-glow", "evaluate-glow")
 LAUNCHER = "GCP_TRAIN"  # set by a bash script that starts train.py: what the user typed in its place
@@ -44,7 +45,7 @@ LAUNCHER = "GCP_TRAIN"  # set by a bash script that starts train.py: what the us
 # Orders to a terminal, such as colours, and what turns the direction of reading round. `[K`, which
 # clears a line, is our own.
 _ORDERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\x1b(?!\[K)")
-_CANONICAL = re.compile(rf"(?<!-m )\bgcp ({'|'.join(sorted(SCRIPTS, key=len, reverse=True))})(?![\w-])")
+_CANONICAL = re.compile(rf"(?<!-m )\bgcp ({'|'.join(sorted([*SCRIPTS, *UNALIASED], key=len, reverse=True))})(?![\w-])")
 
 
 def typed(command: str, *words: object) -> str:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the wheel, installs it into an environment of its own and uses it from an empty folder, as after `pip install`.
-# Nothing is downloaded: the other packages are those of .venv (or of VENV=DIR). About a minute on two cores.
+# Builds the sdist and from it the wheel, installs this into an environment of its own and uses it from an empty folder,
+# as after `pip install`. Nothing is downloaded: the other packages are those of .venv (or of VENV=DIR). A minute on two
+# cores.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -15,8 +16,19 @@ fail() { echo "error: $*" >&2; exit 1; }
 mkdir "$place/project" "$place/empty"
 git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cT - 2>/dev/null |
     tar -xC "$place/project"
-"$PYTHON" -m pip wheel "$place/project" --no-deps --no-build-isolation --no-index -q -w "$place" ||
+(cd "$place/project" && "$PYTHON" -c "import setuptools.build_meta as b; b.build_sdist('$place')" >/dev/null 2>&1) ||
+    fail "the sdist cannot be built"
+tar -xzf "$place"/gcp_suite-*.tar.gz -C "$place"
+for file in LICENSE CHANGELOG.md configs/schema.json configs/digits/base.yaml gcp/kernels/heads.cu gcp/py.typed; do
+    [ -f "$(echo "$place"/gcp_suite-*/)$file" ] || fail "$file is missing in the sdist"
+done
+"$PYTHON" -m pip wheel "$place"/gcp_suite-*/ --no-deps --no-build-isolation --no-index -q -w "$place" ||
     fail "the wheel cannot be built"
+if "$PYTHON" -m twine --version >/dev/null 2>&1; then
+    "$PYTHON" -m twine check --strict "$place"/gcp_suite-*.whl "$place"/gcp_suite-*.tar.gz || fail "twine finds faults"
+else
+    echo "  twine is not installed: the metadata for the index is not checked (pip install '.[release]')"
+fi
 
 "$PYTHON" -m venv --without-pip "$place/venv"
 site() { "$1" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])"; }

@@ -28,7 +28,7 @@ HUB = "hf-hub:"
 log = logging.getLogger("gcp")
 
 USAGE = """\
-Weights of others into files of this library, and back.
+Convert weights of other projects into files of this library, and back.
 
   gcp convert IN OUT [flags]
   gcp convert IN FOLDER/             for others: weights, and a card with the scores of the run

@@ -20,7 +20,7 @@ Descriptors of all images in a folder: what the head gives, before the classifie
 
   gcp embed MODEL FOLDER [OUT] [--score [--gallery FOLDER]] [key=value ...]
 
-  MODEL    what evaluate takes: a checkpoint, a run folder or its name under runs/, a file of others
+  MODEL    what evaluate takes: a checkpoint, a run folder or its name under runs/, a file of another project
   FOLDER   images, also in folders below it
   OUT      embeddings.npz unless given: descriptors (N, D) float32, files, and of FOLDER/CLASS/* labels and classes;
            or a file that ends in .parquet with the columns file, class, descriptor

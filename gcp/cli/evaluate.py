@@ -36,24 +36,24 @@ Score a model, compare two of them, predict, or show where a model looks.
   torchrun --nproc-per-node=N -m gcp evaluate ...
   gcp evaluate {LIST}
 
-MODEL is a last.pt or best.pt; a run folder or its name under runs/, of which best.pt is taken, of a run in several
-stages that of the last stage which has one; a file of any layout that gcp convert reads, .safetensors too;
-or the name of weights of timm. With --timm the model is timm's own, in a file of timm's layout or as timm has it.
+MODEL is a last.pt or best.pt; a run folder or its name under runs/, which stands for its best.pt (of a run in several
+stages, that of the last stage that has one); a file of any layout that gcp convert reads, .safetensors too; or the
+name of weights of timm. With --timm the model is one of timm's own, with weights from a file or from timm.
 
   --report FOLDER   per_class.csv, predictions.csv, confusion.png, confused.png (the most confused pairs with images),
                     calibration.png, scores.json; comparison.json with --compare; cam.png with --cam
   --json FILE       the scores alone
   --compare OTHER   both on the images of the first, with McNemar's exact test
-  --predict FOLDER  classes of all images in a folder into a CSV (predictions.csv); those that cannot be read are left
-                    out and listed, and the exit code is 3
-  --calibrate       fit a temperature on the validation images and keep it in the checkpoint: from then on its
-                    logits are divided by it wherever the model is opened; then score
+  --predict FOLDER  write the classes of all images in a folder into a CSV (predictions.csv); images that cannot be
+                    read are left out and listed, and the exit code is 3
+  --calibrate       fit a temperature on the validation images and store it in the checkpoint; from then on the logits
+                    are divided by it wherever the model is loaded; then score
   --cam IMAGE ...   class activation maps for the predicted classes (cam.png)
-  --order           upper|lower: of the triangle in a file of others (upper)
+  --order ORDER     upper or lower: which triangle a file of another project holds (upper)
 
-split=test|val|train chooses the split (test). Settings of data.*, evaluate.* and run.* can be changed, such as
-evaluate.crops=one|mirror|ten. Files that do not tell their images need data.name and data.root.
-Of a last.pt with averaged weights (train.ema) the averaged weights are scored.
+split=test|val|train chooses the split (test). Settings of data.*, evaluate.* and run.* may be changed, such as
+evaluate.crops=one|mirror|ten. A file that does not say which images it was trained on needs data.name and data.root.
+If a last.pt has averaged weights (train.ema), these are scored.
 
 Example:
   gcp evaluate --checkpoint runs/digits-resnet20_cifar-svd_pade-1 split=val --report report
@@ -92,7 +92,7 @@ def _check(arguments: Arguments, split: str) -> None:
         raise UnknownNameError("order", str(order), ORDERS)
     if "--compare" in flags and {"--predict", "--cam"} & flags.keys():
         raise GCPError("--compare scores two models; leave --predict and --cam for a command of their own.")
-    check_overrides(arguments.overrides, ALLOWED, "an evaluation")
+    check_overrides(arguments.overrides, ALLOWED, "an evaluation", ("split", "checkpoint"))
     check_file("--json", arguments.value("--json"))
     check_folder(arguments.value("--report"))
     if len(flags.get("--predict", [])) == 2:

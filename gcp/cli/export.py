@@ -36,12 +36,12 @@ Heads made of matrix products (average, covariance, newton_schulz, polar_express
 compact_bilinear) are written as they are. log_euclidean is written with a logarithm by products, any other as
 polar_express; the difference is measured.
 
-  --bound X      refuse where the logits then differ by more, relative to the largest one ({BOUND:g})
-  --keep-head    write the eigendecomposition itself (.pt2 and .ts; ONNX has none)
-  --images DIR   measure on these images (default: test images of the data set where it is there, else noise)
-  --batch N      a program for N images at a time (default: any number)
-  --order        upper|lower: of the triangle in a file of others (upper)
-  --force        replace OUT
+  --bound X        refuse where the logits then differ by more, relative to the largest one ({BOUND:g})
+  --keep-head      write the eigendecomposition itself (.pt2 and .ts; ONNX has none)
+  --images FOLDER  measure on these images (default: test images of the data set where it is there, else noise)
+  --batch N        a program for N images at a time (default: any number)
+  --order ORDER    upper or lower: which triangle a file of another project holds (upper)
+  --force          replace OUT
 
 Example:
   gcp export runs/digits-resnet20_cifar-svd_pade-1 digits.onnx

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import PurePath
 
 from gcp.command import SCRIPTS, Printable, tell_launcher
-from gcp.errors import GCPError, UnknownNameError, user_message
+from gcp.errors import GCPError, UnknownNameError, suggest, user_message
 
 # Command -> its module, which is imported when the command is called, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -23,13 +23,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fidelity": ("fidelity", "gradients of the heads against the exact one"),
     "compress": ("compress", "make a trained model smaller by low-rank factors"),
     "export": ("export", "a trained model as ONNX, torch.export or TorchScript"),
-    "convert": ("convert", "weights of others into files of this library and back"),
+    "convert": ("convert", "weights of other projects into files of ours, and back"),
     "check": ("check_dataset", "what a data set holds, and what is wrong with it"),
     "webdataset-info": ("webdataset_info", "write the info file of WebDataset shards"),
     "train-glow": ("train_glow", "train a normalising flow"),
     "evaluate-glow": ("evaluate_glow", "score a flow, draw samples"),
     "doctor": ("doctor", "what this machine has, and a test of every head on it"),
-    "list": ("listing", "the recipes, studies, heads, rules, backbones, data sets"),
+    "list": ("listing", "the recipes, studies, heads, rules, backbones, loggers, ..."),
 }
 
 
@@ -60,7 +60,8 @@ def gcp(argv: list[str]) -> int | None:
         print(f"gcp {import_module('gcp').__version__}")
         return 0
     if first.startswith("-") or "=" in first:
-        raise GCPError(f"unexpected {first!r}: the command comes first, such as gcp train; gcp --help lists them.")
+        meant = suggest(first, ("--version", "--help"), 0.75)
+        raise GCPError(f"unexpected {first!r}: the command comes first, such as gcp train; --help lists them.{meant}")
     return find(first)(rest)
 
 

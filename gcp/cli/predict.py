@@ -5,11 +5,11 @@ from gcp.command import as_typed
 from gcp.errors import GCPError
 
 USAGE = """\
-Classes of all images in a folder, into a CSV.
+Predict the classes of all images in a folder, into a CSV.
 
   gcp predict MODEL FOLDER [CSV] [key=value ...]
 
-  MODEL    what evaluate takes: a checkpoint, a run folder or its name under runs/, a file of others
+  MODEL    what evaluate takes: a checkpoint, a run folder or its name under runs/, a file of another project
   FOLDER   images, also in folders below it
   CSV      predictions.csv unless given
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gcp.cli.arguments import ANSWERED, Arguments, answer, parse
 from gcp.cli.listing import LIST
-from gcp.errors import ConfigError, GCPError, nearest
+from gcp.errors import ConfigError, GCPError, nearest, suggest
 from gcp.runs.task import CLASSIFIER, Task
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ USAGE = f"""\
 Train a classifier.
 
   gcp train --config RECIPE [key=value ...]
-      a new run, the settings of the recipe changed by key=value. RECIPE is a YAML file of yours, or the name of one
-      of ours, such as digits/resnet; `gcp list recipes` lists these
+      a new run, with settings of the recipe changed by key=value. RECIPE is a YAML file of your own, or the name of
+      one that comes with gcp, such as digits/resnet; `gcp list recipes` lists these
   gcp train resume=RUN [key=value ...]
-      continue a run folder (or its name under runs/) where it stopped
+      continue a run, given by its folder or its name under runs/, where it stopped
   gcp train --config RECIPE compare_average=true [key=value ...]
-      the run, and after it the same one with average pooling: how much the head gains
+      the run, then the same run with average pooling, to see how much the head gains
   gcp train --config RECIPE run.name=NAME resume=auto [key=value ...]
-      continue that run, or begin it: for schedulers and torchrun
+      continue that run, or begin it if it is not there: for schedulers and torchrun
   torchrun --nproc-per-node=N -m gcp train ...
       in N processes, one per GPU, with the same result
   gcp train {LIST}
@@ -37,10 +37,10 @@ Train a classifier.
 Example:
   gcp train --config digits/resnet head.name=newton_schulz train.epochs=5
 
-With resume only these may change: train.epochs, run.device, run.threads, run.hang_minutes, run.rank_logs, data.workers,
-data.root, evaluate.*, checkpoint.*, monitor.*; everything else is that of the run; the number of processes is free. A
-run of several stages goes on with the stage that it is in; keys of a stage are given as stages.N.train.epochs=20, N
-from 1.
+With resume only these settings may change: train.epochs, train.cache_dir, run.device, run.threads, run.hang_minutes,
+run.rank_logs, data.workers, data.root, evaluate.*, checkpoint.*, log.*, monitor.*. All others are those of the run. The
+number of processes may change too. A run of several stages continues in the stage that it has reached; a setting of
+stage N, counted from 1, is given as stages.N.train.epochs=20.
 """
 
 
@@ -154,14 +154,18 @@ def _resume(run: str, arguments: Arguments, group: "Group", task: Task) -> int:
     return resume(config, folder, group, task)
 
 
-def check_overrides(overrides: list[str], allowed: tuple[str, ...], what: str) -> None:
+def check_overrides(overrides: list[str], allowed: tuple[str, ...], what: str, words: tuple[str, ...] = ()) -> None:
     """Refuse settings outside `allowed` (full keys, or prefixes that end in a dot), all of them in one error. What is
-    allowed of a run is allowed of a stage of it.
+    allowed of a run is allowed of a stage of it. `words`: what else the command takes as word=value.
     """
     from gcp.config.plugins import within
 
     keys = [word.partition("=")[0] for word in overrides]
     listed = ", ".join(f"{key}*" if key.endswith(".") else key for key in allowed)
-    faults = [f"{key}: cannot change in {what}; allowed: {listed}" for key in keys if not within(key, allowed)]
+    faults = [
+        f"{key}: cannot change in {what}; allowed: {listed}{suggest(key, words)}"
+        for key in keys
+        if not within(key, allowed)
+    ]
     if faults:
         raise ConfigError(faults, "the command line")

@@ -8,11 +8,11 @@ USAGE = f"""\
 Train a normalising flow (Glow), a density of images.
 
   gcp train-glow --config RECIPE [key=value ...]
-      a new run, the settings of the recipe (a YAML file, or a name such as glow/digits) changed by key=value
+      a new run, with settings of the recipe (a YAML file, or a name such as glow/digits) changed by key=value
   gcp train-glow resume=RUN [key=value ...]
-      continue a run folder where it stopped
+      continue a run where it stopped
   gcp train-glow --config RECIPE run.name=NAME resume=auto [key=value ...]
-      continue that run, or begin it
+      continue that run, or begin it if it is not there
   torchrun --nproc-per-node=N -m gcp train-glow ...
       in N processes, with the same result
   gcp train-glow {LIST}
@@ -21,9 +21,9 @@ Train a normalising flow (Glow), a density of images.
 Example:
   gcp train-glow --config glow/digits flow.form=plu
 
-The run folder gets samples.png now and then, and at the end result.json (bits per dimension of the test split, and by
-how much it is below a Gaussian's), interpolations.png and reconstructions.png. With resume the same keys may change as
-with gcp train.
+The run folder gets samples.png from time to time, and at the end result.json (bits per dimension of the test split, and
+how far they are below those of a Gaussian), interpolations.png and reconstructions.png. With resume the same settings
+may change as with gcp train.
 """
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gcp.cli.main import COMMANDS, gcp, run
-from gcp.command import SCRIPTS
+from gcp.command import SCRIPTS, as_typed
 from gcp.errors import ConfigError, GCPError
 
 
@@ -153,3 +153,16 @@ def test_as_a_process(spawn):
         out, error = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert re.search(r"^error: .*'--confg'.*'--config'\?", error) and error.count("\n") == 1
+
+
+def test_every_command_is_named_as_it_was_called(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/somewhere/gcp/__main__.py"])
+    for command in COMMANDS:
+        assert as_typed(f"type gcp {command} x") == f"type python -m gcp {command} x"
+
+
+def test_a_word_that_is_nearly_one_of_the_command(capsys):
+    assert run(gcp, ["evaluate", "--checkpoint", "x", "splitt=val"]) == 2
+    assert "Did you mean 'split'?" in capsys.readouterr().err
+    assert run(gcp, ["--verison"]) == 2
+    assert "Did you mean '--version'?" in capsys.readouterr().err
