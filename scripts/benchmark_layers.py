@@ -177,6 +177,7 @@ METHODS: dict[str, dict[str, Prepare]] = {
     "apply": {
         OURS: lambda place: _module(Orthogonal(place.d, block=place.block), place),
         "gcp_rebuild": lambda place: _function(lambda V, X: householder_apply(V, X, place.block, rebuild=True), place),
+        "gcp_triangular": lambda place: _module(Orthogonal(place.d, method="triangular"), place),
         "gcp_cayley": lambda place: _module(Orthogonal(place.d, method="cayley"), place),
         "sequential": partial(_function, sequential),
         "householder_product": partial(_function, householder_product),

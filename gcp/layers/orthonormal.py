@@ -20,6 +20,7 @@ from gcp.layers.cayley import LARGEST, CayleyFrame
 from gcp.layers.factored import Pointwise, ProductLayer
 from gcp.layers.frame import Frame
 from gcp.layers.householder import check_tensor
+from gcp.layers.triangular import TriangularFrame
 
 FLATTEST = 1e-10  # least eigenvalue over the largest; below it the singular value decomposition is taken
 
@@ -49,7 +50,7 @@ def polar_factor(A: Tensor) -> Tensor:
     return (Q.mT if tall else Q).to(A.dtype)
 
 
-METHODS = ("householder", "cayley", "auto")  # of `Orthogonal`
+METHODS = ("householder", "triangular", "cayley", "auto")  # of `Orthogonal`
 
 Self = TypeVar("Self", bound="OrthogonalLinear")
 
@@ -132,8 +133,10 @@ class Orthogonal(OrthogonalLinear):
     """y = W x with an orthogonal W (d, d) on the last dimension of x; `inverse(y)` is exact.
 
     Args as `OrthogonalLinear`, all but d by name. The determinant is that of the start: either sign with `haar`, 1 with
-    `identity`. `method` is `householder`, a product of reflectors; `cayley`, Cayley's map (`gcp.layers.cayley`); or
-    `auto`, the faster of them: `cayley` for d <= 128, unless reflectors or block are given. Their parameters differ.
+    `identity`. `method` is `householder`, a product of reflectors; `triangular`, of reflectors that begin one entry
+    later each (`gcp.layers.triangular`), with half of the arithmetic; `cayley`, Cayley's map (`gcp.layers.cayley`); or
+    `auto`: `householder` where reflectors or block are given, else the fastest, `cayley` for d <= 128 and `triangular`
+    beyond. A state dict of `householder` can be loaded into `triangular`, which then is the same matrix.
 
     Examples:
         >>> import torch
@@ -166,13 +169,14 @@ class Orthogonal(OrthogonalLinear):
             hint = suggest(str(method), METHODS)
             raise OptionError(f"method is {method!r}; allowed: {', '.join(METHODS)}.{hint}")
         by_reflectors = reflectors is not None or block is not None
-        if method == "cayley" and by_reflectors:
+        if method in ("cayley", "triangular") and by_reflectors:
             raise OptionError("reflectors and block are of method='householder'; leave them out.")
-        if method == "householder" or by_reflectors or (method == "auto" and d > LARGEST):
+        if method == "householder" or by_reflectors:
             super().__init__(d, d, False, reflectors, block, init)
-        else:
-            ProductLayer.__init__(self, d, d, False)
-            self.frame = CayleyFrame(d, init)
+            return
+        ProductLayer.__init__(self, d, d, False)
+        cayley = method == "cayley" or (method == "auto" and d <= LARGEST)
+        self.frame = CayleyFrame(d, init) if cayley else TriangularFrame(d, d, init)
 
     @classmethod
     def from_matrix(
@@ -196,7 +200,9 @@ class Orthogonal(OrthogonalLinear):
         return sign, torch.zeros_like(sign)
 
     def _break_even(self) -> float:
-        return self.out_features / 2 if isinstance(self.frame, CayleyFrame) else super()._break_even()
+        if isinstance(self.frame, CayleyFrame):
+            return self.out_features / 2
+        return self.out_features if isinstance(self.frame, TriangularFrame) else super()._break_even()
 
 
 class OrthogonalConv1x1(Pointwise, OrthogonalLinear):
