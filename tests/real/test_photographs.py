@@ -1,6 +1,9 @@
 """The pieces of photographs, and how forms of a flow are compared on them."""
 
+import csv
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,3 +50,22 @@ def test_images_of_one_photograph_count_once():
     assert row["error_photographs"] == pytest.approx(by_photograph[::8].std(ddof=1) / 10**0.5 / 2)
     assert row["error_images"] < 0.5 * row["error_photographs"]
     assert (row["images"], row["photographs"], row["seeds"]) == (80, 10, 2)
+
+
+def test_the_documented_comparison_is_that_of_its_tables():
+    from flow_forms import compare
+
+    root = Path(__file__).parents[2] / "docs"
+    with (root / "study/glow-photographs/bits.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    runs = [name for name in rows[0] if name != "image"]
+    bits = {(run[:-2], int(run[-1])): np.array([float(row[run]) for row in rows]) for run in runs}
+    text = (root / "glow.md").read_text()
+    for form in ("plain", "plu", "svd"):
+        (told,) = re.findall(rf"\| `{form}` \| (4\.\d{{4}}) \|", text)
+        mean = np.mean([bits[form, seed].mean() for seed in range(3)])
+        assert float(told) == pytest.approx(mean, abs=1.5e-4)  # the table is rounded
+    for pair in compare(bits, np.array([int(row["image"]) // 100 for row in rows])):
+        errors = pair["error_photographs"], pair["error_images"], pair["deviation_seeds"] / 3**0.5
+        assert " | ".join(f"{value:.4f}" for value in (pair["difference"], *errors)) in text
+        assert (pair["images"], pair["photographs"], pair["seeds"]) == (384, 24, 3)
