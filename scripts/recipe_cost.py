@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
         if found is not None:
             epochs, images, gflops = found
             hours = 3 * gflops * 1e9 * images * epochs / (args.tflops * 1e12) / 3600
-            print(f"| `{name}` | {images:,} | {epochs} | {gflops:.1f} | {hours:.3g} |", flush=True)
+            print(f"| {name} | {images:,} | {epochs} | {gflops:.1f} | {hours:.3g} |", flush=True)
     return 0
 
 

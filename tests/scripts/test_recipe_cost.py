@@ -14,7 +14,7 @@ def test_a_recipe_is_counted():
 
 def test_the_table(call):
     code, out, _ = call(main, ["cifar10/resnet56_whitening", "--tflops", 50])
-    assert code == 0 and "| `cifar10/resnet56_whitening` | 50,000 | 160 |" in out
+    assert code == 0 and "| cifar10/resnet56_whitening | 50,000 | 160 |" in out
     assert cost("digits/resnet") is None
 
 
