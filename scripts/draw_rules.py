@@ -1,4 +1,4 @@
-"""The picture of the README: what every backward rule puts in the place of the exact gradient.
+"""A picture of the documentation: what every backward rule puts in the place of the exact gradient.
 
 Left, the weight that the backward pass gives to a pair of eigenvalues a >= b, over the exact one, against their gap
 1 - b/a. The rules are evaluated as in training (`gcp.gradients`), and beside them the published factor in float32,

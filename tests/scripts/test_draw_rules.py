@@ -1,4 +1,4 @@
-"""The picture of the README draws what the library computes."""
+"""The picture of the rules draws what the library computes."""
 
 import torch
 from draw_rules import FUNCTIONS, main, published, ratios
