@@ -22,8 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works in a check
 import numpy as np
 
 from gcp.cli.main import run
-from gcp.drawing.figure import write_figure
-from gcp.drawing.figure import LIGHT
+from gcp.drawing.figure import LIGHT, write_figure
 from gcp.engine.folder import RunFolder
 from gcp.errors import DataError
 from gcp.studies.cells import read_images
