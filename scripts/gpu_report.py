@@ -62,6 +62,14 @@ def _digits(title: str, device: str) -> Part:
     return Part(title, 90, words, (f"run.name=digits-{device}",), tiny)
 
 
+def _probe(title: str, device: str) -> Part:
+    """Heads on frozen features that are computed once; random weights, for there may be no network."""
+    words = ("-m", "gcp", "train", "--config", "digits/resnet", "run.dir={out}", f"run.device={device}")
+    words += ("train.cache_features=true", "model.freeze=[features]", "data.transform=none")
+    tiny = ("run.device=cpu", "data.per_class=3", "train.epochs=1", "run.name=rehearsal-probe-" + device)
+    return Part(title, 90, words, (f"run.name=probe-{device}", "train.epochs=5"), tiny)
+
+
 # By what is worth most, should the time run out.
 PARTS = {
     "tests": Part(
@@ -121,6 +129,8 @@ PARTS = {
     "vit": _step("ViT-S", "--backbone vit_small_patch16_224", "--backbone vit_tiny_patch16_224"),
     "digits_gpu": _digits("A run over the digits on the card", "cuda"),
     "digits_cpu": _digits("The same run on the CPU", "cpu"),
+    "probe_gpu": _probe("Cached features on the card", "cuda"),
+    "probe_cpu": _probe("The same on the CPU", "cpu"),
     "all_tests": Part("Every test for the card", 240, ("-m", "pytest", "-q", "-rN", "tests/gpu"), (), ()),
 }
 

@@ -4,7 +4,8 @@ import json
 import re
 
 import pytest
-from benchmark_training import LOADERS, main
+from benchmark_training import main
+from benchmarked_loaders import LOADERS
 
 TINY = ["--repeats", "2", "--warmup", "0", "--threads", "1", "--images", "4", "--batch", "2", "--size", "32"]
 SPREAD = {"median", "min", "max"}

@@ -6,6 +6,7 @@ from dataclasses import replace
 import gpu_report
 import pytest
 
+from gcp.config import load
 from tests.config_fixtures import says
 
 QUICK = ("goals", "kernels", "solvers")
@@ -35,6 +36,16 @@ def test_a_part_that_fails_or_hangs_does_not_stop_the_next(tmp_path, monkeypatch
     assert [report[name]["status"] for name in parts] == ["failed", "out of time", "done"]
     assert report["fails"]["output"] == "wrong" and report["works"]["output"] == "fine"
     assert gpu_report.run_parts(["works"], tmp_path, True, 1)["parts"]["works"]["status"] == "not begun"
+
+
+def test_the_words_of_every_part_are_those_of_its_command():
+    """The parts that train are too long for a rehearsal here: their configurations are read."""
+    for name in ("digits_gpu", "digits_cpu", "probe_gpu", "probe_cpu"):
+        part = gpu_report.PARTS[name]
+        for own in (part.sizes, part.tiny):
+            words = [word for word in (*part.words[5:], *own) if word != "run.dir={out}"]
+            config = load("configs/digits/resnet.yaml", words)
+            assert config.train.cache_features == name.startswith("probe")
 
 
 @pytest.mark.parametrize("words, wanted", [(["--parts", "gaols"], "gaols goals"), ([], "GPU --rehearse")])
