@@ -14,7 +14,7 @@ def table(title):
     """First column and number of cells of the rows of the first table below a title."""
     section = TEXT.split(f"# {title}\n", 1)[1]
     lines = section[section.index("\n|---") :].strip().split("\n\n")[0].splitlines()[1:]
-    return {re.match(r"\| `(\w+)` \|", line)[1]: line.count(" | ") for line in lines}
+    return {re.match(r"\| \[?`(\w+)`(?:\]\(heads/\1\.md\))? \|", line)[1]: line.count(" | ") for line in lines}
 
 
 def test_every_head_is_in_the_table():
