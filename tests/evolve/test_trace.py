@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from gcp.compress import factorise
 from gcp.errors import GCPError, OptionError, UnknownNameError
@@ -251,6 +252,15 @@ def test_ends_stay(make, name, reason):
 @pytest.mark.parametrize("head", ["bilinear", "compact_bilinear", "gaussian"])
 def test_heads_that_mix(make, head):
     assert "mixes its channels" in trace(make(head))["head.reduction"].reason
+
+
+@pytest.mark.parametrize("wrap", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_a_parametrised_weight_tells_the_way_out(wrap):
+    model, images = one(wrap(nn.Conv2d(8, 8, 1))), torch.randn(2, 3, 4, 4)
+    with pytest.raises(OptionError, match=r"Norm\): .*remove_parametrizations"):
+        grow(model, "0", 9, example=images)
+    nn.utils.parametrize.remove_parametrizations(model[1], "weight")
+    assert names(trace(model, images)) == {"0": 8, "1": 8}
 
 
 def test_a_computed_weight_has_its_name(make):

@@ -46,8 +46,10 @@ class Evolve(Section):
     patience: Annotated[int, Field(ge=0)] = Field(
         default=2, description="a width that has grown does not shrink, nor the other way, at that many further times"
     )
-    signal: Literal["activations", "weights"] = Field(
-        default="activations", description="singular values of what, for policy spectrum"
+    signal: Literal["activations", "weights", "residual"] = Field(
+        default="activations",
+        description="singular values of what, for policy spectrum; residual: of Id + B A for the hidden width of a "
+        "block x + B f(A x), of the weights elsewhere",
     )
     shrink_below: Below1 = Field(
         default=0.1,

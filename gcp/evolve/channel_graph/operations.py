@@ -8,7 +8,7 @@ from math import lcm, prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gcp.errors import ShapeError
 from gcp.evolve.channel_graph import attention
@@ -19,7 +19,7 @@ from gcp.evolve.channel_graph.graph import COLUMNS, ONES, ROWS, TYPICAL, ZEROS, 
 def _written(record: TraceRecord, out: Tensor, axis: int, weight: Tensor, bias: Tensor | None) -> None:
     """Rows of a weight are new channels."""
     name = record.names.get(id(weight))
-    computed = None if name else f"the weight of {record.where} is computed from others"
+    computed = None if name else _computed(record)
     layout = Channels((Piece(Dimension(out.shape[axis], record.where, computed)),))
     _vector(record, bias, layout, ZEROS)
     record.tag(out, Tag(layout, axis, frozenset([name] if name else [])))
@@ -30,14 +30,23 @@ def _written(record: TraceRecord, out: Tensor, axis: int, weight: Tensor, bias: 
         record.loose.append(layout.dimensions[0])
 
 
+def _computed(record: TraceRecord) -> str:
+    """Why a weight that is no parameter cannot be edited, and the way out where there is one."""
+    reason, module = f"the weight of {record.where} is computed from others", record.calling[-1]
+    lists = getattr(module, "parametrizations", None)
+    if not isinstance(lists, nn.ModuleDict):
+        return reason
+    kinds = ", ".join(type(each).__name__ for parametrized in lists.values() for each in parametrized.children())
+    return f"{reason} ({kinds}): torch.nn.utils.parametrize.remove_parametrizations makes it a parameter again"
+
+
 def _read(record: TraceRecord, x: Tensor, axis: int, weight: Tensor) -> None:
     """Columns of a weight read channels."""
     tag, name = record.tag_of(x), record.names.get(id(weight))
     if tag is None:
         return
     if name is None or tag.axis != axis:
-        why = "is computed from others" if name is None else "lies across them"
-        tag.layout.freeze(f"the weight of {record.where} {why}")
+        tag.layout.freeze(_computed(record) if name is None else f"the weight of {record.where} lies across them")
     else:
         record.graph.hold(name, 1, tag.layout, COLUMNS)
         if tag.normed:

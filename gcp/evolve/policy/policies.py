@@ -8,7 +8,7 @@ dimension see, a row for every position of every image, less its mean where they
 are the roots of the eigenvalues of A^T A, which is summed over these layers, each scaled to the same trace. As many
 units as there are zeros among them can be replaced exactly by the others, after a change of the weights that read them.
 Of the weights: W (width, inputs) are the weights that write a dimension side by side, each scaled to the same norm. A
-unit then counts as superfluous even where a ReLU behind it makes it useful.
+unit then counts as superfluous even where a ReLU behind it makes it useful. Of residual blocks: `residual`.
 """
 
 import logging
@@ -35,6 +35,7 @@ def by_spectrum(
     bounds: Bounds,
     shrink_below: float,
     grow_above: float,
+    largest: Mapping[str, float] | None = None,
 ) -> list[Decision]:
     """Shrink what has negligible singular values by their number; grow what has none that is small.
 
@@ -44,12 +45,14 @@ def by_spectrum(
         bounds: of the widths.
         shrink_below: values below this part of the largest are negligible.
         grow_above: a width grows whose smallest value is above this part of the largest.
+        largest: what stands for the largest value of some dimensions.
     """
     decisions = []
     for name, singular in values.items():
         before, step = dimensions[name].width, dimensions[name].step
         own = bounds.of(dimensions[name])
-        parts = singular / singular[0].clamp_min(torch.finfo(singular.dtype).tiny)
+        top = (largest or {}).get(name, float(singular[0]))
+        parts = singular / max(top, torch.finfo(singular.dtype).tiny)
         negligible, smallest, after = int((parts < shrink_below).sum()), float(parts[-1]), before
         if negligible:
             after = own.shrunk(before, before - negligible, step)
@@ -186,8 +189,15 @@ class SpectrumPolicy:
 
     def __call__(self, model: nn.Module, images: Sequence[Tensor], events_left: int) -> list[Decision]:
         dimensions = chosen(model, trace(model, images[0][:1]), self.where)
-        values = SIGNALS[self.signal](model, dimensions, images)
-        return by_spectrum(values, dimensions, self.bounds, self.shrink_below, self.grow_above)
+        if self.signal == "residual":
+            from gcp.evolve.policy.residual import residual_values
+
+            blocks = residual_values(model, dimensions)
+            values = weight_values(model, dimensions, images) | {name: found[0] for name, found in blocks.items()}
+            largest = {name: found[1] for name, found in blocks.items()}
+        else:
+            values, largest = SIGNALS[self.signal](model, dimensions, images), {}
+        return by_spectrum(values, dimensions, self.bounds, self.shrink_below, self.grow_above, largest)
 
 
 @dataclass(frozen=True)
