@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gcp.evolve.calls import LayerCall, watch
 from gcp.evolve.channel_graph.dimension import Dimension
-from gcp.evolve.channel_graph.graph import COLUMNS, ROWS, Attention, Axis, Graph, Part
+from gcp.evolve.channel_graph.graph import COLUMNS, ROWS, Attention, Axis, Graph, ProjectionPart
 
 NULL = 1e-14  # of the largest singular value: below it a direction is not there
 
@@ -47,12 +47,12 @@ def keep_scores(model: nn.Module, dimension: Dimension, source: Tensor, before: 
                 tensor[rows[:, fresh].flatten()] = 0
 
 
-def _written(model: nn.Module, graph: Graph, part: Part) -> list[tuple[Tensor, Tensor]]:
+def _written(model: nn.Module, graph: Graph, part: ProjectionPart) -> list[tuple[Tensor, Tensor]]:
     """Weight, and bias, that write a part, each with the rows (heads, width) of it."""
     return [(model.get_parameter(axis.tensor), part.layout.of_copy(part.copy)) for axis in _writers(graph, part)]
 
 
-def _writers(graph: Graph, part: Part) -> list[Axis]:
+def _writers(graph: Graph, part: ProjectionPart) -> list[Axis]:
     return graph.written_by(part.layout)
 
 
@@ -104,7 +104,7 @@ def measure(
     """The moments of each attention over images, in evaluation mode; None for one whose heads not one layer reads."""
     readers = [reader(attention, graph) for attention in attentions]
     sums: list[dict[str, Any]] = [{} for _ in attentions]
-    wanted: dict[str, list[tuple[int, str, Part | None]]] = {}
+    wanted: dict[str, list[tuple[int, str, ProjectionPart | None]]] = {}
     for number, (attention, name) in enumerate(zip(attentions, readers, strict=True)):
         if name is not None:
             wanted.setdefault(name, []).append((number, "out", None))
@@ -201,7 +201,7 @@ def rotate_heads(
                 value.zero_()
 
 
-def _turn(model: nn.Module, graph: Graph, part: Part, matrix: Tensor) -> list[Tensor]:
+def _turn(model: nn.Module, graph: Graph, part: ProjectionPart, matrix: Tensor) -> list[Tensor]:
     changed = []
     for tensor, rows in _written(model, graph, part):
         old = tensor[rows.to(tensor.device)].double()

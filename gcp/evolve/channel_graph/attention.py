@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gcp.evolve.channel_graph.dimension import Channels, Dimension, Heads, Piece
-from gcp.evolve.channel_graph.graph import ROWS, Attention, Graph, Part, Split, Tag, TraceRecord
+from gcp.evolve.channel_graph.graph import ROWS, Attention, Graph, HeadSplit, ProjectionPart, Tag, TraceRecord
 
 # How modules call their numbers; the value has to be right as well.
 NUMBERS = ("num_heads", "n_heads", "heads", "nhead", "num_attention_heads")
@@ -51,7 +51,7 @@ def divide(record: TraceRecord, name: str, tag: Tag, old: tuple[int, ...], out: 
     elif heads.shape != (copies, number, width):
         return False
     axes = (axis, axis + 1, axis + 2) if copies > 1 else (None, axis, axis + 1)
-    record.split(out, Split(heads, None if copies > 1 else 0, axes))
+    record.split(out, HeadSplit(heads, None if copies > 1 else 0, axes))
     return True
 
 
@@ -108,9 +108,9 @@ def _passed(
     kwargs: dict,
     inputs: list,
     place: int,
-    split: Split,
+    split: HeadSplit,
     out: Any,
-) -> Split | Tag | None:
+) -> HeadSplit | Tag | None:
     shape = inputs[place][2]
     alone, same = len(inputs) == 1, getattr(out, "shape", None) == shape
     if same and (name in COPIES or (name in TIMES and alone)):
@@ -141,7 +141,7 @@ def _moved(axes: tuple[int | None, ...], ndim: int, call: Callable[..., Any], ar
     return [None if axis is None else moved.index(axis + 2) for axis in axes]
 
 
-def _merged(split: Split, old: tuple[int, ...], new: tuple[int, ...]) -> Tag | None:
+def _merged(split: HeadSplit, old: tuple[int, ...], new: tuple[int, ...]) -> Tag | None:
     """Heads and their channels side by side again."""
     _, number, width = split.axes
     if split.copy is None or width is None or width != number + 1:
@@ -154,7 +154,7 @@ def _merged(split: Split, old: tuple[int, ...], new: tuple[int, ...]) -> Tag | N
     return None
 
 
-def _regrouped(split: Split, old: tuple[int, ...], new: tuple[int, ...]) -> Split | None:
+def _regrouped(split: HeadSplit, old: tuple[int, ...], new: tuple[int, ...]) -> HeadSplit | None:
     """Scores whose batch is divided, as into windows."""
     number = split.axes[1]
     for axis, entries in enumerate(new):
@@ -163,7 +163,7 @@ def _regrouped(split: Split, old: tuple[int, ...], new: tuple[int, ...]) -> Spli
     return None
 
 
-def _taken(record: TraceRecord, name: str, args: tuple, kwargs: dict, split: Split, out: Any) -> Split | None:
+def _taken(record: TraceRecord, name: str, args: tuple, kwargs: dict, split: HeadSplit, out: Any) -> HeadSplit | None:
     """One of the copies, or each of them."""
     copies = split.axes[0]
     assert copies is not None
@@ -194,7 +194,7 @@ def _whole(record: TraceRecord, args: tuple, kwargs: dict, out: Tensor) -> bool:
     return True
 
 
-def _placed(split: Split, ndim: int, width: int) -> bool:
+def _placed(split: HeadSplit, ndim: int, width: int) -> bool:
     """Whether the heads are the third axis from the end, as torch takes them, and their channels at `width`."""
     return split.copy is not None and split.axes[1:] == (ndim - 3, width) and split.scores is None
 
@@ -218,7 +218,7 @@ def _product(record: TraceRecord, inputs: list, out: Tensor) -> bool:
     return False
 
 
-def _scored(record: TraceRecord, q: Split, k: Split, scaled: bool) -> Split:
+def _scored(record: TraceRecord, q: HeadSplit, k: HeadSplit, scaled: bool) -> HeadSplit:
     """Note an attention by its queries and keys."""
     q.layout.number.dimension.unite(k.layout.number.dimension)
     q.layout.width.dimension.unite(k.layout.width.dimension)
@@ -230,24 +230,24 @@ def _scored(record: TraceRecord, q: Split, k: Split, scaled: bool) -> Split:
         if isinstance(value, float) and abs(value * width.size**0.5 - 1) < 1e-12:
             record.graph.count(record.modules[-1], name, Channels((width,)), lambda size: size**-0.5)
             scaled = True
-    attention = Attention(record.where, Part(q.layout, q.copy), Part(k.layout, k.copy), scaled)
+    attention = Attention(record.where, ProjectionPart(q.layout, q.copy), ProjectionPart(k.layout, k.copy), scaled)
     record.graph.attentions.append(attention)
-    return Split(q.layout, 0, (None, q.axes[1], None), attention)
+    return HeadSplit(q.layout, 0, (None, q.axes[1], None), attention)
 
 
-def _masked(record: TraceRecord, scores: Split, shape: tuple[int, ...]) -> None:
+def _masked(record: TraceRecord, scores: HeadSplit, shape: tuple[int, ...]) -> None:
     """A bias of the scores may have an entry for each head."""
     if len(shape) >= 3 and shape[-3] != 1:
         assert scores.scores is not None
         scores.layout.number.dimension.freeze(f"{scores.scores.module} adds a number for each head to its scores")
 
 
-def _read(record: TraceRecord, scores: Split, v: Split) -> Split:
+def _read(record: TraceRecord, scores: HeadSplit, v: HeadSplit) -> HeadSplit:
     """The values by their scores, and what the module says of itself."""
     attention = scores.scores
     assert attention is not None and v.copy is not None
     scores.layout.number.dimension.unite(v.layout.number.dimension)
-    attention.value = Part(v.layout, v.copy)
+    attention.value = ProjectionPart(v.layout, v.copy)
     out = Heads(1, v.layout.number, v.layout.width)
     attention.out = out
     module = record.calling[-1] if record.calling else None
@@ -257,7 +257,7 @@ def _read(record: TraceRecord, scores: Split, v: Split) -> Split:
         for name in names:
             if known.get(name) == layout.size:
                 record.graph.count(where, name, layout)
-    return Split(out, 0, (None, v.axes[1], v.axes[2]))
+    return HeadSplit(out, 0, (None, v.axes[1], v.axes[2]))
 
 
 def check(graph: Graph, divided: list[Heads]) -> None:

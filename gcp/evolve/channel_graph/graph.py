@@ -53,7 +53,7 @@ class Attribute:
     rule: Callable[[int], Any]
 
 
-class Part(NamedTuple):
+class ProjectionPart(NamedTuple):
     """What the heads of an attention have as queries, keys or values: one of the copies of a layout."""
 
     layout: Heads
@@ -81,10 +81,10 @@ class Attention:
     """
 
     module: str
-    query: Part
-    key: Part
+    query: ProjectionPart
+    key: ProjectionPart
     scaled: bool
-    value: Part | None = None
+    value: ProjectionPart | None = None
     out: Heads | None = None
 
 
@@ -232,7 +232,7 @@ class Tag(NamedTuple):
     normed: bool = False
 
 
-class Split(NamedTuple):
+class HeadSplit(NamedTuple):
     """The axes of a tensor that hold heads and the channels of each, and of the copies where they are still together.
 
     Attributes:
@@ -273,7 +273,7 @@ class TraceRecord:
         self.divided: list[Heads] = []
         self.bent: list[tuple[AxisLayout, str]] = []
         self._views: dict[int, tuple[Tensor, str, int]] = {}
-        self._splits: dict[int, tuple[Tensor, Split]] = {}
+        self._splits: dict[int, tuple[Tensor, HeadSplit]] = {}
         self._origin: dict[int, tuple[str, str | None]] = {}  # (weight, running mean of the batch norm behind it)
         self._outputs: dict[str, list[int]] = {}
         self._norms: dict[int, str] = {}
@@ -303,11 +303,11 @@ class TraceRecord:
         if not tag.normed:
             self.bent.append((tag.layout, f"{name} in {self.where}"))
 
-    def split_of(self, tensor: object) -> Split | None:
+    def split_of(self, tensor: object) -> HeadSplit | None:
         found = self._splits.get(id(tensor))
         return found[1] if found else None
 
-    def split(self, out: object, split: Split | None) -> None:
+    def split(self, out: object, split: HeadSplit | None) -> None:
         """Note the heads that a tensor carries."""
         if isinstance(out, Tensor) and split is not None:
             self._splits[id(out)] = (out, split)
