@@ -27,7 +27,15 @@ FILES = {
 }
 RECIPES = [name for name, path in FILES.items() if "\n# command " in path.read_text()]
 # A map of 2x2 or 3x3, on which a covariance is defined.
-SMALLEST = {"alexnet_bn": 64, "vgg": 32, "convnext": 64, "resnet": 64, "resnet20_cifar": 32, "resnet56_cifar": 32}
+SMALLEST = {
+    "alexnet_bn": 64,
+    "vgg": 32,
+    "convnext": 64,
+    "resnet": 64,
+    "resnet20_cifar": 32,
+    "resnet56_cifar": 32,
+    "deit": 32,
+}
 NARROW = {"alexnet_bn": "[16, 16]", "vgg16_bn": "[16, 16]"}
 
 
@@ -72,6 +80,7 @@ def smaller(name, root):
     size = next(size for start, size in reversed(SMALLEST.items()) if backbone.startswith(start))
     words = [f"data.image_size={size}", "data.per_class=1", "data.workers=0", "model.pretrained=false", "run.threads=1"]
     words += [f"data.root={root}", "data.partial=true"] if root else []
+    words += ["evolve.where=[features.blocks.0.attn.head_dim]"] if config.evolve.every is not None else []
     words += ["head.dim=8"] if config.head.dim is not None else []
     words += [f"model.hidden={NARROW[backbone]}"] if backbone in NARROW else []
     places = [f"stages.{number}.train" for number in range(1, len(config.stages) + 1)] or ["train"]
@@ -87,6 +96,7 @@ SIZE = {
     "data": {"root", "partial", "image_size", "per_class", "workers"},
     "model": {"pretrained", "hidden"},
     "head": {"dim"},
+    "evolve": {"where"},
     "train": {"epochs", "batch_size"},
 }
 
