@@ -78,7 +78,7 @@ def test_as_a_process(finished, spawn, here):
     ("words", "message"),
     [
         ([], r"no checkpoint.*\n  gcp evaluate --checkpoint runs/NAME/best\.pt\n"),
-        (["x"], r"'x'.* --checkpoint x\b"),
+        (["nowhere"], r"looked for nowhere and runs/nowhere\b"),
         (["--chekpoint", "x"], r"flag '--chekpoint'.*'--checkpoint'"),
         (
             ["--checkpoint", "runs/x/bst.pt"],
