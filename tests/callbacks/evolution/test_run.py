@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from run_fixtures import needs
 
 SIGKILL = -signal.SIGKILL
 MAKE = "gcp.callbacks.evolution.evolution:grow"
@@ -187,10 +188,13 @@ def test_a_stage_goes_on_with_the_widths_of_the_one_before(here, zygote):
 @pytest.mark.parametrize(
     "words",
     [
-        [
-            *("run.amp=bf16", "run.channels_last=true", "hybrid.to=svd_taylor", "hybrid.at=4 steps"),
-            *("evolve.signal=weights", "monitor.spectrum=true"),
-        ],
+        pytest.param(
+            [
+                *("run.amp=bf16", "run.channels_last=true", "hybrid.to=svd_taylor", "hybrid.at=4 steps"),
+                *("evolve.signal=weights", "monitor.spectrum=true"),
+            ],
+            marks=[needs("hybrid"), needs("monitor")],
+        ),
         [
             *("evolve.policy=budget", "evolve.budget=99.6 % parameters", "evolve.grow_above=0.15"),
             *("evolve.shrink_below=0.1", "model.freeze=[features.layer2]"),
