@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from torch import Tensor
@@ -59,7 +59,7 @@ class Wandb(Logger):
                 name=self.name or run.name or None,
                 notes=self.notes,
                 tags=self.tags,
-                mode=self.mode,
+                mode=cast("Any", self.mode),  # checked against the choices of the option
                 id=kept["id"],
                 resume="allow",
                 dir=str(run.folder),
