@@ -99,7 +99,7 @@ def test_a_port_that_is_taken():
 
 def test_the_page_is_served(finished, tmp_path):
     """It answers at its address, and its configuration names no other host."""
-    pytest.importorskip("gradio")
+    pytest.importorskip("gradio", reason="gradio is not installed: the extra demo has it")
     from gcp.evaluation.page import create_page, launch
 
     trained = gcp.load(str(finished), device="cpu")
