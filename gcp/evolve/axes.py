@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gcp.evolve.channel_graph.dimension import Dimension, Triangle
 from gcp.evolve.channel_graph.graph import Axis
 from gcp.evolve.choose import pooled_maps
+from gcp.evolve.parametrized import is_bounded
 from gcp.kernels.triangle import pack, unpack
 
 
@@ -56,6 +57,8 @@ def rotatable(model: nn.Module, dimension: Dimension) -> Rotatable | None:
     axes = list(graph.touching(dimension))
     if any(axis.module not in known or _twice(axis, axes) for axis in axes):
         return None
+    if any(is_bounded(model.get_parameter(name)) for name in (weight, *(axis.tensor for axis in readers))):
+        return None  # they cannot have the factors that another basis asks for
     if norm is not None and any(getattr(model.get_submodule(norm), name, None) is None for name in ("weight", "bias")):
         return None  # it scales every direction to one, and there is nothing to undo it
     return Rotatable(layout.head, weight, norm, [axis.tensor for axis in readers])

@@ -84,6 +84,10 @@ class LinkedState:
     optimizer: torch.optim.Optimizer | None = None
     average: nn.Module | None = None
 
+    def models(self, model: nn.Module) -> list[nn.Module]:
+        """The model, and its average where there is one."""
+        return [model] if self.average is None else [model, self.average]
+
 
 def linked_state(optimizer: torch.optim.Optimizer | None, ema: Any) -> LinkedState:
     """`ema` may be a module, or an object that holds one as `module`."""
@@ -125,7 +129,12 @@ def edit(model: nn.Module, dimension: Dimension, source: Tensor, linked: LinkedS
             _begin(new, old, axis, index)
         if theirs is not None:
             theirs.put(name, torch.where(_fresh(old, places), new.to(theirs[name]), cut(theirs[name], places)))
-        moments.carry(old, own.put(name, new), lambda state, places=places: cut(state, places))  # type: ignore[misc]
+        put = own.put(name, new)
+        moments.carry(old, put, lambda state, places=places: cut(state, places))  # type: ignore[misc]
+        changed: list[Any] = [put] if theirs is None else [put, theirs[name]]
+        for plain in changed:
+            if hasattr(plain, "stands_for"):  # see gcp.evolve.parametrized
+                plain.stands_for.cuts.extend(places)
     dimension.width = len(source)
     for attribute in graph.attributes.values():
         if dimension in attribute.layout.dimensions:

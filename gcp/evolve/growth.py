@@ -19,9 +19,10 @@ from gcp.evolve.calls import Images, change, outputs, parts
 from gcp.evolve.channel_graph.dimension import Channels, Dimension, Triangle
 from gcp.evolve.channel_graph.graph import ROWS
 from gcp.evolve.choose import pooled_maps
-from gcp.evolve.edit import edit, linked_state
+from gcp.evolve.edit import LinkedState, edit, linked_state
 from gcp.evolve.heads import keep_scores
 from gcp.evolve.norms import keep_norms
+from gcp.evolve.parametrized import count_parameters, keep_spectral_norms, plain_weights
 from gcp.evolve.widths import WidthReport, directed, publish, resolve, try_widths
 
 SMALL = 3e-3  # of a new channel of a covariance head
@@ -84,31 +85,40 @@ def grow(
         OptionError: it cannot be edited, the width is none that it can have, or the optimizer cannot follow.
         GCPError: the model would not run with this width. Nothing is changed then.
     """
-    wanted = resolve(model, which, width, example, images)
+    linked, pair = linked_state(optimizer, ema), parts(images, model)
+    with plain_weights(linked.models(model), optimizer):
+        wanted = resolve(model, which, width, example, images)
+        reports = _grow(model, wanted, pair, linked)
+        publish((model, linked.average), wanted)
+    return reports if isinstance(which, Mapping) else next(iter(reports.values()))
+
+
+def _grow(
+    model: nn.Module, wanted: list[tuple[Dimension, int]], pair: tuple[Tensor, Tensor] | None, linked: LinkedState
+) -> dict[str, WidthReport]:
     for dimension, new in wanted:
         directed(dimension, new, upwards=True)
-    linked, pair = linked_state(optimizer, ema), parts(images, model)
-    try_widths(model, wanted, optimizer)
+    try_widths(model, wanted, linked.optimizer)
     reports = {}
     for dimension, new in wanted:
-        before, parameters = dimension.width, sum(p.numel() for p in model.parameters())
+        before, parameters = dimension.width, count_parameters(model)
         old = outputs(model, pair[1]) if pair else None
         if new > before:
             source = torch.cat([torch.arange(before), torch.full((new - before,), -1)])
             edit(model, dimension, source, linked)
-            models = [model, *([linked.average] if linked.average is not None else [])]
+            models = linked.models(model)
             for module in models:
                 keep_scores(module, dimension, source, before)
+                keep_spectral_norms(module, dimension, source, before)
             keep_norms(models, dimension, source, before)
             if dimension.pooled:
                 _shrink_scale(model, dimension, source < 0, pair[0] if pair else None, linked.average)
         error = change(old, outputs(model, pair[1])) if pair else None
-        after = sum(p.numel() for p in model.parameters())
+        after = count_parameters(model)
         reports[dimension.name] = WidthReport(
             dimension.name, before, new, error, tuple(range(before)), parameters, after
         )
-    publish((model, linked.average), wanted)
-    return reports if isinstance(which, Mapping) else next(iter(reports.values()))
+    return reports
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gcp.compress.basis import eigh
 from gcp.evolve.calls import LayerCall, watch
 from gcp.evolve.channel_graph.dimension import Dimension
+from gcp.evolve.parametrized import is_bounded, settle_norm
 
 RIDGES = tuple(10.0**power for power in range(-12, 5, 2))  # of the largest eigenvalue of X^T X
 NULL = 1e-14
@@ -71,7 +72,11 @@ def refit(model: nn.Module, images: Tensor, dimension: Dimension, wanted: dict[s
         free = call.bias is not None or mean is not None
         centre = X.mean(0) if free else X.new_zeros(X.shape[1])
         D = ridge(X - centre, R - R.mean(0) if free else R, free)
+        before = call.weight.clone()
         call.weight += D.reshape(call.weight.shape).to(call.weight)
+        if is_bounded(call.weight):
+            settle_norm(call.weight)
+            D = (call.weight - before).to(D).reshape(D.shape)
         constant = R.mean(0) - D @ centre
         if call.bias is not None:
             call.bias += constant.to(call.bias)

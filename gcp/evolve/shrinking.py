@@ -15,6 +15,7 @@ from gcp.evolve.choose import check_method, choose
 from gcp.evolve.edit import LinkedState, edit, linked_state
 from gcp.evolve.heads import keep_scores, measure, rotate_heads
 from gcp.evolve.norms import keep_norms
+from gcp.evolve.parametrized import count_parameters, keep_spectral_norms, plain_weights
 from gcp.evolve.refit import refit, targets
 from gcp.evolve.widths import WidthReport, directed, publish, resolve, try_widths
 
@@ -91,19 +92,19 @@ def shrink(
         if isinstance(which, Mapping) or width is not None:
             raise OptionError("keep says which channels of one dimension stay: give neither several nor a width")
         width = len(keep)
-    wanted = resolve(model, which, width, example, images)
-    for dimension, new in wanted:
-        directed(dimension, new, upwards=False)
-    pair = parts(images, model)
-    if keep is None:
-        check_method(method, pair[0] if pair else None)
-    kept = None if keep is None else _checked(wanted[0][0], keep)
-    linked = linked_state(optimizer, ema)
-    try_widths(model, wanted, optimizer)
-    reports = {
-        dimension.name: _shrink(model, dimension, new, pair, kept, method, fit, linked) for dimension, new in wanted
-    }
-    publish((model, linked.average), wanted)
+    pair, linked = parts(images, model), linked_state(optimizer, ema)
+    with plain_weights(linked.models(model), optimizer):
+        wanted = resolve(model, which, width, example, images)
+        for dimension, new in wanted:
+            directed(dimension, new, upwards=False)
+        if keep is None:
+            check_method(method, pair[0] if pair else None)
+        kept = None if keep is None else _checked(wanted[0][0], keep)
+        try_widths(model, wanted, optimizer)
+        reports = {
+            dimension.name: _shrink(model, dimension, new, pair, kept, method, fit, linked) for dimension, new in wanted
+        }
+        publish((model, linked.average), wanted)
     return reports if isinstance(which, Mapping) else next(iter(reports.values()))
 
 
@@ -128,12 +129,12 @@ def _shrink(
     fit: bool,
     linked: LinkedState,
 ) -> WidthReport:
-    before, parameters = dimension.width, sum(p.numel() for p in model.parameters())
+    before, parameters = dimension.width, count_parameters(model)
     error: float | None = 0.0 if pair else None
     turn: Turn | None = None
     source = torch.arange(width)
     if width < before:
-        models = [model, *([linked.average] if linked.average is not None else [])]
+        models = linked.models(model)
         fitted = fit and pair is not None
         wanted = [_targets(module, dimension, pair[0]) for module in models] if fitted and pair else []
         old = outputs(model, pair[1]) if pair else None
@@ -146,12 +147,13 @@ def _shrink(
         edit(model, dimension, source, linked)
         for module in models:
             keep_scores(module, dimension, source, before)
+            keep_spectral_norms(module, dimension, source, before)
         keep_norms(models, dimension, source, before)
         for module, targeted in zip(models, wanted, strict=False):
             assert pair is not None
             refit(module, pair[0], dimension, _rest(dimension, targeted, source))
         error = change(old, outputs(model, pair[1])) if pair else None
-    after = sum(p.numel() for p in model.parameters())
+    after = count_parameters(model)
     stay = () if turn is not None else tuple(source.tolist())
     return WidthReport(dimension.name, before, width, error, stay, parameters, after)
 

@@ -15,6 +15,7 @@ from gcp.evolve.channel_graph.tracer import is_triangle, trace
 from gcp.evolve.edit import OptimizerState, edit
 from gcp.evolve.heads import keep_scores
 from gcp.evolve.norms import keep_norms
+from gcp.evolve.parametrized import plain_weights, stands_for
 from gcp.heads.base import Head
 from gcp.kernels.triangle import pack
 
@@ -121,7 +122,9 @@ def try_widths(
             where a module holds it as an attribute.
     """
     names = {axis.tensor for dimension, _ in wanted for axis in dimension.graph.touching(dimension)}
-    OptimizerState(optimizer, {id(parameter): name for name, parameter in model.named_parameters() if name in names})
+    changing = {name: p for name, p in model.named_parameters() if name in names}
+    real = {name: plain.original() if (plain := stands_for(p)) else [p] for name, p in changing.items()}
+    OptimizerState(optimizer, {id(parameter): name for name, own in real.items() for parameter in own})
     twin = _without_values(model)
     graph = wanted[0][0].graph
     before = {dimension: dimension.width for dimension, _ in wanted}
@@ -200,16 +203,18 @@ def resize(model: nn.Module, widths: Mapping[str, int], example: Tensor | None =
     """
     if not widths:
         return
-    wanted = resolve(model, widths, None, example)
-    for dimension, width in wanted:
-        if width != dimension.width:
-            places = torch.arange(width)
-            source = torch.where(places < dimension.width, places, -1)
-            fresh = [(axis, axis.layout.index(dimension, source) < 0) for axis in dimension.graph.readers(dimension)]
-            edit(model, dimension, source)
-            for axis, new in fresh:
-                _draw(model.get_parameter(axis.tensor), axis.axis, new)
-    publish((model,), wanted)
+    with plain_weights(model):
+        wanted = resolve(model, widths, None, example)
+        for dimension, width in wanted:
+            if width != dimension.width:
+                places = torch.arange(width)
+                source = torch.where(places < dimension.width, places, -1)
+                readers = dimension.graph.readers(dimension)
+                fresh = [(axis, axis.layout.index(dimension, source) < 0) for axis in readers]
+                edit(model, dimension, source)
+                for axis, new in fresh:
+                    _draw(model.get_parameter(axis.tensor), axis.axis, new)
+        publish((model,), wanted)
 
 
 @torch.no_grad()

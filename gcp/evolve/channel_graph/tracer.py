@@ -21,6 +21,7 @@ from gcp.evolve.channel_graph import attention
 from gcp.evolve.channel_graph.dimension import AxisLayout, Channels, Dimension, Piece, Triangle
 from gcp.evolve.channel_graph.graph import Tag, TraceRecord
 from gcp.evolve.channel_graph.operations import DIVIDE, JOIN, follow
+from gcp.evolve.parametrized import freeze_scaled, is_bounded, plain_weights
 from gcp.heads.average import FirstOrder
 from gcp.heads.base import Head, RootHead
 from gcp.heads.covariance import Covariance
@@ -176,6 +177,11 @@ def trace(model: nn.Module, example: Tensor | None = None) -> dict[str, Dimensio
     if isinstance(model, nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
         raise OptionError(f"{type(model).__name__} is a wrapper: give the model inside, and wrap it anew afterwards")
     example = default_example(model) if example is None else example
+    with plain_weights(model):
+        return _trace(model, example)
+
+
+def _trace(model: nn.Module, example: Tensor) -> dict[str, Dimension]:
     images = _empty(example[:1]).expand(BATCH, *example.shape[1:]).clone()
     state = {name: _empty(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     record = TraceRecord({id(tensor): name for name, tensor in state.items()})
@@ -191,6 +197,7 @@ def trace(model: nn.Module, example: Tensor | None = None) -> dict[str, Dimensio
         for tag in record.axes_of(tensor):
             tag.layout.freeze("it is an output of the model")
     attention.check(record.graph, record.divided)
+    freeze_scaled(record.graph, {name for name, weight in model.named_parameters() if is_bounded(weight)})
     _freeze_factored(model, record)
     graph = record.finish()
     graph.example = images

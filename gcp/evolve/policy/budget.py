@@ -27,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gcp.errors import OptionError, nearest
 from gcp.evolve.calls import at_rest
 from gcp.evolve.channel_graph.dimension import Dimension
+from gcp.evolve.parametrized import plain_weights
 from gcp.evolve.shrinking import shrink
 
 UNITS = ("parameters", "flops", "MiB")
@@ -119,9 +120,10 @@ class Costs:
 
     def __init__(self, model: nn.Module, dimensions: Mapping[str, Dimension], image: Tensor, unit: str):
         self.dimensions, self.unit = dimensions, unit
-        self.counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
+        with plain_weights(model):
+            self.counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
+            self.layers = _positions(model, image)
         self.bytes = next(model.parameters()).element_size()
-        self.layers = _positions(model, image)
         axes = next(iter(dimensions.values())).graph.axes if dimensions else {}
         self.axes = {key: axis.layout for key, axis in axes.items() if key[0] in self.counts}
         self.sizes = {key: layout.size for key, layout in self.axes.items()}

@@ -26,6 +26,7 @@ from gcp.evolve.channel_graph.graph import ROWS, Axis
 from gcp.evolve.channel_graph.tracer import trace
 from gcp.evolve.choose import pooled_maps
 from gcp.evolve.heads import measure, width_values
+from gcp.evolve.parametrized import plain_weights
 from gcp.evolve.policy.budget import Bounds, Costs, Decision, amount, by_budget, prices
 
 
@@ -188,6 +189,10 @@ class SpectrumPolicy:
     grow_above: float = 0.15
 
     def __call__(self, model: nn.Module, images: Sequence[Tensor], events_left: int) -> list[Decision]:
+        with plain_weights(model):
+            return self._decide(model, images)
+
+    def _decide(self, model: nn.Module, images: Sequence[Tensor]) -> list[Decision]:
         dimensions = chosen(model, trace(model, images[0][:1]), self.where)
         if self.signal == "residual":
             from gcp.evolve.policy.residual import residual_values

@@ -1,0 +1,140 @@
+"""Weights under a weight norm or a spectral norm change their widths as plain ones do."""
+
+import warnings
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils import spectral_norm as old_spectral_norm
+from torch.nn.utils import weight_norm as old_weight_norm
+
+from gcp.evolve import grow, shrink, trace, widths
+from gcp.evolve.parametrized import plain_weights
+from gcp.evolve.widths import resize
+from gcp.layers import spectral_norm
+
+WEIGHT_NORMS = {
+    "weight": parametrizations.weight_norm,
+    "weight, one length": lambda layer: parametrizations.weight_norm(layer, dim=None),
+    "weight, hook": old_weight_norm,
+}
+SPECTRAL_NORMS = {
+    "spectral": lambda layer: parametrizations.spectral_norm(layer, n_power_iterations=5),
+    "spectral, hook": lambda layer: old_spectral_norm(layer, n_power_iterations=5),
+    "exact": lambda layer: spectral_norm(layer, "exact"),
+    "bound": lambda layer: spectral_norm(layer, "bound"),
+    "power": lambda layer: spectral_norm(layer, "power", steps=5),
+}
+NORMS = WEIGHT_NORMS | SPECTRAL_NORMS
+WIDE = {"0": 11, "2": 10}
+
+
+def network(norm):
+    """Two convolutions and a classifier, all of them parametrised, after some steps of the power iterations."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the hooks
+        for layer in (model[0], model[2], model[6]):
+            NORMS[norm](layer)
+    images = torch.randn(32, 3, 8, 8)
+    for _ in range(20):
+        model(images)
+    return model.eval(), images
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_growth_changes_nothing_and_shrinking_back_neither(norm):
+    model, images = network(norm)
+    kinds, state = [type(module) for module in model], {name: v.shape for name, v in model.state_dict().items()}
+    before = model(images)
+    reports = grow(model, WIDE, images=images)
+    assert [type(module) for module in model] == kinds and model.state_dict().keys() == state.keys()
+    assert (model(images) - before).norm() <= 2e-6 * before.norm()
+    assert all(report.error <= 2e-6 for report in reports.values())
+    assert list(reports.values())[-1].parameters_after == sum(p.numel() for p in model.parameters())
+    model.train()(images)  # the power iterations find no other norm
+    assert (model.eval()(images) - before).norm() <= 1e-3 * before.norm()
+    shrink(model, "0", keep=range(8), images=images, fit=False)
+    shrink(model, "2", keep=range(6), images=images, fit=False)
+    assert {name: v.shape for name, v in model.state_dict().items()} == state
+    assert (model(images) - before).norm() <= 1e-3 * before.norm()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_shrinking_fits_the_readers(norm):
+    model, images = network(norm)
+    before, plain = model(images).detach(), network(norm)[0]
+    report = shrink(model, "2", 4, images)
+    unfitted = shrink(plain, "2", keep=report.kept, images=images, fit=False)
+    assert model[2].weight.shape == (4, 8, 3, 3) and model[6].weight.shape == (5, 4)
+    measured = ((model(images[3::4]) - before[3::4]).norm() / before[3::4].norm()).item()
+    assert report.error == pytest.approx(measured, rel=0.05) and report.error < unfitted.error
+    if norm in SPECTRAL_NORMS and norm != "bound":
+        for layer in (model[2], model[6]):
+            assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["weight", "weight, hook", "spectral", "power"])
+def test_the_optimizer_follows_and_training_goes_on(norm):
+    model, images = network(norm)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+
+    def step():
+        optimizer.zero_grad()
+        model.train()(images).square().mean().backward()
+        optimizer.step()
+
+    step()
+    moments = [state["exp_avg"].clone() for state in optimizer.state.values()]
+    grow(model, WIDE, optimizer=optimizer, example=images)
+    own = list(model.parameters())
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in own}
+    kept = [optimizer.state[p]["exp_avg"] for p in own]
+    for old, new, parameter in zip(moments, kept, own, strict=True):
+        assert new.shape == parameter.shape
+        assert torch.equal(new[tuple(slice(n) for n in old.shape)], old)
+    step()
+    assert all(p.grad is not None and p.isfinite().all() for p in own)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_looking_changes_no_bit_and_a_shape_is_built_again(norm):
+    model, images = network(norm)
+    state, kinds, own = deepcopy(model.state_dict()), [type(m) for m in model.modules()], list(model.named_parameters())
+    trace(model.train(), images)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
+    assert [type(m) for m in model.modules()] == kinds
+    assert all(a is b for (_, a), (_, b) in zip(own, model.named_parameters(), strict=True))
+    grow(model, WIDE, example=images)
+    fresh = network(norm)[0]
+    resize(fresh, widths(model, images), images)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.allclose(fresh.eval()(images), model.eval()(images), atol=1e-6)
+
+
+def test_what_needs_a_factor_of_a_spectral_norm_stays():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.norm = spectral_norm(nn.Linear(4, 8), "exact"), nn.LayerNorm(8)
+            self.up, self.down = nn.Linear(8, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.down(self.up(self.norm(self.embed(x.mean((2, 3))))).relu())
+
+    found = trace(Block(), torch.zeros(2, 4, 2, 2))
+    assert "layer norm" in found["embed"].reason and "embed.weight" in found["embed"].reason
+    assert found["up"].editable
+
+
+def test_the_average_of_the_weights_follows():
+    model, images = network("weight")
+    average = deepcopy(model)
+    grow(model, WIDE, images=images, ema=average)
+    assert torch.allclose(average(images), model(images), atol=1e-6)
+    with plain_weights(model):
+        assert isinstance(model[0].weight, nn.Parameter)
