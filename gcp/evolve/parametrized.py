@@ -9,8 +9,8 @@ so that W is what the edit has made of it:
 both as parametrisations and as the older hooks of `torch.nn.utils`. Weight norm reaches every W. Of a spectral norm
 sigma must not move. New rows are E S with |E| <= 1 and S = (c^2 s^2 I - W^T W)_+^(1/2), s the norm of W: nothing in the
 directions in which W is larger than c s, and at most c s in all with W in the others. Where channels are gone W is
-divided by what is left of its norm before the layers behind it are fitted. So no factor of W can be asked for: widths of
-which an attention or a layer norm needs one stay.
+divided by what is left of its norm before the layers behind it are fitted. So no factor of W can be asked for: widths
+of which an attention or a layer norm needs one stay.
 """
 
 from collections.abc import Callable, Iterable, Iterator
