@@ -30,9 +30,9 @@ Compress a trained model: its layers become products of thinner ones.
 
   gcp compress MODEL --params 0.25 [flags] [key=value ...]      (or --checkpoint MODEL)
 
-MODEL is whatever gcp evaluate scores, but for timm's own models. One target:
+MODEL is anything that gcp evaluate accepts, except timm's own models. Give one target:
 
-  --params SHARE    of the parameters of the whole model, spread over the layers by marginal gain
+  --params SHARE    of the model's parameters to keep, shared out among the layers where they matter most
   --error E         root of the sum of the layers' squared relative errors, with the fewest parameters
   --rank R          of every layer      --ratio SHARE  of every layer's full rank
   --energy SHARE    of every layer's squared spectrum
