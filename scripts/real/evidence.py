@@ -1,6 +1,6 @@
 """What the studies of real images say: tables and figure of docs/evidence.md, made from the CSV files beside it.
 
-    python scripts/real/evidence.py                                # tables of docs/evidence.md, docs/evidence.png
+    python scripts/real/evidence.py                                # tables and figures of docs/evidence.md
     python scripts/real/evidence.py --collect runs/studies/NAME    # first take the results of a finished study over
 
 A study lies in docs/study/real/NAME: cells.csv, table.csv and tuning.csv as `gcp ablate` writes them, and images.csv,
@@ -32,11 +32,25 @@ ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "docs" / "study" / "real"
 PAGE = ROOT / "docs" / "evidence.md"
 FIGURE = ROOT / "docs" / "evidence.png"
+QUESTIONS = ROOT / "docs" / "evidence_questions.png"
 FILES = ("cells.csv", "table.csv", "tuning.csv")
 REFERENCE = "average"
 CONTROL = "reduced average"  # behind the reduction of the covariance heads: all that differs is the pooling
 FIRST_ORDER = ("average", "reduced average", "wide average", "gem")
 DRAWN = ("emoji-blocks4", "textures-blocks4", "fonts-blocks4")
+LAST = ("emoji-last", "textures-last", "fonts-last")
+
+# The second figure: a panel a question, a line in it (label, study, variant, reference).
+ASKED: dict[str, list[tuple[str, str, str, str]]] = {
+    "14x14 map: second_moment over reduced average": [
+        (name.split("-")[0], name, "second_moment", CONTROL) for name in DRAWN
+    ],
+    "7x7 map: second_moment over average": [(name.split("-")[0], name, "second_moment", REFERENCE) for name in LAST],
+    "7x7 map: second_moment over svd_pade": [(name.split("-")[0], name, "second_moment", "svd_pade") for name in LAST],
+    "7x7 map: svd_pade, 128 channels over 64": [
+        (name.split("-")[0], name, "svd_pade, d = 128", "svd_pade") for name in LAST
+    ],
+}
 
 Right = dict[str, np.ndarray]  # by variant: which test images each run has right, (seeds, images) bool
 
@@ -110,19 +124,22 @@ def accuracy(right: np.ndarray) -> str:
 
 
 def table_of_study(folder: Path) -> list[str]:
-    """Markdown: every variant of a study, the best mean in bold."""
+    """Markdown: every variant of a study over the averages that it has, or else over its own reference; the best mean
+    is bold, p is over the last of them.
+    """
     study, chosen = load(folder), tuned(folder)
-    plain, reduced = (compare(study, reference) for reference in (REFERENCE, CONTROL))
+    own = [row["variant"] for row in rows(folder / "table.csv") if row["verdict"] == "reference"]
+    references = [name for name in (REFERENCE, CONTROL) if name in study] or own
+    found = {name: compare(study, name) for name in references}
     best = max(right.mean() for right in study.values())
-    lines = [
-        f"| head | learning rate | accuracy, % | over `{REFERENCE}`, points | over `{CONTROL}`, points | p (Holm) |",
-        "|---" * 6 + "|",
-    ]
+    over = " | ".join(f"over `{name}`, points" for name in references)
+    lines = [f"| head | learning rate | accuracy, % | {over} | p (Holm) |", "|---" * (4 + len(references)) + "|"]
     for name, right in study.items():
         shown = f"**{accuracy(right)}**" if right.mean() == best else accuracy(right)
-        first = difference(plain[name][0]) if name in plain else ""
-        second, p = (difference(reduced[name][0]), probability(reduced[name][1])) if name in reduced else ("", "")
-        lines.append(f"| `{name}` | {chosen[name]} | {shown} | {first} | {second} | {p} |")
+        cells = [difference(each[name][0]) if name in each else "" for each in found.values()]
+        last = found[references[-1]]
+        cells.append(probability(last[name][1]) if name in last else "")
+        lines.append(f"| `{name}` | {chosen[name]} | {shown} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -145,22 +162,51 @@ def table_of_pairs(pairs: Sequence[tuple[str, str]], folders: Iterable[Path]) ->
     return lines
 
 
+def first_order(variant: str) -> bool:
+    """Whether a variant pools by a mean, of features or of their powers."""
+    return variant.partition(",")[0] in FIRST_ORDER
+
+
+def table_of_best(tasks: Sequence[str], kinds: Sequence[str], folder: Path = STUDIES) -> list[str]:
+    """Markdown: of each task the best variant of first and of second order over its studies TASK-KIND, both chosen by
+    the mean accuracy on validation images, and their difference on the test images.
+    """
+    lines = ["| task | first order | accuracy, % | second order | accuracy, % | difference, points |", "|---" * 6 + "|"]
+    for task in tasks:
+        scores: dict[tuple[str, str], list[float]] = {}
+        for study in (folder / f"{task}-{kind}" for kind in kinds):
+            for row in rows(study / "cells.csv"):
+                scores.setdefault((study.name, row["variant"]), []).append(float(row["val_top1"]))
+        picked = [
+            max((key for key in scores if first_order(key[1]) == first), key=lambda key: float(np.mean(scores[key])))
+            for first in (True, False)
+        ]
+        averaged, second = (load(folder / study)[variant] for study, variant in picked)
+        names = [f"`{variant}`, {study.partition('-')[2]}" for study, variant in picked]
+        found = difference(compare_images(second, averaged))
+        lines.append(f"| {task} | {names[0]} | {accuracy(averaged)} | {names[1]} | {accuracy(second)} | {found} |")
+    return lines
+
+
 def tables(text: str, folder: Path = STUDIES) -> str:
-    """A page with its tables made anew: what stands between `<!-- study NAME -->`, or `<!-- pairs NAME ...: a over b;
-    ... -->`, and `<!-- end -->`.
+    """A page with its tables made anew: what stands between `<!-- study NAME -->`, `<!-- pairs NAME ...: a over b;
+    ... -->` or `<!-- best TASK ...: KIND ... -->`, and `<!-- end -->`.
     """
 
     def table(match: re.Match[str]) -> str:
         kind, words = match[1].split(maxsplit=1)
         if kind == "study":
             lines = table_of_study(folder / words.strip())
+        elif kind == "best":
+            names, kinds = words.split(":", 1)
+            lines = table_of_best(names.split(), kinds.split(), folder)
         else:
             names, pairs = words.split(":", 1)
             split = [tuple(pair.strip().split(" over ")) for pair in pairs.split(";")]
             lines = table_of_pairs([(a, b) for a, b in split], [folder / name for name in names.split()])
         return f"<!-- {match[1]} -->\n\n" + "\n".join(lines) + "\n\n<!-- end -->"
 
-    return re.sub(r"<!-- ((?:study|pairs) [^>]*?) -->.*?<!-- end -->", table, text, flags=re.DOTALL)
+    return re.sub(r"<!-- ((?:study|pairs|best) [^>]*?) -->.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
 def paint(figure: Any, folders: Sequence[Path]) -> None:
@@ -182,6 +228,26 @@ def paint(figure: Any, folders: Sequence[Path]) -> None:
     figure.supxlabel("accuracy over that of average pooling behind the same reduction, points")
 
 
+def paint_questions(figure: Any, asked: dict[str, list[tuple[str, str, str, str]]]) -> None:
+    """A panel a question: differences with their intervals, a line each."""
+    columns = 2
+    panels = np.ravel(figure.subplots(-(-len(asked) // columns), columns, squeeze=False))
+    for axes in panels[len(asked) :]:
+        axes.set_axis_off()
+    for axes, (title, lines) in zip(panels, asked.items(), strict=False):
+        axes.axvline(0, color=LIGHT["mute"], linewidth=0.8)
+        for place, (_, name, variant, reference) in enumerate(lines):
+            study = load(STUDIES / name)
+            found = compare_images(study[variant], study[reference])
+            axes.plot([found.low, found.high], [place] * 2, color=LIGHT["blue"])
+            axes.plot([found.difference], [place], "o", color=LIGHT["blue"], markersize=4)
+        axes.set_yticks(range(len(lines)), [line[0] for line in lines])
+        axes.set(ylim=(len(lines) - 0.5, -0.5))
+        axes.set_title(title, fontsize=8, loc="left")
+        axes.grid(axis="x")
+    figure.supxlabel("difference in accuracy, points")
+
+
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -194,7 +260,9 @@ def main(argv: list[str]) -> int:
     PAGE.write_text(tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     alt = "Differences in accuracy between each head and average pooling on three tasks, with intervals"
     write_figure(FIGURE, 3.4, lambda figure: paint(figure, [STUDIES / name for name in DRAWN]), alt)
-    print(PAGE, FIGURE, sep="\n")
+    alt = "Differences in accuracy by question: map, training, images of a class, channels, conditioning, backbone"
+    write_figure(QUESTIONS, 1.7 * -(-len(ASKED) // 2), lambda figure: paint_questions(figure, ASKED), alt)
+    print(PAGE, FIGURE, QUESTIONS, sep="\n")
     return 0
 
 
