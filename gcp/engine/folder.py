@@ -42,6 +42,7 @@ class RunFolder:
         self.curves = self.path / "curves.png"
         self.environment = self.path / "environment.json"
         self.result = self.path / "result.json"
+        self.made_parents: list[Path] = []  # the folders above it that were made for it, the innermost first
         self._lock: int | None = None
 
     def stage(self, number: int) -> "RunFolder":
@@ -89,12 +90,14 @@ class RunFolder:
             self._lock = None
 
     def discard(self) -> None:
-        """Remove a run that never began: its configuration and, if nothing else is in it, the folder."""
+        """Remove a run that never began: its configuration, and the folders that were made for it and hold nothing."""
         self.unlock()
         for path in (self.config, self.path / ".lock"):
             path.unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+        for folder in (self.path, *self.made_parents):
+            if any(folder.iterdir()):
+                break
+            folder.rmdir()
 
 
 def create_run_folder(parent: str | Path, name: str | None, stem: str, command: str = "train") -> RunFolder:
@@ -104,20 +107,25 @@ def create_run_folder(parent: str | Path, name: str | None, stem: str, command: 
         GCPError: the folder exists and is not empty, or cannot be made.
     """
     parent = Path(parent)
+    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        if name is not None:
-            return _named(parent / name, command)
-        number = 1
-        while True:
-            try:
-                (parent / f"{stem}-{number}").mkdir()
-                return RunFolder(parent / f"{stem}-{number}")
-            except FileExistsError:
-                number += 1
+        folder = _first_free(parent, stem) if name is None else _named(parent / name, command)
     except OSError as error:
         why = f"{parent} is a file" if parent.is_file() else error
         raise GCPError(f"cannot make a run folder in {parent}: {why}. Set run.dir=FOLDER.") from error
+    folder.made_parents = made
+    return folder
+
+
+def _first_free(parent: Path, stem: str) -> RunFolder:
+    number = 1
+    while True:
+        try:
+            (parent / f"{stem}-{number}").mkdir()
+            return RunFolder(parent / f"{stem}-{number}")
+        except FileExistsError:
+            number += 1
 
 
 def _named(path: Path, command: str) -> RunFolder:

@@ -34,7 +34,9 @@ def begin(
     """`start`, which returns the run as well."""
     task.check(config)
     _begin(config, group)
-    folder = RunFolder(group.broadcast(str(_make(config, task).path) if group.main else ""))
+    made = _make(config, task) if group.main else None
+    path = group.broadcast(str(made.path) if made else "")
+    folder = made or RunFolder(path)
     name = f"run.name={json.dumps(folder.path.name)}"
     config = task.complete(from_dict(config.plain(), [name], "the configuration", task.schema))
     if group.main:

@@ -46,8 +46,15 @@ ASKED: dict[str, list[tuple[str, str, str, str]]] = {
         (name.split("-")[0], name, "second_moment", CONTROL) for name in DRAWN
     ],
     "7x7 map: second_moment over average": [(name.split("-")[0], name, "second_moment", REFERENCE) for name in LAST],
+    "emoji fine-tuned: over average": [
+        (head, "emoji-finetune", head, REFERENCE) for head in ("second_moment", "svd_pade", CONTROL)
+    ],
+    "fashion, 14x14 map: by images of a class": [
+        (number, "fashion-shots", f"second_moment, {number} a class", f"{CONTROL}, {number} a class")
+        for number in ("5", "20", "100")
+    ],
     "7x7 map: second_moment over svd_pade": [(name.split("-")[0], name, "second_moment", "svd_pade") for name in LAST],
-    "7x7 map: svd_pade, 128 channels over 64": [
+    "7x7 map: svd_pade, d = 128 over 64": [
         (name.split("-")[0], name, "svd_pade, d = 128", "svd_pade") for name in LAST
     ],
 }
@@ -243,7 +250,7 @@ def paint_questions(figure: Any, asked: dict[str, list[tuple[str, str, str, str]
             axes.plot([found.difference], [place], "o", color=LIGHT["blue"], markersize=4)
         axes.set_yticks(range(len(lines)), [line[0] for line in lines])
         axes.set(ylim=(len(lines) - 0.5, -0.5))
-        axes.set_title(title, fontsize=8, loc="left")
+        axes.set_title(title, fontsize=7, loc="left")
         axes.grid(axis="x")
     figure.supxlabel("difference in accuracy, points")
 

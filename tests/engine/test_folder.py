@@ -135,3 +135,16 @@ def test_the_whole_run_of_a_stage(tmp_path, monkeypatch):
     assert RunFolder(stage).whole().path == tmp_path == RunFolder(tmp_path).whole().path
     monkeypatch.chdir(stage)
     assert RunFolder(".").whole().path == tmp_path
+
+
+def test_a_run_that_never_began_leaves_no_folder_that_was_made_for_it(tmp_path):
+    """The folder of runs goes where it was made for this run, and stays where it was there or another run is in it."""
+    create_run_folder(tmp_path / "a" / "runs", None, "digits").discard()
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "runs").mkdir()
+    create_run_folder(tmp_path / "runs", "mine", "digits").discard()
+    assert (tmp_path / "runs").is_dir() and not any((tmp_path / "runs").iterdir())
+    first = create_run_folder(tmp_path / "b", None, "digits")
+    second = create_run_folder(tmp_path / "b", None, "digits")
+    first.discard()
+    assert second.path.is_dir()
