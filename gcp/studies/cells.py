@@ -176,7 +176,7 @@ def config_of(study: Study, variant: Variant, words: Sequence[str] = ()) -> Conf
     chosen = overrides(study.chosen.get(variant.label, {}))
     config = load(study.config, [*study.overrides, *variant.words, *chosen, *words])
     if pools_all_channels(study, variant) and config.head.dim is not None:
-        config = from_dict(config.plain(), ["head.dim=null"])
+        config = from_dict(config.plain(), ["head.dim=null", "head.reduction_init=random"])
     return config
 
 

@@ -159,6 +159,8 @@ def test_average_pools_all_channels_unless_asked(study):
     assert "average" in note and "head.dim=8" in note and "--reduce-average" in note
     asked = Study(**made.plain() | {"reduce_average": True})
     assert config_of(asked, average).head.dim == 8 and _reductions(asked, [pade, average]) == []
+    started = Study(**made.plain() | {"overrides": [*made.overrides, "head.reduction_init=pca"]})
+    assert [config_of(started, each).head.reduction_init for each in (pade, average)] == ["pca", "random"]
     grid = Study("x", "small.yaml", made.grid | {"head.dim": [4, 16]})
     assert {config_of(grid, each).head.dim for each in variants(grid)} == {4, 16}
 
