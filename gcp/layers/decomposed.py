@@ -32,7 +32,8 @@ class SVDLinear(ProductLayer):
     At the start U and V are Haar-distributed and s = 1. `inverse(y)` is V diag(1/s) U^T (y - b).
 
     Args:
-        in_features, out_features: sizes.
+        in_features: size of the last dimension of the input.
+        out_features: size of the last dimension of the output.
         bias: a trained bias, zero at the start.
         spectrum: of `gcp.layers.spectrum`: `exp`, `softplus`, `box`, `fixed`, `free`.
         reflectors: the number for each of U and V, None is r.

@@ -61,7 +61,8 @@ class OrthogonalLinear(ProductLayer):
     W = H_1 ... H_k E, or its transpose where out < in; see `Frame`. `inverse(y)` is W^T (y - b).
 
     Args:
-        in_features, out_features: sizes.
+        in_features: size of the last dimension of the input.
+        out_features: size of the last dimension of the output.
         bias: a trained bias, zero at the start.
         reflectors: their number k, None is min(in, out), which reaches every such matrix (of one determinant where
             in = out).

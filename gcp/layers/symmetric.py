@@ -25,7 +25,9 @@ class SymmetricLinear(ProductLayer):
         features: d.
         bias: a trained bias, zero at the start.
         spectrum: of `gcp.layers.spectrum`: `free` by default; all others keep W positive definite.
-        reflectors, block, init: of Q, as in `OrthogonalLinear`.
+        reflectors: of Q, as in `OrthogonalLinear`.
+        block: of Q, as in `OrthogonalLinear`.
+        init: of Q, as in `OrthogonalLinear`.
         **options: of the spectrum.
 
     Examples:
