@@ -24,5 +24,5 @@ done
 env -u OMP_NUM_THREADS "$PYTHON" -m pytest -n "${WORKERS:-auto}" --timeout=120 -q "${threads[@]}"
 
 "$PYTHON" scripts/house.py --check
-NO_MKDOCS_2_WARNING=1 "$PYTHON" -m mkdocs build --quiet --strict -f .mkdocs.yml -d "$(mktemp -d)/site"
+NO_MKDOCS_2_WARNING=1 "$PYTHON" -m mkdocs build --strict -f .mkdocs.yml -d "$(mktemp -d)/site"
 bash scripts/check_wheel.sh
