@@ -10,5 +10,7 @@ trap 'rm -rf "$place"' EXIT
 site() { "$1" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])"; }
 echo "import site; site.addsitedir('$(site "$(realpath -s "$PYTHON")")')" > "$(site "$place/venv/bin/python")/others.pth"
 "$place/venv/bin/python" -m pip install --quiet --disable-pip-version-check wandb mlflow trackio
-"$place/venv/bin/python" -c "import wandb, mlflow, trackio"  # so that no test below is skipped
+"$place/venv/bin/python" -c "import mlflow, trackio, wandb
+for package in (mlflow, trackio, wandb):  # all three are here, so no test below is skipped
+    print(package.__name__, package.__version__)"
 OMP_NUM_THREADS=1 "$place/venv/bin/python" -m pytest -q -p no:cacheprovider tests/loggers "$@"
