@@ -42,7 +42,9 @@ def centre_of_short_side(image_size: int, in_chans: int, told: Preprocessing) ->
     """Resize of the short side to 256/224 of the size, CenterCrop; or what is told of the crop, as timm does it."""
     if told.crop_pct is None:
         return short_side(resized(image_size), image_size, told)
-    return [_middle, AsTimm(image_size, in_chans, told)]
+    as_timm = AsTimm(image_size, in_chans, told)
+    # A squeezed or bordered image is seen whole, so that nothing of a panorama may be left out.
+    return [_middle, as_timm] if told.crop_mode == "center" else [as_timm]
 
 
 class AsTimm:

@@ -4,11 +4,12 @@ import random
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from gcp.data.transforms import create_transform
+from gcp.data.transforms import Preprocessing, create_transform
 
 SIZE = 112
 RNG = np.random.default_rng(0)
@@ -76,6 +77,20 @@ def test_a_very_long_image_is_cropped_at_its_middle(height, width):
     got = create_transform("random_resized_crop", "square", 28, 3)([image], None)[0]
     expected = v2.Compose([v2.Resize(32, antialias=True), v2.CenterCrop(28)])(image)
     assert (got.int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["squash", "border"])
+@pytest.mark.parametrize(("height", "width"), [(20, 300), (300, 20)])
+def test_a_very_long_image_is_seen_whole_where_nothing_is_cropped(mode, height, width):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    told = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 0.9, mode)
+    transform = create_transform("random_resized_crop", "square", 32, 3, told)
+    ours = transform.normalize(transform([torch.from_numpy(pixels).permute(2, 0, 1)], None)[0][None])[0]
+    statistics = {"mean": told.mean, "std": told.std}
+    theirs = timm.data.create_transform(
+        (3, 32, 32), interpolation="bicubic", crop_pct=0.9, crop_mode=mode, **statistics
+    )
+    torch.testing.assert_close(ours, theirs(Image.fromarray(pixels)), rtol=0, atol=2e-6)
 
 
 def test_grey_images_have_statistics_of_one_channel():
