@@ -20,6 +20,11 @@ from gcp.runs.open_model import open_model
 from gcp.runs.trained import load as load_trained
 
 TINY = ("test_resnet", "test_convnext", "test_efficientnet", "test_vit", "test_nfnet", "test_byobnet")
+# Their classifier reads the mean of the map, as ours does; no two prepare images alike.
+POOLED = (
+    "test_resnet", "test_efficientnet", "test_nfnet", "tf_efficientnet_lite1", "resnet10t", "regnetx_002",
+    "mobilevit_xxs", "mobilevitv2_050", "tf_efficientnet_lite0", "tf_efficientnetv2_b3", "cs3darknet_focus_s",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,48 @@ def test_the_logits_are_those_of_timms_own_evaluation(photographs, tmp_path, nam
         torch.testing.assert_close(model(ours), model(expected_images), rtol=1e-4, atol=1e-5)
         if name in ("test_resnet", "test_efficientnet"):  # the linear layer reads the mean of the map
             torch.testing.assert_close(model(ours), theirs(expected_images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def fifty(tmp_path_factory):
+    """Fifty test images of as many sizes, up to 180 pixels, and two to train on."""
+    root, rng = tmp_path_factory.mktemp("fifty"), np.random.default_rng(1)
+    for number in range(52):
+        folder = root / ("test" if number < 50 else "train") / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        width, height = (int(side) for side in rng.integers(40, 181, 2))
+        coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize("name", POOLED)
+def test_fifty_images_have_the_tensors_and_logits_of_timm(fifty, tmp_path, name):
+    """The classifiers are made alike: of a file whose classifier is `head.fc` the backbone alone is loaded."""
+    theirs = weights(name, tmp_path / "weights.pt")
+    config = build.with_preprocessing(configuration(fifty, name, str(tmp_path / "weights.pt")))
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=theirs), is_training=False)
+    test = build.build_splits(config).test
+    model = build.build_model(config, 2, torch.device("cpu")).eval()
+    for linear in (model.classifier, theirs.get_classifier()):
+        torch.manual_seed(1)
+        nn.init.normal_(linear.weight)
+        nn.init.normal_(linear.bias)
+    assert len(test) == 50
+    for indices in torch.arange(50).split(10):
+        ours = test.normalize(test.read(indices.tolist())[0])
+        expected_images = torch.stack([transform(Image.open(test.paths[index])) for index in indices])
+        torch.testing.assert_close(ours, expected_images, rtol=0, atol=2e-6)
+        if indices[0] == 0:
+            with torch.no_grad():
+                found, logits = model(ours[:6]), theirs(expected_images[:6])
+            torch.testing.assert_close(found, logits, rtol=0, atol=1e-4 * logits.abs().max().item())
+
+
+def test_the_preprocessings_compared_differ():
+    configs = [timm.get_pretrained_cfg(name).to_dict() for name in POOLED]
+    resolved = [timm.data.resolve_data_config(pretrained_cfg=config) for config in configs]
+    assert len({repr(sorted(one.items())) for one in resolved}) == len(POOLED) >= 10
 
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
