@@ -11,8 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gcp.config.plugins import PLUGINS, plugins
 
@@ -223,3 +225,23 @@ def test_torchrun_restarts_a_run_whose_worker_was_killed(place, run, whole, same
     assert process.returncode == 0, err
     assert "continuing" in out and "at step" in out
     same_runs(run, whole(2))
+
+
+def test_the_recipe_for_images_of_ones_own(tmp_path, zygote):
+    """`--config finetune` on ROOT/CLASS/*: two processes split, measure, train and score the same model."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    words = ["data.root=photos", "data.image_size=32", "data.workers=0", "model.backbone=resnet8_cifar"]
+    words += ["model.pretrained=false", "head.dim=8", "train.epochs=2", "train.batch_size=8", "run.threads=1"]
+    words += ["run.device=cpu", "run.name=x"]
+    codes, out, err = zygote.together(2, tmp_path, "--config", "finetune", *words)
+    assert codes == [0, 0], err
+    assert out.count("best on validation") == 1 and re.search("processes +2", out)
+    folder = tmp_path / "runs" / "x"
+    assert json.loads((folder / "result.json").read_text())["test"]["final"]["count"] == 8
+    assert len(table(folder)) == 2
+    best = torch.load(folder / "best.pt", weights_only=True)
+    assert all(bool(value.isfinite().all()) for value in best["model"].values())
