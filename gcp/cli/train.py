@@ -134,7 +134,8 @@ def _compare(config: "Config", group: "Group") -> int:
         f"\n{config.head.name} against average pooling: {accuracies[0]:.2f} % and {accuracies[1]:.2f} % of "
         f"{found.count} test images, a gain of {found.difference:+.2f} points\n"
         f"95 % interval {found.low:+.2f} to {found.high:+.2f} (McNemar's test: p = {found.p:.2g}); of these images "
-        "alone, another seed of the training may differ by more"
+        "alone, another seed of the training may differ by more.\n"
+        "Both had one learning rate; to tune it for each: gcp ablate --tune optim.lr=..."
     )
     return 0
 

@@ -89,8 +89,19 @@ def test_the_gain_over_average_pooling(photos, train):
     words = ["head.name=covariance", "head.dim=8", "train.epochs=1", "run.name=y", "compare_average=true"]
     answer = train("--config", "own.yaml", *words)
     assert answer.code == 0 and "covariance against average pooling" in answer.out and "of 9 test images" in answer.out
+    assert "gcp ablate --tune optim.lr=" in answer.out
     head = checkpoint.load("runs/y-average/best.pt")["config"]["head"]
     assert head["name"] == "average" and head["dim"] is None
+
+
+@pytest.mark.parametrize(
+    "words", [["data.root=nowhere"], ["optim.lrr=1"], ["model.pretrained=none.pt"], ["data.root=no", "run.dir=a/runs"]]
+)
+def test_a_run_that_fails_before_its_first_step_leaves_nothing(words, photos, train, refused, here):
+    before = sorted(here.rglob("*"))
+    for more in ([], ["run.name=x"], ["compare_average=true"]):
+        refused(train("--config", "own.yaml", *words, *more))
+        assert sorted(here.rglob("*")) == before
 
 
 @pytest.mark.parametrize("word", ["compare_average=yes", "compare_average=true"])
