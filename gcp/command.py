@@ -37,7 +37,7 @@ SCRIPTS = {
     "webdataset-info": "scripts/webdataset_info.py",
     "list": "train.py --list",
 }
-UNALIASED = ("predict", "embed", "demo", "doctor")  # commands without such a script
+UNALIASED = ("predict", "embed", "demo", "doctor", "gpu-report")  # commands without such a script
 PROGRAMS = {"train": "gcp-train", "evaluate": "gcp-evaluate"}
 DISTRIBUTED = ("train", "evaluate", "train-glow", "evaluate-glow")
 LAUNCHER = "GCP_TRAIN"  # set by a bash script that starts train.py: what the user typed in its place

@@ -156,6 +156,9 @@ def run_part(name: str, part: Part, out: Path, rehearse: bool, limit: float) -> 
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, status = process.communicate()[0], "out of time"
+    except BaseException:  # interrupted: a part would go on in its session
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     record: dict[str, Any] = {"title": part.title, "command": shlex.join(["python", *words]), "status": status}
     record |= {"seconds": round(time.monotonic() - start, 1), "output": output.strip()}
     return record | ({"result": json.loads(result.read_text())} if result.is_file() else {})

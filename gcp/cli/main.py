@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-glow": ("train_glow", "train a normalising flow"),
     "evaluate-glow": ("evaluate_glow", "score a flow, draw samples"),
     "doctor": ("doctor", "what this machine has, and a test of every head on it"),
+    "gpu-report": ("gpu_report", "tests and figures of an NVIDIA GPU, from a checkout"),
     "list": ("listing", "the recipes, studies, heads, rules, backbones, loggers, ..."),
 }
 
@@ -39,8 +40,7 @@ def usage() -> str:
     return f"""\
 Global covariance pooling: train and compare image classifiers.
 
-  gcp COMMAND ...      or python -m gcp COMMAND ...
-  gcp COMMAND --help   what a command takes; gcp --version
+  gcp COMMAND ...  (or python -m gcp)      gcp COMMAND --help      gcp --version
 
 {lines}
 

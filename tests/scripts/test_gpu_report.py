@@ -1,11 +1,17 @@
 """The report of a card: every part is tried on the CPU, and no part takes the others with it."""
 
 import json
+import re
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import gpu_report
 import pytest
 
+from gcp.cli import gpu_report as command
+from gcp.cli.main import run
 from gcp.config import load
 from tests.config_fixtures import says
 
@@ -53,3 +59,38 @@ def test_what_cannot_be(words, wanted, tmp_path, call, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     code, _, error = call(gpu_report.main, ["--out", tmp_path, *words])
     assert code == 2 and says(error, wanted)
+
+
+def test_the_command_runs_the_script_of_its_checkout(monkeypatch, tmp_path, capsys):
+    called = []
+    monkeypatch.setattr(command.subprocess, "call", lambda words: called.append(words) or 1)
+    assert run(command.main, ["--parts", "goals"]) == 1
+    assert called == [[sys.executable, gpu_report.__file__, "--parts", "goals"]]
+    monkeypatch.setattr(command, "ROOT", tmp_path)  # as where the package alone is installed
+    assert run(command.main, ["--rehearse"]) == 2 and len(called) == 1
+    error = capsys.readouterr().err
+    assert says(error, "tests/gpu git clone") and "bash scripts/gpu_report.sh" in error and error.count("\n") == 1
+
+
+def test_the_flags_of_the_command_are_those_of_the_script(capsys):
+    with pytest.raises(SystemExit):
+        gpu_report.main(["--help"])
+    flags = set(re.findall(r"--\w+", capsys.readouterr().out))
+    assert flags == {"--help", *re.findall(r"--\w+", command.USAGE)}
+
+
+def test_an_interrupted_part_is_ended(monkeypatch, tmp_path):
+    """It is in a session of its own, which Ctrl-C does not reach."""
+    begun = []
+
+    class Interrupted(subprocess.Popen):
+        def communicate(self, *args, **kwargs):
+            begun.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu_report.subprocess, "Popen", Interrupted)
+    part = replace(gpu_report.PARTS["solvers"], words=("-c", "import time; time.sleep(99)"), tiny=())
+    with pytest.raises(KeyboardInterrupt):
+        gpu_report.run_part("solvers", part, tmp_path, True, 50)
+    assert begun[0].wait(20) == -signal.SIGKILL
+    begun[0].stdout.close()
