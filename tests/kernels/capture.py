@@ -14,6 +14,7 @@ from gcp.roots.root import FeatureRoot
 ITERATIVE = [("newton_schulz", {"products": kind}) for kind in ("full", "tf32", "bf16")]
 ITERATIVE += [("polar_express", {"products": kind, "lower": 0.05}) for kind in ("full", "tf32", "bf16")]
 ROOTS = [str(entry) for entry in list_heads() if "side" in entry.obj.takes]
+WITHOUT_ROOT = [str(entry) for entry in list_heads() if "side" not in entry.obj.takes]
 KERNELS = {"gcp::spectral_core", "gcp::eigh", "gcp::triangle_pack", "gcp::triangle_spread"}
 
 
@@ -80,6 +81,14 @@ def test_no_head_waits_for_the_gpu(name, side):
     by_function = name in ("power", "log_euclidean")
     assert ("gcp::eigh" in names) == (by_rule or by_function or name == "seb")
     assert ("gcp::spectral_core" in names) == (by_rule or by_function)
+
+
+@pytest.mark.parametrize("name", WITHOUT_ROOT)
+def test_the_forward_of_a_head_without_a_root_can_be_captured(name):
+    """Such as covariance; the backward is autograd's own, and `tests/conformance` compiles both into one graph."""
+    with FakeTensorMode(), Watch() as watch, torch.device("cuda"):
+        out = create_head(name, 6).eval()(torch.empty(2, 6, 3, 3, device="cuda"))
+    assert out.device.type == "cuda" and "gcp::eigh" not in watch.names
 
 
 def test_the_watch_sees():

@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
@@ -106,6 +107,22 @@ def test_a_launch(cupy):
     assert (grid, block) == ((3, 3), (32, 8)) and type(grid) is type(block) is type(passed) is tuple
     assert [int(value) for value in passed[:5]] == [t.data_ptr() for t in (kept, S, core, w0, terms)]
     assert passed[5:] == (101.0, 0.0, 0.0, 40, 40, 3, 1)
+
+
+def test_every_kernel_of_the_source_is_in_the_table():
+    """What compiles, runs and sanitizes kernels in the tests draws them from KERNELS."""
+    package = Path(launch.__file__).parents[1]
+    assert [path.name for path in package.rglob("*.cu*")] == ["heads.cu"]
+    declared = re.findall(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(", launch.text())
+    assert launch.text().count("__global__") == len(declared)
+    assert sorted(declared) == sorted(kernel.name for kernel in KERNELS)
+    described = [value for value in vars(launch).values() if isinstance(value, launch.Kernel)]
+    assert sorted(kernel.name for kernel in described) == sorted(declared)
+    for name in expressions():
+        assert name.partition("<")[0] in declared
+    compiling = re.compile(r"RawModule|RawKernel|(Elementwise|Reduction)Kernel|load_inline|nvrtc\.createProgram")
+    by = [path.name for path in package.rglob("*.py") if compiling.search(path.read_text(encoding="utf-8"))]
+    assert by == ["launch.py"]  # no source is compiled that is in a string elsewhere
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=[kernel.name for kernel in KERNELS])
