@@ -125,8 +125,10 @@ PARTS = {
         "--sizes 32 49 196 256 --batches 128 --repeats 5",
         "--sizes 8 --batches 2 --repeats 1 --warmup 0",
     ),
-    "convnext": _step("ConvNeXt-T", "--backbone convnext_tiny", "--backbone convnext_atto --image-size 64"),
-    "vit": _step("ViT-S", "--backbone vit_small_patch16_224", "--backbone vit_tiny_patch16_224"),
+    "convnext": _step(
+        "ConvNeXt-T", "--backbone convnext_tiny", "--backbone convnext_atto --image-size 64 --heads svd_pade"
+    ),
+    "vit": _step("ViT-S", "--backbone vit_small_patch16_224", "--backbone vit_tiny_patch16_224 --heads svd_pade"),
     "digits_gpu": _digits("A run over the digits on the card", "cuda"),
     "digits_cpu": _digits("The same run on the CPU", "cpu"),
     "probe_gpu": _probe("Cached features on the card", "cuda"),

@@ -1,11 +1,13 @@
 """The report of a card: every part is tried on the CPU, and no part takes the others with it."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import gpu_report
 import pytest
@@ -15,20 +17,36 @@ from gcp.cli.main import run
 from gcp.config import load
 from tests.config_fixtures import says
 
-QUICK = ("goals", "kernels", "solvers")
+SCRIPTS = Path(gpu_report.__file__).parent
+ALONE = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{SCRIPTS.parent}{os.pathsep}{SCRIPTS}"}
+WITHOUT_JSON = ("tests", "digits_gpu", "digits_cpu", "probe_gpu", "probe_cpu", "all_tests")
 
 
-def test_a_rehearsal(tmp_path, call):
-    """The quick parts; what the others call is tested by itself."""
-    code, out, _ = call(gpu_report.main, ["--rehearse", "--out", tmp_path, "--parts", *QUICK])
+def test_the_whole_rehearsal(tmp_path):
+    """Every part is in both files, with its words, what it printed, and what it measured."""
+    program = [sys.executable, Path(__file__).with_name("rehearse.py"), tmp_path]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=400, env=os.environ | ALONE)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert str(tmp_path / "report.md") in ended.stdout
     report = json.loads((tmp_path / "report.json").read_text())
-    assert code == 0 and str(tmp_path / "report.md") in out
-    assert list(report["parts"]) == list(QUICK) and report["rehearsal"]
-    for name in QUICK:
-        part = report["parts"][name]
-        assert part["status"] == "done" and part["result"]["environment"]
+    assert list(report["parts"]) == list(gpu_report.PARTS) and report["rehearsal"]
     page = (tmp_path / "report.md").read_text()
+    for name, part in report["parts"].items():
+        assert part["status"] == "done", part["output"]
+        assert ("result" in part) == (name not in WITHOUT_JSON)
+        assert name in WITHOUT_JSON or part["result"]["environment"]
+        for line in (f"| {part['title']} | done |", f"## {part['title']}", f"$ {part['command']}", part["output"]):
+            assert line in page
     assert "no figure counts" in page and "svd_pade over newton_schulz" in page
+    for device in ("cuda", "cpu"):
+        assert (tmp_path / f"rehearsal-probe-{device}" / "result.json").is_file()
+
+
+def test_a_part_as_a_process(tmp_path, call):
+    code, out, _ = call(gpu_report.main, ["--rehearse", "--out", tmp_path, "--parts", "solvers"])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert code == 0 and str(tmp_path / "report.md") in out and list(report["parts"]) == ["solvers"]
+    assert report["parts"]["solvers"]["status"] == "done" and report["parts"]["solvers"]["result"]["environment"]
 
 
 def test_a_part_that_fails_or_hangs_does_not_stop_the_next(tmp_path, monkeypatch):
@@ -45,7 +63,7 @@ def test_a_part_that_fails_or_hangs_does_not_stop_the_next(tmp_path, monkeypatch
 
 
 def test_the_words_of_every_part_are_those_of_its_command():
-    """The parts that train are too long for a rehearsal here: their configurations are read."""
+    """Those of the card too, which no rehearsal runs: the configurations of the parts that train are read."""
     for name in ("digits_gpu", "digits_cpu", "probe_gpu", "probe_cpu"):
         part = gpu_report.PARTS[name]
         for own in (part.sizes, part.tiny):
