@@ -299,9 +299,11 @@ def _places(device: str, jobs: int | None, threads: int) -> list[str | None]:
 
 
 def _threads(device: str, jobs: int | None) -> int | None:
-    """Of the processor for each run, None where a GPU computes."""
-    on_gpu = device.startswith("cuda") or (device == "auto" and _gpus())
-    return None if on_gpu else max(1, _cores() // (jobs or _cores()))
+    """Of the processor for each run, at most OMP_NUM_THREADS of the environment; None where a GPU computes."""
+    if device.startswith("cuda") or (device == "auto" and _gpus()):
+        return None
+    share, asked = max(1, _cores() // (jobs or _cores())), os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return min(share, int(asked)) if asked.isdecimal() and int(asked) > 0 else share
 
 
 def _cores() -> int:

@@ -222,6 +222,7 @@ def test_killed_and_continued_is_the_same_table(grid, here):
 
 def test_runs_at_once_fit_into_the_cores(ablate, here, monkeypatch):
     """Also where a study that was begun with fewer runs, each with more threads, is continued without --jobs."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("gcp.studies.run._cores", lambda: 4)
     monkeypatch.setattr("gcp.studies.run.run_cells", lambda cells, places, progress: 1)
     for words, at_once in (
@@ -232,6 +233,17 @@ def test_runs_at_once_fit_into_the_cores(ablate, here, monkeypatch):
         ([*TWO[:-1], "z", "run.device=cpu", "run.threads=8"], 1),
     ):
         assert f"4 to run, {at_once} at once" in ablate(*words)[1]
+
+
+def test_threads_of_the_environment_are_a_limit(ablate, here, monkeypatch):
+    """Two studies on one machine, each of which would take all cores for its runs, cost several times the time."""
+    monkeypatch.setattr("gcp.studies.run._cores", lambda: 8)
+    monkeypatch.setattr("gcp.studies.run.run_cells", lambda cells, places, progress: 1)
+    for name, (asked, threads) in {"a": ("2", 2), "b": ("16", 4), "c": ("3,2", 3), "d": ("many", 4)}.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        ablate(*TWO[:-1], name, "run.device=cpu", "run.threads=null", "--jobs", "2")
+        study = yaml.safe_load((here / f"runs/studies/{name}/study.yaml").read_text())
+        assert study["threads"] == threads, asked
 
 
 def test_a_failed_cell_stops_nobody(grid, here):
@@ -330,8 +342,9 @@ def test_orders_to_a_terminal_are_shown_in_the_log_of_a_cell(tmp_path):
     assert sorted((tmp_path / "log.txt").read_text().splitlines()) == ["a\\x1b[31m\\u202eb", "c\\x07"]
 
 
-def test_the_same_cell_twice_has_the_same_weights(grid, here):
+def test_the_same_cell_twice_has_the_same_weights(grid, here, monkeypatch):
     """To the bit, with the threads that a study gives its runs: all cores to one at a time."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     words = ["--heads", "svd_pade", "--seeds", "1", "run.deterministic=true", "run.threads=null", "--jobs", "1"]
     words += ["head.dim=24", "data.image_size=16", "train.epochs=1", "train.batch_size=20"]
     weights = []
