@@ -75,6 +75,14 @@ def _handle(device: torch.device) -> tuple[c_void_p, c_void_p]:
     return handle, parameters
 
 
+def _host_workspace(device: torch.device, size: int) -> ctypes.Array[ctypes.c_char]:
+    """Memory of the host that stays with the handle: the solver may still read it when its call has returned."""
+    workspaces = _local.__dict__.setdefault("workspaces", {})
+    if device.index not in workspaces or len(workspaces[device.index]) < size:
+        workspaces[device.index] = ctypes.create_string_buffer(max(1, size))
+    return workspaces[device.index]
+
+
 def decompose(P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Ascending eigenvalues (B, n), eigenvectors as rows (B, n, n) and info (B,) int32, all on the device of P."""
     batch, n = P.shape[:2]
@@ -102,6 +110,6 @@ def _decompose(A: Tensor, eigenvalues: Tensor, info: Tensor) -> None:
     _call("cusolverDnXsyevBatched_bufferSize", *what, byref(on_device), byref(on_host), len(A))
     # older versions read the workspace before they write it
     workspace = torch.zeros(on_device.value, dtype=torch.uint8, device=A.device)
-    host = ctypes.create_string_buffer(max(1, on_host.value))
+    host = _host_workspace(A.device, on_host.value)
     buffers = (workspace.data_ptr(), on_device.value, ctypes.addressof(host), on_host.value)
     _call("cusolverDnXsyevBatched", *what, *buffers, info.data_ptr(), len(A))

@@ -91,14 +91,15 @@ class Fake:
     """A cuSOLVER that decomposes on the CPU, and writes down what it was told."""
 
     def __init__(self, failed=()):
-        self.calls, self.failed = [], failed
+        self.calls, self.hosts, self.failed = [], [], failed
 
     def __call__(self, function, *arguments):
         self.calls.append(function)
         if function == "cusolverDnXsyevBatched_bufferSize":
             arguments[-3]._obj.value, arguments[-2]._obj.value = 64, 8
         if function == "cusolverDnXsyevBatched":
-            _, _, jobz, uplo, n, kind, A, lda, _, W, _, device, _, _, _, info, batch = arguments
+            _, _, jobz, uplo, n, kind, A, lda, _, W, _, device, _, host, size, info, batch = arguments
+            self.hosts.append((host, size))
             assert (jobz, uplo, lda) == (1, 1, n) and bytes((ctypes.c_char * 64).from_address(device)) == bytes(64)
             real = {0: ctypes.c_float, 1: ctypes.c_double}[kind]
             matrices = torch.frombuffer((real * (batch * n * n)).from_address(A), dtype=self.dtype(kind))
@@ -130,6 +131,9 @@ def test_what_is_passed(monkeypatch, dtype):
     torch.testing.assert_close(rows.mT * eigenvalues[:, None, :] @ rows, P)
     assert torch.equal(P, kept) and not info.any()
     assert fake.calls.count("cusolverDnXsyevBatched") == 3
+    workspace = cusolver._local.workspaces[P.device.index]
+    assert {host for host, _ in fake.hosts} == {ctypes.addressof(workspace)}, "of the handle, and not of a call"
+    assert all(size <= len(workspace) for _, size in fake.hosts)
 
 
 def test_a_matrix_with_nan_or_inf_has_failed_whatever_the_solver_says(monkeypatch):
