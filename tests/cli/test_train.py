@@ -31,7 +31,10 @@ MISTAKES = {
         ["data.name=folder"],
         r"data\.root.*null.*folder.*\(data\.name: folder\)",
     ),
-    "missing folder": (["data.name=folder", "data.root=nowhere"], r"the folder .*nowhere does not exist"),
+    "missing folder": (
+        ["data.name=folder", "data.root=nowhere"],
+        r"the folder \S*nowhere does not exist: \S+ holds no 'nowhere'\.$",
+    ),
     "no GPU": (["run.device=cuda:63"], r"run\.device: cuda:63 .*run\.device=cpu"),
     "1x1 map": (
         ["model.backbone=resnet18", "data.image_size=32"],

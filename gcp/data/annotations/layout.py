@@ -156,11 +156,14 @@ def _missing(folder: Path) -> str:
     parent = next(place for place in folder.parents if place.is_dir())
     # The first component of the path that is not there is the one that may be misspelt.
     wrong = folder.relative_to(parent).parts[0]
-    inside = subfolders(parent)
-    return (
-        f"the folder {folder} does not exist: {parent} holds no {wrong!r}, "
-        f"{'but ' + listed(inside) if inside else 'nor any other folder'}.{suggest(wrong, inside, 0.7)}"
-    )
+    inside = [name for name in subfolders(parent) if not _holds_runs(parent / name)]
+    but = f", but {listed(inside)}" if inside else ""
+    return f"the folder {folder} does not exist: {parent} holds no {wrong!r}{but}.{suggest(wrong, inside, 0.7)}"
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether a folder is a run or holds some, as the one that a run makes before it looks for its images."""
+    return any(next(folder.glob(f"{place}config.yaml"), None) for place in ("", "*/"))
 
 
 def listed(names: Sequence[str], nothing: str = "nothing") -> str:
