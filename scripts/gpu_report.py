@@ -70,14 +70,15 @@ def _probe(title: str, device: str) -> Part:
     return Part(title, 90, words, (f"run.name=probe-{device}", "train.epochs=5"), tiny)
 
 
+TESTS = ("-m", "pytest", "-q", "--maxfail=20", "--tb=short", "-rf", "-k", "not gradcheck and not compile")
+
 # By what is worth most, should the time run out.
 PARTS = {
     "tests": Part(
         "Are the heads and the kernels right on this card?",
         120,
         # all that fails, up to twenty, in one run; what is slow waits for the last part
-        ("-m", "pytest", "-q", "--maxfail=20", "--tb=short", "-rf", "-k", "not gradcheck and not compile")
-        + ("tests/gpu/test_heads.py", "tests/gpu/test_kernels.py"),
+        (*TESTS, "tests/gpu/test_heads.py", "tests/gpu/test_kernels.py"),
         (),
         (),
     ),
