@@ -11,6 +11,7 @@ is entry (i,j) of the lower one, i >= j, and permuting the columns of the layer 
 import logging
 import sys
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gcp.command import typed
 from gcp.errors import CheckpointError, OptionError
 from gcp.kernels.triangle import triangle_size
 from gcp.models.checkpoints import CONTAINERS, Checkpoint, State, open_checkpoint, unwrapped
-from gcp.models.layouts import Layout, best_spelling, recognise, rename
+from gcp.models.layouts import CLASSIFIER, Layout, best_spelling, recognise, rename
 
 ORDERS = ("upper", "lower")
 
@@ -118,6 +119,42 @@ def _some(keys: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def _modules(keys: Iterable[str], among: Iterable[str]) -> list[str]:
+    """Keys in short: `head` where they are all that `among` has of it, else its parts, down to single keys."""
+
+    def prefixes(key: str) -> list[str]:
+        return list(accumulate(key.split("."), "{}.{}".format))
+
+    keys = list(keys)
+    shared = {prefix for key in set(among).difference(keys) for prefix in prefixes(key)}
+    return list(dict.fromkeys(next((p for p in prefixes(key) if p not in shared), key) for key in keys))
+
+
+def _new(left_out: list[str], differing: dict[str, tuple[int, ...]], target: State) -> str:
+    """What of the model keeps its initialisation, by module: `head, classifier (3 classes, 1000 in the file)`."""
+    text = _some(_modules(left_out, target), 20)
+    last = next((key for key in reversed(left_out) if key.startswith(CLASSIFIER) and key in differing), None)
+    if last is not None and differing[last][0] != len(target[last]):
+        text += f" ({len(target[last])} classes, {differing[last][0]} in the file)"
+    return text
+
+
+def _has_head(keys: Iterable[str]) -> bool:
+    return any(key.startswith("head.") for key in keys)
+
+
+def _unlike(differing: dict[str, tuple[int, ...]], target: State, other_head: bool) -> list[str]:
+    """Tensors that the file has in another shape, each with both shapes, but for those of a classifier that follows
+    from other classes or another head.
+    """
+    return [
+        f"{key} ({shape} in the file, {tuple(target[key].shape)} in the model)"
+        for key, shape in differing.items()
+        if shape != tuple(target[key].shape)
+        and not (key.startswith(CLASSIFIER) and (other_head or shape[1:] == tuple(target[key].shape[1:])))
+    ]
+
+
 def _faults(state: State, target: State) -> dict[str, str]:
     """Key of the target -> what is wrong with it in the file."""
     faults = {}
@@ -180,22 +217,18 @@ def _load(model: nn.Module, given: str | Path, required: str, prefix: str) -> No
     taken = {id(value) for key, value in translated.items() if key in target} | variances
     unused = [key for key, value in checkpoint.state.items() if id(value) not in taken]
     # A name that the file has too is not new to it, whatever its tensor was taken for: there its shape is another.
-    both = {key: checkpoint.state[key] for key in left_out if key in unused}
-    fresh = [
-        f"{key} ({tuple(both[key].shape)} in the file, {tuple(target[key].shape)} in the model)" if key in both
-        else f"{key} ({faults.get(key, 'with its layer')})"
-        for key in left_out
-    ]  # fmt: skip
-    unused = [key for key in unused if key not in both]
-    unused = _without_left_out(model, translated, checkpoint, unused)
-    parts = []
-    if fresh:
-        parts.append(f"left out, so newly initialised: {_some(fresh, 20)}")
-    if unused:
-        parts.append(f"only in the file: {_some(unused, 20)}")
+    theirs = state | {key: checkpoint.state[key] for key in left_out if key in unused}
+    differing = {key: tuple(theirs[key].shape) for key in left_out if key in theirs}
+    unused = _without_left_out(model, translated, checkpoint, [key for key in unused if key not in left_out])
     logger.info("weights    %s, layout %s", path, layout_text(checkpoint))
+    parts = [f"new: {_new(left_out, differing, target)}"] if left_out else []
+    if unused:
+        parts.append(f"only in the file: {_some(_modules(unused, checkpoint.state))}")
     if parts:
-        logger.warning("%s: loaded %d of %d tensors; %s", path, len(kept), len(target), "; ".join(parts))
+        count = f"{len(kept)} of {len(target)} tensors"
+        logger.warning("weights    loaded %s of %s; %s", count, path.name, "; ".join(parts))
+    if unlike := _unlike(differing, target, other_head=_has_head(left_out) or _has_head(unused)):
+        logger.warning("weights    left out of %s: %s", path.name, _some(unlike, 20))
     if checkpoint.averaged:
         logger.info("%s: of its weights the averaged ones are taken (%r)", path, checkpoint.container)
     _mention_order(checkpoint, kept)

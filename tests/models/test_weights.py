@@ -49,19 +49,21 @@ def test_other_class_count_keeps_the_rest_and_says_so(saved, caplog):
     with caplog.at_level(logging.WARNING, logger="gcp"):
         again = model_of(pretrained=path, num_classes=7)
     assert same(model, again, "features") and same(model, again, "head")
-    message = caplog.text
-    assert re.search(r"classifier\.weight \(\(5, 8\) .*file, \(7, 8\) .*model\)", message)
-    assert re.search(r"classifier\.bias \(\(5,\) .*file, \(7,\) .*model\)", message)
-    assert "features" not in message and "head" not in message
+    (record,) = caplog.records
+    assert re.search(
+        r"loaded \d+ of \d+ tensors of best\.pt; new: classifier \(7 classes, 5 .*file\)$", record.getMessage()
+    )
 
 
 def test_other_reduction_width_keeps_the_backbone(saved, caplog):
     model, path = saved
     again = model_of(pretrained=path, dim=4)
     assert same(model, again, "features")
-    assert "head.reduction.0.weight" in caplog.text
-    # The bias has the same shape, but belongs to a weight that was left out.
-    assert "classifier.bias (with its layer)" in caplog.text
+    short, full = (record.getMessage() for record in caplog.records)
+    # The bias of the classifier has the same shape, but belongs to a weight that was left out.
+    assert short.endswith("; new: head, classifier")
+    assert re.search(r"head\.reduction\.0\.weight \(\(8, 64, 1, 1\) .*file, \(4, 64, 1, 1\) .*model\)", full)
+    assert "classifier" not in full, "it follows from the head"
     assert not torch.equal(model.classifier.bias, again.classifier.bias)
 
 
@@ -70,7 +72,23 @@ def test_hidden_layers_are_kept_where_only_the_last_differs(tmp_path, caplog):
     torch.save(model.state_dict(), tmp_path / "file.pt")
     again = model_of(hidden=[6], num_classes=9, pretrained=tmp_path / "file.pt")
     assert torch.equal(model.classifier[0].weight, again.classifier[0].weight)
-    assert "classifier.2.weight" in caplog.text and "classifier.0" not in caplog.text
+    assert "new: classifier.2 (9 classes" in caplog.text and "classifier.0" not in caplog.text
+
+
+def test_a_classifier_behind_the_same_head_that_takes_another_width(saved, caplog):
+    """It follows neither from the classes nor from the head, so it is told in full."""
+    model, path = saved
+    torch.save({**model.state_dict(), "classifier.weight": torch.ones(5, 9)}, path)
+    model_of(pretrained=path)
+    short, full = (record.getMessage() for record in caplog.records)
+    assert short.endswith("; new: classifier")
+    assert re.search(r"classifier\.weight \(\(5, 9\) .*file, \(5, 8\) .*model\)$", full)
+
+
+def test_a_head_that_the_file_has_in_part(saved, caplog):
+    _, path = saved
+    model_of(head="second_moment", output_scale="measured", pretrained=path)
+    assert "new: head.scales, head.measured_on, classifier" in caplog.text
 
 
 def test_a_first_convolution_for_colours_is_summed_for_grey(saved, caplog):
@@ -80,7 +98,7 @@ def test_a_first_convolution_for_colours_is_summed_for_grey(saved, caplog):
     image = torch.randn(2, 1, 64, 64)
     with torch.no_grad():
         grey, colour = again.features.body.conv1(image), model.features.body.conv1(image.expand(-1, 3, -1, -1))
-    assert torch.allclose(grey, colour, atol=1e-5) and "newly initialised" not in caplog.text
+    assert torch.allclose(grey, colour, atol=1e-5) and "loaded" not in caplog.text
 
 
 def test_other_input_channels_leave_out_the_first_convolution(saved, caplog):
@@ -104,8 +122,7 @@ def test_files_of_torchvision_and_timm_fill_the_backbone(tmp_path, name, caplog)
     model = create_model(name, "average", 5, hidden=(), pretrained=tmp_path / "file.pth")
     first = next(iter(source.state_dict().values()))
     assert torch.equal(next(iter(model.features.body.state_dict().values())), first)
-    assert re.search(r"only .*file: fc\.weight, fc\.bias", caplog.text)
-    assert re.search(r"classifier\.weight \(not .*file\)", caplog.text)
+    assert re.search(r"new: classifier; only .*file: fc$", caplog.text.strip())
 
 
 def test_safetensors(tmp_path):

@@ -294,7 +294,7 @@ def test_its_widths_for_another_run(here, zygote, whole):
     for name, pretrained in (("x", "false"), ("y", "runs/whole")):
         more = [f"run.name={name}", "train.epochs=1", f"model.widths={shape}", f"model.pretrained={pretrained}"]
         answer = zygote.train(here, *words, *more)
-        assert answer.code == 0 and "newly initialised" not in answer.err, answer.err
+        assert answer.code == 0 and "weights    loaded" not in answer.err, answer.err
         shapes = {key: value.shape for key, value in saved(here / "runs" / name)["model"].items()}
         assert shapes == {key: value.shape for key, value in saved(whole)["model"].items()}
 
