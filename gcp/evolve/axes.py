@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gcp.evolve.channel_graph.dimension import Dimension, Triangle
 from gcp.evolve.channel_graph.graph import Axis
 from gcp.evolve.choose import pooled_maps
+from gcp.evolve.edit import OptimizerState
 from gcp.evolve.parametrized import is_bounded
 from gcp.kernels.triangle import pack, unpack
 
@@ -110,10 +111,7 @@ def rotate_axes(
         M = unpack(reader.double())
         halves = 1 + torch.eye(len(U), dtype=M.dtype, device=M.device)
         _set(reader, pack(2 * (U.mT @ (M * halves / 2) @ U) / halves))
-    for parameter in changed if optimizer is not None else []:
-        for value in optimizer.state.get(parameter, {}).values() if parameter is not None else []:  # type: ignore[union-attr]
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                value.zero_()
+    OptimizerState(optimizer).reset(changed)
 
 
 def _set(tensor: Tensor, values: Tensor) -> None:

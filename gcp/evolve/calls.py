@@ -127,24 +127,14 @@ def _conv2d(
     return LayerCall(name, input, weight, bias, patch) if name else None
 
 
-def _conv1d(
-    names: dict[int, str],
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> LayerCall | None:
+def _conv1d(names: dict[int, str], input: Tensor, *args: Any, **kwargs: Any) -> LayerCall | None:
     """As a convolution of maps of height one."""
-    sizes = {"stride": (1, stride), "padding": (0, padding), "dilation": (1, dilation)}
-    patch = {
-        key: value if isinstance(value, str) else (high, value if isinstance(value, int) else value[0])
-        for key, (high, value) in sizes.items()
-    }
-    name = names.get(id(weight))
-    return LayerCall(name, input.unsqueeze(2), weight, bias, patch) if name else None
+    call = _conv2d(names, input.unsqueeze(2), *args, **kwargs)
+    if call is not None and call.patch is not None:
+        for key, high in (("stride", 1), ("padding", 0), ("dilation", 1)):
+            if not isinstance(value := call.patch[key], str):
+                call.patch[key] = (high, _pair(value)[0])
+    return call
 
 
 @contextmanager

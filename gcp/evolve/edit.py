@@ -4,7 +4,7 @@ Of the optimizer's state (momentum, moments of Adam and their like) a tensor of 
 as the parameter is, and new entries are zero; a single number, such as the count of steps, stays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class OptimizerState:
         OptionError: it keeps tensors of other shapes, whose channels are unknown, or lists of tensors.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer | None, names: dict[int, str]):
+    def __init__(self, optimizer: torch.optim.Optimizer | None, names: Mapping[int, str] = {}):
         self.optimizer = optimizer
         groups = optimizer.param_groups if optimizer is not None else []
         for parameter in (p for group in groups for p in group["params"] if id(p) in names):
@@ -44,6 +44,13 @@ class OptimizerState:
         assert self.optimizer is not None
         return self.optimizer.state.get(parameter, {})
 
+    def reset(self, parameters: Iterable[Tensor | None]) -> None:
+        """What it keeps of these begins at zero; single numbers stay."""
+        for parameter in (each for p in parameters if p is not None and self.optimizer for each in originals(p)):
+            for value in self._state(parameter).values():
+                if _alike(value, parameter):
+                    value.zero_()
+
     def carry(self, old: Tensor, new: Tensor, cut: Callable[[Tensor], Tensor]) -> None:
         """`new` takes the place of `old`; `cut` maps a tensor of the old shape to one of the new."""
         if self.optimizer is None:
@@ -53,6 +60,14 @@ class OptimizerState:
         state = self.optimizer.state.pop(old, None)
         if state is not None:
             self.optimizer.state[new] = {k: cut(v) if _alike(v, old) else v for k, v in state.items()}
+
+
+def originals(parameter: Tensor) -> list[Tensor]:
+    """What an optimizer has in the place of a parameter: itself, or what it is computed from outside of
+    `gcp.evolve.parametrized.plain_weights`.
+    """
+    plain = getattr(parameter, "stands_for", None)
+    return [parameter] if plain is None else plain.original()
 
 
 def _single(value: object) -> bool:
@@ -72,9 +87,14 @@ def cut(tensor: Tensor, cuts: Cuts) -> Tensor:
     for axis, index in cuts:
         new = new.index_select(axis, index.clamp(min=0).to(tensor.device))
         new.index_fill_(axis, (index < 0).nonzero()[:, 0].to(tensor.device), 0)
-    if tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last):
-        new = new.contiguous(memory_format=torch.channels_last)
-    return new
+    return in_format(new, tensor)
+
+
+def in_format(values: Tensor, like: Tensor) -> Tensor:
+    """Values in the memory format of another tensor."""
+    if like.ndim == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last):
+        return values.contiguous(memory_format=torch.channels_last)
+    return values
 
 
 @dataclass(frozen=True)
@@ -141,7 +161,8 @@ def edit(model: nn.Module, dimension: Dimension, source: Tensor, linked: LinkedS
             for module in filter(None, (model, average)):
                 setattr(module.get_submodule(attribute.module), attribute.name, attribute.rule(attribute.layout.size))
     for parameter in model.parameters():
-        parameter.grad = None
+        for original in originals(parameter):
+            original.grad = None
 
 
 def _fresh(old: Tensor, places: Cuts) -> Tensor:

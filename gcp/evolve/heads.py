@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from gcp.evolve.calls import LayerCall, watch
 from gcp.evolve.channel_graph.dimension import Dimension
 from gcp.evolve.channel_graph.graph import COLUMNS, ROWS, Attention, Axis, Graph, ProjectionPart
+from gcp.evolve.edit import OptimizerState
 
 NULL = 1e-14  # of the largest singular value: below it a direction is not there
 
@@ -195,10 +196,7 @@ def rotate_heads(
         W = weight.double().flatten(1).view(len(weight), moments.heads, -1)
         weight.copy_(torch.einsum("mhc,hcd->mhd", W, T.to(W.device)).reshape(weight.shape))
         changed.append(weight)
-    for parameter in changed if optimizer is not None else []:
-        for value in optimizer.state.get(parameter, {}).values():  # type: ignore[union-attr]
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                value.zero_()
+    OptimizerState(optimizer).reset(changed)
 
 
 def _turn(model: nn.Module, graph: Graph, part: ProjectionPart, matrix: Tensor) -> list[Tensor]:

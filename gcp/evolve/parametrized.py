@@ -14,7 +14,7 @@ of which an attention or a layer norm needs one stay.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,14 +25,20 @@ from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from gcp.evolve.calls import at_rest
 from gcp.evolve.channel_graph.dimension import Dimension
 from gcp.evolve.channel_graph.graph import ROWS, Graph
-from gcp.evolve.edit import Cuts, OptimizerState, cut
+from gcp.evolve.edit import Cuts, OptimizerState, cut, in_format
 from gcp.layers.cache import MatrixCache
 from gcp.layers.spectral_norm import BlockWeight, PowerWeight, as_block, as_matrix, largest
 
 QUIET = 0.7  # of the norm: directions in which W is smaller have room for new rows
-STEPS = 30  # power iterations where the norm has moved
+CLOSE = 1e-4  # relative: a norm by power iterations that is off by no more stays what it is
+
+
+Holders = dict[str, tuple[dict[str, Any], str]]
+Sigma = Callable[[Tensor], Tensor]
+Shared = dict[nn.Module, nn.Parameter]  # parametrisation -> what it is for now, for all layers that have it
 
 
 @dataclass
@@ -44,15 +50,17 @@ class PlainWeight:
             the vectors of the power iteration, `left` (rows,) and `right` (columns,).
         holders: the dictionaries that hold them, with their keys.
         axis: of the rows, -1 where all of the weight is one.
-        sigma: of a spectral norm: (matrix) -> the norm by which it divides; None for weight norm.
+        sigma: of a spectral norm: (weight) -> the norm by which it divides; None for weight norm.
         values: of the weight before any edit.
+        version: of the parameter then, which every edit in place counts up.
         cuts: of its axes, in order, as `gcp.evolve.edit` makes them.
     """
 
-    holders: dict[str, tuple[dict[str, Any], str]]
+    holders: Holders
     axis: int
-    sigma: Callable[[Tensor], Tensor] | None
+    sigma: Sigma | None
     values: Tensor
+    version: int
     cuts: Cuts = field(default_factory=list)
 
     @property
@@ -62,29 +70,38 @@ class PlainWeight:
     @property
     def extra(self) -> int:
         """Parameters beside one for each entry of the weight."""
-        rows = [len(index) for axis, index in self.cuts if axis == self.axis]
-        return (rows[-1] if rows else self.tensors["g"].numel()) if "g" in self.holders else 0
+        return len(self._rows_from()) if "g" in self.holders else 0
+
+    def changed(self, weight: Tensor) -> bool:
+        return bool(self.cuts) or weight._version != self.version
 
     def original(self) -> list[nn.Parameter]:
+        """The parameters from which it is computed."""
         return [tensor for tensor in self.tensors.values() if isinstance(tensor, nn.Parameter)]
 
     def put(self, weight: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
         """Set everything so that the weight is this one."""
         old = {name: tensor.detach() for name, tensor in self.tensors.items()}
         made = self._spectral(weight, old) if self.sigma is not None else self._normed(weight, old)
+        state = OptimizerState(optimizer)
         for name, values in made.items():
             tensors, key = self.holders[name]
             before = tensors[key]
-            values = values.to(before.dtype)
+            tensors[key] = values = in_format(values.to(before.dtype), before)
             if isinstance(before, nn.Parameter):
-                state, axis = OptimizerState(optimizer, {}), self.axis
-                alone = before.shape != self.values.shape  # g
-                cuts = [(a, i) for a, i in self.cuts if not alone or a == axis]
-                tensors[key] = nn.Parameter(values, before.requires_grad)
-                tensors[key].__dict__.update(before.__dict__)
-                state.carry(before, tensors[key], lambda moment, cuts=cuts: cut(moment, cuts))  # type: ignore[misc]
-            else:
-                tensors[key] = values
+                tensors[key] = new = nn.Parameter(values, before.requires_grad)
+                new.__dict__.update(before.__dict__)
+                cuts = self._row_cuts() if name == "g" else self.cuts
+                state.carry(before, new, lambda moment, cuts=cuts: cut(moment, cuts))  # type: ignore[misc]
+        self.cuts, self.version = [], weight._version  # another layer may have the same
+
+    def _row_cuts(self) -> Cuts:
+        return [(axis, index) for axis, index in self.cuts if axis == self.axis]
+
+    def _rows_from(self) -> Tensor:
+        """(rows,) for each row the old one that it continues, -1 for a new one."""
+        rows = torch.arange(1, 1 + self.tensors["g"].numel(), device=self.values.device)
+        return cut(rows, [(0, index) for _, index in self._row_cuts()]) - 1
 
     def _rows(self, tensor: Tensor) -> Tensor:
         """(rows, columns)."""
@@ -96,59 +113,59 @@ class PlainWeight:
         return rows.view(shape[self.axis], *(n for a, n in enumerate(shape) if a != self.axis)).movedim(0, self.axis)
 
     def _normed(self, weight: Tensor, old: dict[str, Tensor]) -> dict[str, Tensor]:
-        whole, W = self._rows(cut(self.values, self.cuts)), self._rows(weight)
-        v, g = old["v"], old["g"].flatten()
-        lengths = self._rows(v).norm(dim=1)
+        g, lengths, source = old["g"].flatten(), self._rows(old["v"]).norm(dim=1), self._rows_from()
         ratio = torch.where(g != 0, lengths / torch.where(g != 0, g, 1), lengths)  # its sign is that of g
-        if self.axis >= 0:
-            typical = ratio.abs().mean()
-            for axis, index in self.cuts:
-                if axis == self.axis:
-                    index = index.to(ratio.device)
-                    lengths, g = lengths[index.clamp(min=0)], g[index.clamp(min=0)]
-                    ratio = torch.where(index >= 0, ratio[index.clamp(min=0)], typical)
-        v = self._rows(cut(v, self.cuts))
-        same = (whole == W).all(1) & (v.norm(dim=1) == lengths)  # they stay to the bit
-        none = W.norm(dim=1) == 0
-        start = torch.where(v.any(1, keepdim=True), v, W.shape[1] ** -0.5)  # of a row of zeros
-        made = torch.where(same[:, None], v, torch.where(none[:, None], start, W * ratio[:, None]))
-        length = torch.where(same, g, W.norm(dim=1) * torch.where(ratio < 0, -1.0, 1.0).to(W))
-        shape = list(old["g"].shape)
-        if self.axis >= 0 and shape:
-            shape[self.axis] = len(length)
-        return {"v": self._like(made, weight.shape), "g": length.view(shape)}
+        ratio = torch.where(source >= 0, ratio[source], ratio.abs().mean())
+        W, before, v = (self._rows(x) for x in (weight, cut(self.values, self.cuts), cut(old["v"], self.cuts)))
+        same = (before == W).all(1)  # they stay to the bit
+        made = torch.where(same[:, None], v, W * ratio[:, None])
+        start = torch.where(v.any(1, keepdim=True), v, W.shape[1] ** -0.5)
+        made = torch.where(made.any(1, keepdim=True), made, start)  # a row of zeros has no direction
+        same &= (source >= 0) & (made.norm(dim=1) == lengths[source])
+        g = torch.where(same, g[source], W.norm(dim=1) * torch.where(ratio < 0, -1.0, 1.0).to(W))
+        shape = [-1 if axis == self.axis else n for axis, n in enumerate(old["g"].shape)]
+        return {"v": self._like(made, weight.shape), "g": g.view(shape)}
 
     def _spectral(self, weight: Tensor, old: dict[str, Tensor]) -> dict[str, Tensor]:
         scale = old["v"].norm() / self.values.norm().clamp(min=1e-30)
-        made = {"v": weight * scale}
-        rows, columns = [(a, i) for a, i in self.cuts if a == 0], [(a, i) for a, i in self.cuts if a != 0]
-        vectors: dict[str, Tensor] = {name: old[name] for name in ("left", "right") if name in old}
-        if vectors and self.cuts:
-            if "left" in vectors:
-                vectors["left"] = cut(vectors["left"], rows)
-            vectors["right"] = cut(vectors["right"].view_as(self.values[:1]), columns).flatten()
+        same = weight == cut(self.values, self.cuts)
+        made = {"v": torch.where(same, cut(old["v"], self.cuts), weight * scale)}
+        vectors = {name: tensor.double() for name, tensor in old.items() if name != "v"}
         if vectors:
-            W = weight.flatten(1)
-            before = _estimate(self.values.flatten(1), old) / _largest(self.values)
-            if (_estimate(W, vectors) / _largest(weight) - before).abs() > 1e-4 * before:
-                right = largest_direction(W)
-                vectors = {"left": W @ right / (W @ right).norm().clamp(min=1e-30), "right": right}
-        return made | {name: vector for name, vector in vectors.items() if name in self.holders}
+            norm = _estimate(self.values, vectors)  # 1, but for rounding
+            columns = [(axis, index) for axis, index in self.cuts if axis != 0]
+            vectors["right"] = cut(vectors["right"].view_as(self.values[:1]), columns).flatten()
+            if "left" in vectors:
+                vectors["left"] = cut(vectors["left"], self._row_cuts())
+            if (_estimate(weight, vectors) - norm).abs() > CLOSE * norm.abs():
+                vectors = dict(zip(("left", "right"), vectors_of(weight, norm), strict=True))
+        return made | {name: vector for name, vector in vectors.items() if name in old}
 
 
-def _estimate(W: Tensor, vectors: dict[str, Tensor]) -> Tensor:
-    """The norm that a power iteration takes for that of W."""
-    product = W @ vectors["right"].to(W)
-    return product @ vectors["left"].to(W) if "left" in vectors else product.norm()
+def _estimate(weight: Tensor, vectors: dict[str, Tensor]) -> Tensor:
+    """The norm that a power iteration takes for that of a weight; float64."""
+    product = weight.flatten(1).double() @ vectors["right"]
+    return product @ vectors["left"] if "left" in vectors else product.norm()
+
+
+def vectors_of(weight: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors (rows,) and (columns,), float64, by which a power iteration takes the norm of a weight for `norm`.
+
+    They are the singular vectors where it is, and as near to them as can be where it is larger: where the iterations
+    had not found it, they have not found it now either.
+    """
+    W = weight.flatten(1).double()
+    _, values, directions = torch.linalg.svd(W, full_matrices=False)
+    most, least = values[0] ** 2, values[-1] ** 2
+    share = ((norm**2 - least) / (most - least)).nan_to_num(1).clamp(0, 1)
+    right = share.sqrt() * directions[0] + (1 - share).sqrt() * directions[-1]
+    right = right / right.norm()
+    product = W @ right
+    return product / product.norm().clamp(min=1e-30), right
 
 
 def _largest(weight: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(weight.flatten(1).double(), 2).to(weight).clamp(min=1e-30)
-
-
-def largest_direction(W: Tensor) -> Tensor:
-    """(columns,) the right singular vector of the largest singular value."""
-    return torch.linalg.svd(W.double(), full_matrices=False)[2][0].to(W)
 
 
 @contextmanager
@@ -162,65 +179,44 @@ def plain_weights(
         models: edited in place.
         optimizer: of the first model; it follows.
     """
-    hidden: list[tuple[nn.Module, Callable[[], None]]] = []
-    try:
+    shared: Shared = {}
+    with ExitStack() as stack:
         for number, model in enumerate([models] if isinstance(models, nn.Module) else models):
             for module in model.modules():
-                if (show := _hide(module, None if number else optimizer)) is not None:
-                    hidden.append((module, show))
+                if (show := _hide(module, None if number else optimizer, shared)) is not None:
+                    stack.callback(show)
         yield
-    finally:
-        for _, show in hidden:
-            show()
 
 
-def _hide(module: nn.Module, optimizer: torch.optim.Optimizer | None) -> Callable[[], None] | None:
+def _hide(module: nn.Module, optimizer: torch.optim.Optimizer | None, shared: Shared) -> Callable[[], None] | None:
     """Make the weight of one layer plain; returns how to compute it again. None where there is nothing to do."""
     lists = module._modules.get("parametrizations")
     if isinstance(lists, nn.ModuleDict):
-        return _hide_list(module, lists, optimizer)
+        return _hide_list(module, lists, optimizer, shared)
     for key, hook in module._forward_pre_hooks.items():
         if isinstance(hook, WeightNorm | SpectralNorm) and hook.name == "weight":
             return _hide_hook(module, key, hook, optimizer)
     return None
 
 
-def _hide_list(module: nn.Module, lists: nn.ModuleDict, optimizer: Any) -> Callable[[], None] | None:
-    if list(lists) != ["weight"] or len(lists["weight"]) != 1:  # type: ignore[arg-type]
+def _hide_list(module: Any, lists: nn.ModuleDict, optimizer: Any, shared: Shared) -> Callable[[], None] | None:
+    made: Any = lists["weight"] if list(lists) == ["weight"] else []
+    if len(made) != 1 or (known := _holders(made[0], made._parameters)) is None:
         return None
-    made, kind = lists["weight"], lists["weight"][0]  # type: ignore[index]
-    own: dict[str, Any] = made._parameters
-    holders: dict[str, tuple[dict[str, Any], str]]
-    sigma: Callable[[Tensor], Tensor] | None
-    if isinstance(kind, _WeightNorm):
-        holders = {"g": (own, "original0"), "v": (own, "original1")}
-        axis, sigma = kind.dim, None
-    elif isinstance(kind, _SpectralNorm) and kind.dim == 0 and hasattr(kind, "_u"):
-        holders = {"v": (own, "original"), "left": (kind._buffers, "_u"), "right": (kind._buffers, "_v")}
-        axis, sigma = 0, _largest
-    elif isinstance(kind, BlockWeight) and kind.blocks is as_block:
-        holders, axis, norm = {"v": (own, "original")}, 0, kind.norm
-        sigma = _largest if norm is largest else lambda W: norm(as_block(W))
-    elif isinstance(kind, PowerWeight) and kind.multiply is as_matrix:
-        holders, axis, sigma = {"v": (own, "original"), "right": (kind._buffers, "v")}, 0, _largest
-    else:
-        return None
-    training = kind.training
-    kind.eval()  # no power iteration
-    with torch.no_grad():
-        values = module.weight.detach().clone()  # type: ignore[union-attr,operator]
-    kind.training = training
+    kind = made[0]
+    if made not in shared:
+        with at_rest(kind):  # no power iteration
+            shared[made] = _plain(module.weight.detach().clone(), *known)
     parametrised = type(module)
-    plain = _plain(values, PlainWeight(holders, axis, sigma, values.clone()))
     module.__class__ = parametrize.type_before_parametrizations(module)
     del module._modules["parametrizations"]
-    module._parameters["weight"] = plain
+    module._parameters["weight"] = shared[made]
 
     def show() -> None:
         weight: Any = module._parameters.pop("weight")
         module.__class__ = parametrised
         module._modules["parametrizations"] = lists
-        if not _untouched(weight):
+        if weight.stands_for.changed(weight):
             weight.stands_for.put(weight.detach(), optimizer)
             if isinstance(kind, BlockWeight | PowerWeight):
                 kind.shape, kind.rows, kind.columns = weight.shape, len(weight), weight[0].numel()
@@ -229,35 +225,43 @@ def _hide_list(module: nn.Module, lists: nn.ModuleDict, optimizer: Any) -> Calla
     return show
 
 
+def _holders(kind: nn.Module, own: dict[str, Any]) -> tuple[Holders, int, Sigma | None] | None:
+    """Of a parametrisation with these parameters: the first attributes of `PlainWeight`; None of any other."""
+    if isinstance(kind, _WeightNorm):
+        return {"g": (own, "original0"), "v": (own, "original1")}, kind.dim, None
+    holders: Holders = {"v": (own, "original")}
+    if isinstance(kind, _SpectralNorm) and kind.dim == 0 and hasattr(kind, "_u"):
+        return holders | {"left": (kind._buffers, "_u"), "right": (kind._buffers, "_v")}, 0, _largest
+    if isinstance(kind, BlockWeight) and kind.blocks is as_block:
+        norm = kind.norm
+        return holders, 0, _largest if norm is largest else lambda W: norm(as_block(W))
+    if isinstance(kind, PowerWeight) and kind.multiply is as_matrix:
+        return holders | {"right": (kind._buffers, "v")}, 0, _largest
+    return None
+
+
 def _hide_hook(module: nn.Module, key: int, hook: Any, optimizer: Any) -> Callable[[], None] | None:
-    own: dict[str, Any] = module._parameters
-    holders: dict[str, tuple[dict[str, Any], str]]
-    sigma: Callable[[Tensor], Tensor] | None
-    options: tuple[bool, ...]
-    if isinstance(hook, WeightNorm):
-        holders = {"g": (own, "weight_g"), "v": (own, "weight_v")}
-        axis, sigma, options = hook.dim, None, ()
-    elif hook.dim == 0:
-        buffers = module._buffers
-        holders = {"v": (own, "weight_orig"), "left": (buffers, "weight_u"), "right": (buffers, "weight_v")}
-        axis, sigma, options = 0, _largest, (False,)
-    else:
+    weighted = isinstance(hook, WeightNorm)
+    if not weighted and hook.dim != 0:
         return None
+    own: dict[str, Any] = module._parameters
+    options = () if weighted else (False,)  # no power iteration
     with torch.no_grad():
         values = hook.compute_weight(module, *options).detach().clone()
-    order, shown = list(own), module.__dict__.pop("weight", None)
-    hooks = list(module._forward_pre_hooks.items())
-    kept = {name: module.__dict__["_parameters"].pop(name) for name in order if name in ("weight_g", "weight_orig")}
-    if isinstance(hook, WeightNorm):
-        kept["weight_v"] = own.pop("weight_v")
-    holders = {name: ((kept, k) if t is own else (t, k)) for name, (t, k) in holders.items()}
+    order, shown, hooks = list(own), module.__dict__.pop("weight"), list(module._forward_pre_hooks.items())
+    kept = {name: own.pop(name) for name in order if name in ("weight_g", "weight_v", "weight_orig")}
     del module._forward_pre_hooks[key]
-    own["weight"] = _plain(values, PlainWeight(holders, axis, sigma, values.clone()))
+    if weighted:
+        holders: Holders = {"g": (kept, "weight_g"), "v": (kept, "weight_v")}
+    else:
+        buffers = module._buffers
+        holders = {"v": (kept, "weight_orig"), "left": (buffers, "weight_u"), "right": (buffers, "weight_v")}
+    own["weight"] = _plain(values, holders, *((hook.dim, None) if weighted else (0, _largest)))
 
     def show() -> None:
         weight: Any = own.pop("weight")
-        touched = not _untouched(weight)
-        if touched:
+        changed = weight.stands_for.changed(weight)
+        if changed:
             weight.stands_for.put(weight.detach(), optimizer)
         rest = dict(own)
         own.clear()
@@ -265,19 +269,16 @@ def _hide_hook(module: nn.Module, key: int, hook: Any, optimizer: Any) -> Callab
         module._forward_pre_hooks.clear()
         module._forward_pre_hooks.update(hooks)
         with torch.no_grad():
-            module.__dict__["weight"] = hook.compute_weight(module, *options).detach() if touched else shown
+            module.__dict__["weight"] = hook.compute_weight(module, *options).detach() if changed else shown
 
     return show
 
 
-def _plain(values: Tensor, stands_for: PlainWeight) -> nn.Parameter:
-    plain: Any = nn.Parameter(values, stands_for.tensors["v"].requires_grad)
-    plain.stands_for = stands_for
+def _plain(values: Tensor, holders: Holders, axis: int, sigma: Sigma | None) -> nn.Parameter:
+    tensors, key = holders["v"]
+    plain: Any = nn.Parameter(values, tensors[key].requires_grad)
+    plain.stands_for = PlainWeight(holders, axis, sigma, values.clone(), plain._version)
     return plain
-
-
-def _untouched(weight: Any) -> bool:
-    return weight.shape == weight.stands_for.values.shape and torch.equal(weight, weight.stands_for.values)
 
 
 def stands_for(tensor: object) -> PlainWeight | None:

@@ -12,10 +12,10 @@ from gcp.errors import GCPError, OptionError
 from gcp.evolve.calls import Images, at_rest, change
 from gcp.evolve.channel_graph.dimension import Dimension
 from gcp.evolve.channel_graph.tracer import is_triangle, trace
-from gcp.evolve.edit import OptimizerState, edit
+from gcp.evolve.edit import OptimizerState, edit, originals
 from gcp.evolve.heads import keep_scores
 from gcp.evolve.norms import keep_norms
-from gcp.evolve.parametrized import plain_weights, stands_for
+from gcp.evolve.parametrized import plain_weights
 from gcp.heads.base import Head
 from gcp.kernels.triangle import pack
 
@@ -122,9 +122,8 @@ def try_widths(
             where a module holds it as an attribute.
     """
     names = {axis.tensor for dimension, _ in wanted for axis in dimension.graph.touching(dimension)}
-    changing = {name: p for name, p in model.named_parameters() if name in names}
-    real = {name: plain.original() if (plain := stands_for(p)) else [p] for name, p in changing.items()}
-    OptimizerState(optimizer, {id(parameter): name for name, own in real.items() for parameter in own})
+    changing = {name: originals(p) for name, p in model.named_parameters() if name in names}
+    OptimizerState(optimizer, {id(original): name for name, own in changing.items() for original in own})
     twin = _without_values(model)
     graph = wanted[0][0].graph
     before = {dimension: dimension.width for dimension, _ in wanted}

@@ -50,11 +50,14 @@ def network(norm):
 def test_growth_changes_nothing_and_shrinking_back_neither(norm):
     model, images = network(norm)
     kinds, state = [type(module) for module in model], {name: v.shape for name, v in model.state_dict().items()}
-    before = model(images)
+    before, values = model(images), deepcopy(model.state_dict())
     reports = grow(model, WIDE, images=images)
     assert [type(module) for module in model] == kinds and model.state_dict().keys() == state.keys()
     assert (model(images) - before).norm() <= 2e-6 * before.norm()
     assert all(report.error <= 2e-6 for report in reports.values())
+    for name, old in values.items():
+        if old.ndim > 1 and old[0].numel() > 1:  # not the lengths, which may change in the last bit
+            assert torch.equal(model.state_dict()[name][tuple(map(slice, old.shape))], old)
     assert list(reports.values())[-1].parameters_after == sum(p.numel() for p in model.parameters())
     model.train()(images)  # the power iterations find no other norm
     assert (model.eval()(images) - before).norm() <= 1e-3 * before.norm()
@@ -91,6 +94,7 @@ def test_the_optimizer_follows_and_training_goes_on(norm):
     step()
     moments = [state["exp_avg"].clone() for state in optimizer.state.values()]
     grow(model, WIDE, optimizer=optimizer, example=images)
+    assert all(p.grad is None for p in model.parameters())
     own = list(model.parameters())
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in own}
     kept = [optimizer.state[p]["exp_avg"] for p in own]
@@ -138,3 +142,71 @@ def test_the_average_of_the_weights_follows():
     assert torch.allclose(average(images), model(images), atol=1e-6)
     with plain_weights(model):
         assert isinstance(model[0].weight, nn.Parameter)
+
+
+@pytest.mark.parametrize("norm", ["weight", "weight, hook"])
+def test_a_weight_of_the_shape_of_its_lengths(norm):
+    model = nn.Sequential(nn.Linear(3, 1), nn.ReLU(), NORMS[norm](nn.Linear(1, 4))).eval()
+    optimizer, x = torch.optim.Adam(model.parameters()), torch.rand(8, 3)
+    model(x).sum().backward()
+    optimizer.step()
+    before = model(x)
+    grow(model, "0", 3, optimizer=optimizer, example=x)
+    assert torch.allclose(model(x), before)
+    model(x).sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("norm", ["spectral", "power"])
+def test_the_error_is_true_where_the_iterations_are_behind(norm):
+    model, images = network(norm)
+    with torch.no_grad():
+        for weight in (model[0].parametrizations.weight.original, model[2].parametrizations.weight.original):
+            weight[0] += 0.5
+    before = model(images)
+    report = shrink(model, "0", 5, images)
+    measured = (model(images[3::4]) - before[3::4]).norm() / before[3::4].norm()
+    assert report.error == pytest.approx(measured.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["weight", "weight, hook", "spectral", "exact"])
+def test_the_memory_format_stays(norm):
+    model, images = network(norm)
+    model.to(memory_format=torch.channels_last)
+    grow(model, WIDE, example=images)
+    weights = [p for name, p in model.named_parameters() if p.ndim == 4 and p[0].numel() > 1]
+    assert len(weights) == 2 and all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+
+
+@pytest.mark.parametrize("norm", ["weight", "spectral", "bound", "power"])
+def test_nan_is_left_to_be_found(norm):
+    model, images = network(norm)
+    with torch.no_grad():
+        next(p for p in model[0].parametrizations.weight.parameters() if p.ndim == 4 and p[0].numel() > 1)[0] = (
+            torch.nan
+        )
+    state = deepcopy(model.state_dict())
+    trace(model, images)
+    assert all(torch.equal(v.nan_to_num(7), state[name].nan_to_num(7)) for name, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("norm", ["weight", "spectral", "exact", "power"])
+def test_two_layers_with_one_parametrisation(norm):
+    class Twins(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c, self.d = nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+            for layer in (self.b, self.c):
+                NORMS[norm](layer)
+            self.c.parametrizations = self.b.parametrizations
+
+        def forward(self, x):
+            return self.d(self.c(self.b(self.a(x).relu()).relu()))
+
+    model, x = Twins().eval(), torch.rand(8, 3)
+    before = model(x)
+    grow(model, "a", 12, example=x)
+    assert model.c.parametrizations is model.b.parametrizations and model.c.weight.shape == (12, 12)
+    assert torch.allclose(model(x), before, atol=1e-6)
+    shrink(model, "a", keep=range(8), example=x)
+    assert torch.allclose(model(x), before, atol=1e-6)
