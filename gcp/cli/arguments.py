@@ -1,13 +1,16 @@
 """Command lines of the form `--flag VALUE key=value ...`."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from gcp.command import as_typed
-from gcp.errors import GCPError, OptionError, suggest
+from gcp.errors import GCPError, OptionError, nearest
 from gcp.runs.task import CLASSIFIER, Task
 
 Flags = dict[str, list[str]]
+OUTPUTS = ("-o", "--out", "--output", "--file", "--csv")  # what is typed where the output is a word without a flag
 ANSWERED = {"--list": (0, 2), "--help": (0, 0)}  # flags of the commands that take a configuration, see `answer`
 
 
@@ -31,12 +34,16 @@ class Arguments:
         return found[-1] if found else None
 
 
-def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Arguments:
+def parse(
+    argv: Sequence[str], flags: Mapping[str, tuple[int, int]], examples: Mapping[str, str] = MappingProxyType({})
+) -> Arguments:
     """Read a command line.
 
     Args:
         argv: the words after the program's name.
         flags: for each flag, the least and the greatest number of its values.
+        examples: for a flag, what to type where its value is forgotten; for "OUT", where an output that is a word of
+            its own is given by a flag, with {} for the word.
 
     Raises:
         GCPError: unknown flag (with the nearest), a flag twice or without its value, or a stray word.
@@ -48,7 +55,9 @@ def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Argument
         word = words.pop(0)
         if not word.startswith("-"):
             if "=" not in word:
-                raise GCPError(f"unexpected {word!r}: {_hint(before, word, words[0] if words else '', flags)}")
+                raise GCPError(
+                    f"unexpected {word!r}: {_hint(before, word, words[0] if words else '', flags, arguments)}"
+                )
             arguments.overrides.append(word)
             continue
         flag, equals, value = word.partition("=")
@@ -57,8 +66,16 @@ def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Argument
         if flag not in flags and ("." in flag or flag in ("--resume", "--split")):
             typed = f"{flag.lstrip('-')}={value or (words[0] if words else 'VALUE')}"
             raise GCPError(f"unknown flag {flag!r}: a setting is given without dashes, as {typed}.")
+        if flag not in flags and flag in OUTPUTS and "OUT" in examples:
+            file = shlex.quote(value or (words[0] if words else "OUT"))
+            raise GCPError(
+                f"unknown flag {flag!r}: the output is given without one{_example(examples['OUT'].replace('{}', file))}"
+            )
         if flag not in flags:
-            raise GCPError(f"unknown flag {flag!r}.{suggest(flag, flags)} Known: {', '.join(sorted(flags))}.")
+            # The dashes are alike in all of them.
+            near = nearest(flag.lstrip("-"), [known.lstrip("-") for known in flags])
+            meant = f" Did you mean '--{near}'?" if near else ""
+            raise GCPError(f"unknown flag {flag!r}.{meant} Known: {', '.join(sorted(flags))}.")
         if flag in arguments.flags:
             raise GCPError(f"{flag} is given twice")
         least, most = flags[flag]
@@ -66,7 +83,8 @@ def parse(argv: Sequence[str], flags: Mapping[str, tuple[int, int]]) -> Argument
         while words and len(values) < most and not words[0].startswith("-") and "=" not in words[0]:
             values.append(words.pop(0))
         if not least <= len(values) <= most or "" in values:
-            raise GCPError(f"{flag} needs {'a value' if least else 'no value'}")
+            example = _example(examples[flag]) if least and flag in examples else ""
+            raise GCPError(f"{flag} needs {'a value' if least else 'no value'}{example}")
         arguments.flags[flag] = values
     return arguments
 
@@ -77,13 +95,29 @@ def with_checkpoint(argv: Sequence[str]) -> list[str]:
     return ["--checkpoint", *argv] if named else list(argv)
 
 
-def _hint(before: str, word: str, after: str, flags: Mapping[str, tuple[int, int]]) -> str:
+def _example(text: str) -> str:
+    return f". Type for example\n  {text}"
+
+
+def wanted(command: str, out: str, given: Sequence[str]) -> str:
+    """What to say where a command wants MODEL and FOLDER, and perhaps an output, and is given other words."""
+    example = _example(f"gcp {command} {shlex.quote(given[0]) if given else 'runs/NAME'} photos")
+    return f"needs MODEL and FOLDER, and perhaps {out}, got {len(given)} of them{example}\nor --help for more."
+
+
+def _hint(before: str, word: str, after: str, flags: Mapping[str, tuple[int, int]], given: Arguments) -> str:
     """What to type for a stray word between two others, which are empty at the ends of the line."""
     if "--config" in flags and word.endswith((".yaml", ".yml")):
         return f"a configuration is given as --config {word}"
     if "." in word and "/" not in word and after and "=" not in after and not after.startswith("-"):
         return f"a setting is given as key=value, here {word}={after}"
     quotes = f"; a value with spaces goes in quotes, as '{before} {word}'" if "=" in before else ""
+    if "--predict" in given.flags:
+        return f"a path with spaces goes in quotes, a setting is given as key=value{quotes}"
+    if "--checkpoint" in given.flags and "--predict" in flags:
+        return f"a folder of images is given as --predict {word}, a data set as data.root={word}{quotes}"
+    if "--checkpoint" in given.flags and "--params" in flags:
+        return f"a target is given as --params {word}, a setting as key=value{quotes}"
     if "--checkpoint" in flags:
         return f"a checkpoint or a run is given as --checkpoint {word}, a setting as key=value{quotes}"
     return f"a setting is given as key=value, such as optim.lr=0.05{quotes}"

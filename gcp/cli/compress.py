@@ -57,7 +57,7 @@ Example:
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    arguments = parse(with_checkpoint(argv), FLAGS)
+    arguments = parse(with_checkpoint(argv), FLAGS, {"--params": "gcp compress runs/NAME --params 0.25"})
     if "--help" in arguments.flags:
         print(as_typed(USAGE))
         return 0
@@ -102,7 +102,10 @@ def read_values(target: str, words: list[str], flag: str) -> list[float]:
         except ValueError:
             value = -1.0
         if not (value >= 1 if target == "rank" else 0 <= value < float("inf") if target == "error" else 0 < value <= 1):
-            raise OptionError(f"{flag} is {word!r}; allowed: {what}.")
+            percent = (
+                f" Type for example {flag} {value / 100:g}" if what.startswith("above") and 1 < value <= 100 else ""
+            )
+            raise OptionError(f"{flag} is {word!r}; allowed: {what}.{percent}")
         found.append(value)
     return found
 

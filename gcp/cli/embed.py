@@ -1,9 +1,10 @@
 """`gcp embed MODEL FOLDER [OUT] [--score] [--gallery FOLDER] [key=value ...]`: descriptors of images."""
 
 import logging
+import shlex
 from typing import TYPE_CHECKING
 
-from gcp.cli.arguments import numbers, parse
+from gcp.cli.arguments import numbers, parse, wanted
 from gcp.cli.train import check_overrides
 from gcp.command import as_typed
 from gcp.errors import GCPError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 FLAGS = {"--score": (0, 0), "--gallery": (1, 1), "--neighbours": (1, 1), "--json": (1, 1)}
 ALLOWED = ("data.", "evaluate.", "run.")
+EXAMPLE = "gcp embed runs/NAME photos --score --gallery others"
 
 USAGE = """\
 Descriptors of all images in a folder: what the head gives, before the classifier.
@@ -45,8 +47,8 @@ def main(argv: list[str]) -> int:
         return 0
     count = next((number for number, word in enumerate(argv) if word.startswith("-") or "=" in word), len(argv))
     if count not in (2, 3):
-        raise GCPError(f"needs MODEL and FOLDER, and perhaps OUT, got {count} of them; see gcp embed --help.")
-    arguments = parse(argv[count:], FLAGS)
+        raise GCPError(wanted("embed", "OUT", argv[:count]))
+    arguments = parse(argv[count:], FLAGS, {"OUT": f"gcp embed {shlex.join(argv[:2])} {{}}", "--gallery": EXAMPLE})
     check_overrides(arguments.overrides, ALLOWED, "embedding")
     model, folder, out = (*argv[:count], "embeddings.npz")[:3]
     scored = "--score" in arguments.flags

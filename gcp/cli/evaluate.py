@@ -20,6 +20,14 @@ FLAGS = {
     "--calibrate": (0, 0),
     **ANSWERED,
 }
+EXAMPLES = {
+    "--checkpoint": "gcp evaluate --checkpoint runs/NAME",
+    "--compare": "gcp evaluate runs/NAME --compare runs/OTHER",
+    "--predict": "gcp evaluate runs/NAME --predict photos",
+    "--cam": "gcp evaluate runs/NAME --cam photos/first.jpg",
+    "--report": "gcp evaluate runs/NAME --report report",
+    "--json": "gcp evaluate runs/NAME --json scores.json",
+}
 SPLITS = ("test", "val", "train")
 ORDERS = ("upper", "lower")
 ALLOWED = ("data.", "evaluate.", "run.")
@@ -62,7 +70,7 @@ Example:
 
 def main(argv: list[str]) -> int:
     """The command. Returns the exit code; faults are raised as GCPError."""
-    arguments = parse(with_checkpoint(argv), FLAGS)
+    arguments = parse(with_checkpoint(argv), FLAGS, EXAMPLES)
     if text := answer(arguments, USAGE):
         print(text)
         return 0

@@ -1,6 +1,7 @@
 """`gcp export MODEL OUT [flags] [key=value ...]`."""
 
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,10 @@ def main(argv: list[str]) -> int:
     while argv and not argv[0].startswith("-") and "=" not in argv[0]:
         paths.append(argv[0])
         argv = argv[1:]
-    arguments = parse(argv, FLAGS)
+    model = shlex.quote(paths[0]) if paths else "runs/NAME"
+    arguments = parse(
+        argv, FLAGS, {"OUT": f"gcp export {model} {{}}", "--images": f"gcp export {model} model.onnx --images photos"}
+    )
     flags = arguments.flags
     if "--help" in flags:
         print(as_typed(USAGE))
@@ -63,12 +67,14 @@ def main(argv: list[str]) -> int:
     if len(paths) != 2:
         raise GCPError(
             f"needs MODEL and OUT before the flags, got {len(paths)} of them. Type for example\n"
-            "  gcp export runs/NAME model.onnx\nor --help for more."
+            f"  gcp export {model} model.onnx\nor --help for more."
         )
     from gcp.cli.train import check_overrides
 
     given, out = paths[0], Path(paths[1])
     check_overrides(arguments.overrides, ALLOWED, "an export")
+    if out.suffix not in FORMATS and Path(given).suffix in FORMATS:
+        raise GCPError(f"the model comes first. Type for example\n  gcp export {shlex.join([paths[1], given])}")
     _check_target(out, "--force" in flags)
     bound, batch = _positive(flags, "--bound", BOUND), _positive(flags, "--batch", 0.0)
     if batch != int(batch):

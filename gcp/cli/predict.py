@@ -1,6 +1,9 @@
 """`gcp predict MODEL FOLDER [CSV] [key=value ...]`: the classes of images without labels."""
 
+import shlex
+
 from gcp.cli import evaluate
+from gcp.cli.arguments import parse, wanted
 from gcp.command import as_typed
 from gcp.errors import GCPError
 
@@ -30,5 +33,6 @@ def main(argv: list[str]) -> int:
     count = next((number for number, word in enumerate(argv) if word.startswith("-") or "=" in word), len(argv))
     paths, others = argv[:count], argv[count:]
     if len(paths) not in (2, 3):
-        raise GCPError(f"needs MODEL and FOLDER, and perhaps a CSV, got {len(paths)} of them; see --help.")
+        raise GCPError(wanted("predict", "a CSV", paths))
+    parse(others, evaluate.FLAGS, {"OUT": f"gcp predict {shlex.join(paths[:2])} {{}}"})
     return evaluate.main(["--checkpoint", paths[0], "--predict", *paths[1:], *others])

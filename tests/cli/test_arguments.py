@@ -45,6 +45,7 @@ def test_take_removes_a_word_and_the_last_one_counts():
         (["--confg", "a.yaml"], r"'--confg'.*'--config'.*--config, --heads"),
         (["--lst=heads"], r"flag '--lst'.*'--list'"),
         (["-c", "a.yaml"], r"unknown flag '-c'"),
+        (["--out", "a"], r"unknown flag '--out'\. Known"),
         (["--config"], "--config needs a value"),
         (["--config", "optim.lr=1"], "--config needs a value"),
         (["--config", "--help"], "--config needs a value"),

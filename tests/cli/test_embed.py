@@ -63,7 +63,9 @@ def test_parquet_and_a_gallery(finished, pictures, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["x"], "needs MODEL and FOLDER"),
+        (["x"], "needs MODEL and FOLDER.*\n  gcp embed x photos\n"),
+        (["x", "digits", "--out", "a b.npz"], r"'--out'.*\n  gcp embed x digits 'a b\.npz'\n"),
+        (["x", "{digits}", "-o"], r"'-o'.*\n  gcp embed x '{digits}' OUT\n"),
         (["x", "digits", "out.csv"], r"out\.csv.*\.npz or \.parquet"),
         (["x", "digits", "--gallery", "digits"], "add --score"),
         (["x", "digits/3", "--score"], "no class folder"),

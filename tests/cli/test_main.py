@@ -107,7 +107,15 @@ def test_help_of_every_command(name, capsys):
         (["head.name=svd_pade"], "the command comes first"),
         (["list", "recipe"], r"'recipe'.*'recipes'\?"),
         (["train", "--confg", "x"], r"'--confg'.*'--config'\?"),
-        (["predict", "x"], "needs MODEL and FOLDER"),
+        (["predict", "x"], "needs MODEL and FOLDER.*\n  gcp predict x photos\n"),
+        (["predict", "x", "y", "--csv=z"], "'--csv'.*\n  gcp predict x y z\n"),
+        (["evaluate", "x", "--predict"], "--predict needs a value.*\n  gcp evaluate runs/NAME --predict photos\n"),
+        (["evaluate", "x", "y"], "'y'.*--predict y.*data.root=y"),
+        (["evaluate", "x", "--predict", "y", "z", "w"], "'w'.*spaces.*quotes"),
+        (["export", "x", "--out", "y.onnx"], "'--out'.*\n  gcp export x y.onnx\n"),
+        (["export", "y.onnx", "x"], "model.*first.*\n  gcp export x y.onnx\n"),
+        (["compress", "x", "0.5"], "'0.5'.*--params 0.5"),
+        (["compress", "x", "--params", "25"], r"allowed: above 0.*--params 0\.25"),
     ],
 )
 def test_a_mistyped_command(words, message, capsys):
