@@ -50,13 +50,14 @@ def test_frozen_parts_have_no_group(model):
         parameter_groups(model, 0.1, 1e-4)
 
 
-TEN = (
+TIMM = (
     "test_convnext", "test_efficientnet", "test_resnet", "test_vit", "test_nfnet", "test_mambaout",
     "test_byobnet", "test_vit3", "regnetx_002", "swin_tiny_patch4_window7_224", "mobilenetv3_small_050",
+    "deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224", "test_maxvit", "vit_small_patch14_reg4_dinov2",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TEN)
+@pytest.mark.parametrize("name", TIMM)
 def test_groups_of_a_backbone_are_timms(name):
     with torch.device("meta"):
         theirs, ours = timm.create_model(name, num_classes=3), create_model(name, "average", 3)
