@@ -155,5 +155,5 @@ def find_run_folder(run: str | Path, parent: str | Path = "runs") -> RunFolder:
     places = dict.fromkeys((Path(run), Path(parent) / run))  # one and the same for an absolute path
     looked = " and ".join(str(place) for place in places)
     where = f"{run} is there, but has no config.yaml" if Path(run).exists() else f"looked for {looked}"
-    hint = f" Did you mean {by_name[near]}?" if near else " gcp train --config RECIPE starts a new run."
+    hint = f" Did you mean {by_name[near]}?" if near else " gcp train (train-glow) --config RECIPE starts a new run."
     raise GCPError(f"no run to be found: {where}.{hint}")

@@ -184,8 +184,11 @@ def parts(images: Images | None, model: nn.Module) -> tuple[Tensor, Tensor] | No
     if images is None:
         return None
     batches = [images] if isinstance(images, Tensor) else list(images)
-    if not batches or not all(isinstance(batch, Tensor) and len(batch) for batch in batches):
-        raise OptionError("images is empty; give a tensor (B, C, H, W), or a sequence of such batches")
+    other = next((batch for batch in batches if not isinstance(batch, Tensor)), None)
+    if other is not None or not all(map(len, batches)) or not batches:
+        what = "empty" if other is None else f"{type(images).__name__} of {type(other).__name__}"
+        ways = "a tensor (B, C, H, W), or a sequence of such batches, [images for images, labels in LOADER]"
+        raise OptionError(f"images is {what}; allowed: {ways}")
     device = next((p.device for p in model.parameters()), batches[0].device)
     whole = torch.cat([batch.to(device) for batch in batches])
     if len(whole) < HELD_OUT:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gcp.errors import OptionError, suggest
+from gcp.errors import OptionError, ShapeError, suggest
 from gcp.layers.frame import check_size, exempt
 from gcp.layers.householder import check_block, householder_apply
 
@@ -56,16 +56,24 @@ class FastHOrthogonal(nn.Module):
         exempt(self)
 
     def forward(self, X: Tensor) -> Tensor:
-        """H_d ... H_1 X."""
-        return householder_apply(self.U, X, self._block, transpose=True)
+        """H_d ... H_1 X. Raises ShapeError for another number of rows."""
+        return householder_apply(self.U, self._columns(X), self._block, transpose=True)
 
     def inverse(self, X: Tensor) -> Tensor:
         """H_1 ... H_d X, which undoes `forward`."""
-        return householder_apply(self.U, X, self._block)
+        return householder_apply(self.U, self._columns(X), self._block)
 
     def lgdet(self, X: Tensor) -> int:
         """Log |det| of the matrix: 0."""
         return 0
+
+    def _columns(self, X: Tensor) -> Tensor:
+        if X.ndim < 2 or X.shape[-2] != self.d:
+            raise ShapeError(
+                f"X is {tuple(X.shape)}; allowed: columns first as in FastH, (..., {self.d}, batch). X.mT has them, "
+                "and gcp.layers.Orthogonal and SVDLinear take the batch first."
+            )
+        return X
 
     @property
     def _block(self) -> int:

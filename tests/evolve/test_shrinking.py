@@ -251,6 +251,7 @@ def test_cross_validation_leaves_noise_alone():
         ({"keep": [0], "width": 1}, "give neither several nor a width"),
         ({"width": 4, "images": []}, "images is empty"),
         ({"width": 4, "images": torch.empty(0, 3, 12, 12)}, "images is empty"),
+        ({"width": 4, "images": [[torch.zeros(2, 3, 12, 12), torch.zeros(2)]]}, "images is list of list"),
     ],
 )
 def test_faults_change_nothing(make, images, options, message):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gcp import layers
-from gcp.errors import OptionError
+from gcp.errors import OptionError, ShapeError
 from gcp.layers.fasth import LinearSVD, Orthogonal, fasthpp
 
 
@@ -85,6 +85,9 @@ def test_what_fasth_refuses():
         Orthogonal(8, strategy="sequentiel")
     with pytest.raises(OptionError, match="stop_recursion"):
         fasthpp(torch.eye(4), torch.eye(4), -1)
+    for layer, X in ((LinearSVD(64), torch.zeros(32, 64)), (Orthogonal(4), torch.zeros(4))):
+        with pytest.raises(ShapeError, match=r"batch.*X\.mT.*gcp\.layers\.Orthogonal"):
+            layer(X)
 
 
 def test_a_state_without_singular_values_loads_with_a_word():
