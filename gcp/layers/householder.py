@@ -208,7 +208,7 @@ def householder_apply(
         V, X = (tensor.to(torch.promote_types(dtype, torch.float32)) for tensor in (V, X))
         if V.ndim == 2:  # all matrices share the reflectors: they are columns of one
             columns = X.movedim(-2, 0).flatten(1) if lead else X
-            out = _multiply(V[None], columns[None], block, transpose, rebuild)[0]
+            out = _multiply(V[None], columns[None], block, transpose, rebuild).squeeze(0)  # not [0]: a slow backward
             return (out.unflatten(1, (*lead, X.shape[-1])).movedim(0, -2) if lead else out).to(dtype)
         V, X = (_stacked(tensor, lead) for tensor in (V, X))
         return _multiply(V, X, block, transpose, rebuild).reshape(*lead, *X.shape[-2:]).to(dtype)
@@ -298,7 +298,7 @@ def scaled(V: Tensor) -> Tensor:
     largest = largest_entry(V)[..., None]
     if eager and not bool(largest.isfinite().all()):
         *batch, row = (~largest[..., 0].isfinite()).nonzero()[0].tolist()
-        of = f" of product {batch[0]}" if len(V) > 1 else ""
+        of = f" of product {batch[0]}" if batch and len(V) > 1 else ""
         raise NonFiniteError(f"reflector {row}{of} holds inf or NaN: the step before diverged.")
     return V / torch.where(largest > 0, largest, 1)
 

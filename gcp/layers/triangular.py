@@ -67,19 +67,20 @@ class TriangularProduct(torch.autograd.Function):
                 wanted = [tensor for tensor in (V, X) if tensor.requires_grad]
                 found = iter(torch.autograd.grad(out, wanted, G, create_graph=True))
                 return *(next(found) if tensor.requires_grad else None for tensor in (V, X)), None, None
-            gradient, dV = G.mT.clone(memory_format=torch.contiguous_format), torch.zeros_like(V)
+            gradient, dV = G.mT.clone(memory_format=torch.contiguous_format), torch.empty_like(V)
             for number in _order(len(ctx.C), not ctx.transpose):
                 y, g, t = _parts(ctx, number, gradient, len(V), ctx.square)
                 b, c, z = len(y), ctx.C[number], ctx.Z[number]
                 u = (g @ y.mT) @ (t.mT if ctx.transpose else t)
                 M = (z.mT @ u if ctx.transpose else u.mT @ z).triu_()
                 M.diagonal().mul_(0.5)
-                dY = (M + M.mT) @ y
-                dY.addmm_(u.mT, c[b:], alpha=-1).addmm_(z.mT, g, alpha=-1)
-                g.addmm_(u, y, alpha=-1)
-                dY[:, :b].triu_()
                 j = number * BLOCK
-                dV[j : j + b, j:] = dY
+                rows = dV[j : j + b]
+                rows[:, :j] = 0
+                torch.mm(M + M.mT, y, out=rows[:, j:])
+                rows[:, j:].addmm_(u.mT, c[b:], alpha=-1).addmm_(z.mT, g, alpha=-1)
+                rows[:, j : j + b].triu_()
+                g.addmm_(u, y, alpha=-1)
             return dV, gradient.mT, None, None
 
 
@@ -132,7 +133,7 @@ class TriangularFrame(Frame):
         dtype = torch.promote_types(self.vectors.dtype, X.dtype)
         with outside_autocast(X):
             V, X = (tensor.to(torch.promote_types(dtype, torch.float32)) for tensor in (self.vectors, X))
-            V = scaled(V[None])[0]
+            V = scaled(V)
             if torch.compiler.is_compiling():
                 return product(into_blocks(V.triu()[None], BLOCK), X[None], transpose)[0].to(dtype)
             out: Tensor = TriangularProduct.apply(V, X, transpose, square)
