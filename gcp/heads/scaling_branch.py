@@ -2,7 +2,7 @@ r"""`seb`, the scaling eigen branch: Q (1 + s), s = sqrt(sum_i l_i exp(-2 l_i)),
 
     core = (1 + s) W o S + <G, Q> diag(s'),     s'_i = (1 - 2 l_i) exp(-2 l_i) / (2 s),     w0 = (1 + s)/sqrt l
 
-with W the exact weight and s' = 0 where s = 0. Small eigenvalues gain weight.
+with W the exact weight and s' = 0 where s = 0. The whole root is scaled, the ratios of its eigenvalues stay.
 Song, Sebe and Wang, TPAMI 2022 (arXiv:2205.13282).
 """
 

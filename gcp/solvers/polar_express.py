@@ -1,10 +1,11 @@
-"""`polar_express`: minimax quintic steps on P / n, n >= l_max: the accuracy of the SVD by products only.
+"""`polar_express`: minimax quintic steps on P / n, n >= l_max: the root by products only.
 
-With (lower, steps) = (5e-3, 6) the uniform error is 2.8e-11 for every eigenvalue >= lower^2 n; float32 leaves
-3e-6 in the output and 2e-5 in the gradient at condition number 1e4. Null vectors that are not known in advance meet an
-inverse root of 800, whose rounding costs the gradient up to 7e-4 with twin channels and 2e-3 with half the rank or a
-rank of one; on the CPU such maps are computed again in float64, which leaves 2e-4, on a GPU precision=float64 does
-that (`gcp.roots.coupled`). Amsel, Persson, Musco and Gower 2025 (arXiv:2505.16932).
+With (lower, steps) = (5e-3, 6) the uniform error is 2.8e-11 for every eigenvalue >= lower^2 n, that is up to a
+condition number of 4e4; float32 leaves 3e-6 in the output and 2e-5 in the gradient at 1e4. Null vectors that are not
+known in advance meet an inverse root of 800, whose rounding costs the gradient up to 5e-4 with twin channels and 2e-3
+with half the rank or a rank of one. On the CPU maps that lost more than a quarter of their rank are computed again in
+float64, which leaves 1e-4; on a GPU precision=float64 does that (`gcp.roots.coupled`). Amsel, Persson, Musco and Gower
+2025 (arXiv:2505.16932).
 
 Rounded products (`products`) cost accuracy that the method has: with tf32 1e-3 in the output and 1e-3, 2e-3, 1e-2 in
 the gradient at condition number 1e2, 1e3, 1e4; at 1e5 the steps diverge (NaN), since the rounding makes small
@@ -29,7 +30,7 @@ LEAST_BF16 = 0.05  # `lower` above what rounding to 7 bits does to an eigenvalue
 
 @SOLVERS.register(
     "polar_express",
-    summary="minimax quintic steps on P / n: SVD accuracy, products only",
+    summary="minimax quintic steps on P / n: the root by products only",
     paper="Amsel et al. 2025",
 )
 @dataclass(frozen=True)
