@@ -2,7 +2,7 @@ r"""First-order pooling: `average`, and its relatives `max`, `avg_max` and `gem`
 
     average  mean_M(x)      max  max_M(x)      avg_max  (mean + max) / 2      gem  (mean_M(max(x, 1e-6)^p))^(1/p)
 
-`gem` (Radenovic, Tolias and Chum, TPAMI 2018, arXiv:1711.02512) is the average at p = 1 and comes near the maximum as p
+`gem` (Radenovic, Tolias and Chum, TPAMI 2019, arXiv:1711.02512) is the average at p = 1 and comes near the maximum as p
 grows; p starts at 3 and is trained with the head. The gradients are exact; that of a maximum is shared by equal
 positions, and what `gem` clamps has none. `gem` divides a channel by its maximum before it takes powers, which changes
 neither value nor gradient and keeps powers of float32 features in range. A trained exponent is held between 0.1 and 100
@@ -152,5 +152,5 @@ HEADS.add(
     "gem",
     HeadKind(GeneralisedMean, options=GemOptions),
     summary="generalised mean with a trained exponent (first order)",
-    paper="Radenovic et al., TPAMI 2018",
+    paper="Radenovic et al., TPAMI 2019",
 )
