@@ -1,8 +1,10 @@
 """Time and memory of a piece of code: calls that take turns, so that a drift of the machine meets all of them alike."""
 
 import json
+import os
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 AHEAD = 3_000_000  # cycles of the GPU, a millisecond and more: time to launch dozens of kernels
+KINETO = "KINETO_LOG_LEVEL"  # of the library behind the profiler of torch
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
@@ -97,10 +100,23 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     return max(_cpu_balance(function), default=0)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the profiler's own log, such as an ERROR where there is no GPU, off the terminal, unless the user asked."""
+    if KINETO in os.environ:
+        yield
+        return
+    os.environ[KINETO] = "99"  # above every level that it knows
+    try:
+        yield
+    finally:
+        os.environ.pop(KINETO, None)
+
+
 def _cpu_balance(function: Callable[[], object]) -> list[int]:
     """Bytes allocated after each allocation or release of a call."""
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+    with _quiet(), torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
         function()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
