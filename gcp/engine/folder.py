@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from gcp.errors import GCPError, nearest
@@ -138,22 +139,27 @@ def _named(path: Path, command: str) -> RunFolder:
     return RunFolder(path)
 
 
-def find_run_folder(run: str | Path, parent: str | Path = "runs") -> RunFolder:
+def find_run_folder(
+    run: str | Path, parent: str | Path = "runs", holding: Sequence[str] = ("config.yaml",)
+) -> RunFolder:
     """The folder of an existing run: a path, a file in it, or a name under `parent`.
 
+    holding: the files of which one makes a folder count.
+
     Raises:
-        GCPError: there is none with a `config.yaml`; names the nearest run.
+        GCPError: there is none; names the nearest run.
     """
     for place in (Path(run), Path(parent) / run):
         path = place.parent if place.is_file() else place
-        if (path / "config.yaml").is_file():
+        if any((path / name).is_file() for name in holding):
             return RunFolder(path)
     folders = {Path(parent), Path(run).parent}
-    runs = [str(file.parent) for folder in folders if folder.is_dir() for file in folder.glob("*/config.yaml")]
+    found = (file for folder in folders if folder.is_dir() for name in holding for file in folder.glob(f"*/{name}"))
+    runs = {str(file.parent) for file in found}
     by_name = {Path(path).name: path for path in sorted(runs)}
     near = nearest(Path(run).name, by_name)
     places = dict.fromkeys((Path(run), Path(parent) / run))  # one and the same for an absolute path
     looked = " and ".join(str(place) for place in places)
-    where = f"{run} is there, but has no config.yaml" if Path(run).exists() else f"looked for {looked}"
+    where = f"{run} is there, but has no {' or '.join(holding)}" if Path(run).exists() else f"looked for {looked}"
     hint = f" Did you mean {by_name[near]}?" if near else " gcp train (train-glow) --config RECIPE starts a new run."
     raise GCPError(f"no run to be found: {where}.{hint}")

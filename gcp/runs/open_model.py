@@ -33,6 +33,7 @@ from gcp.runs.weights import configuration
 
 log = logging.getLogger("gcp")
 CHANGED = (("model", "widths"), ("model", "factors"), ("head", "name"))  # by a run on its way
+HOLDING = ("config.yaml", "best.pt", WEIGHTS)  # of a run; of a compressed model; of one that was shared
 UNSIZED = ("seed", "threshold")  # whole numbers of a model and its heads that are no sizes
 SAME = ("name", "root", "per_class", "val_fraction", "split_seed", "partial")  # of the section data: which images
 
@@ -49,13 +50,9 @@ def find_checkpoint(given: str) -> Path:
         return fetch(given)
     if Path(given).is_file() or given.endswith(FILES):
         return Path(given)
-    if not Path(given, "config.yaml").is_file():  # a compressed model, or one that was shared
-        for name in ("best.pt", WEIGHTS):
-            if Path(given, name).is_file():
-                return Path(given, name)
-    folder = find_run_folder(given)
+    folder = find_run_folder(given, holding=HOLDING)
     for place in (folder, *reversed(folder.stages())):
-        for path in (place.best, place.last):
+        for path in (place.best, place.last, place.path / WEIGHTS):
             if path.is_file():
                 return path
     raise CheckpointError(f"{folder.path} has no checkpoint yet")
@@ -154,7 +151,7 @@ def _set_temperature(model: Classifier, saved: dict[str, Any], path: Path) -> No
 
 def _is_run(given: str) -> bool:
     try:
-        find_run_folder(given)
+        find_run_folder(given, holding=HOLDING)
     except GCPError:
         return False
     return True

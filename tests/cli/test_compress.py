@@ -49,8 +49,9 @@ def test_a_quarter(compress, evaluate, here):
     assert {"name", "m", "n", "rank", "estimated", "measured", "reason"} <= rows[0].keys()
     assert all(bool(row["rank"]) != bool(row["reason"]) for row in rows)
     assert (out / "layers.png").stat().st_size > 5000
-    # the same scores from the file
-    assert evaluate("--checkpoint", str(out), "--json", "scores.json").code == 0
+    # the same scores from the folder, by its name as that of a run
+    assert evaluate("--checkpoint", out.name, "--json", "scores.json").code == 0
+    assert evaluate("x-params-0.2").err.endswith("Did you mean runs/x-params-0.25?\n")
     scores = json.loads((here / "scores.json").read_text())
     assert scores["top1"] == small["top1"] and scores["loss"] == pytest.approx(small["loss"], rel=1e-5)
     original = json.loads((here / "runs/x/result.json").read_text())["test"]["best"]
