@@ -86,6 +86,24 @@ says "predict" gcp predict runs/run "$(python -c "import matplotlib; print(matpl
 [ -s predictions.csv ] || fail "predictions.csv is missing"
 # shellcheck disable=SC2086 (several settings)
 says "report.html" gcp ablate --study digits-heads-few --heads average --seeds 1 train.epochs=2 $small
-says "agrees" gcp export runs/run digits.onnx
+
+# Images of one's own, in folders by class.
+python - <<'CODE'
+from pathlib import Path
+from PIL import Image
+for number, name in enumerate(("dark", "light")):
+    folder = Path("photos", name)
+    folder.mkdir(parents=True)
+    for i in range(10):
+        Image.new("RGB", (40, 32), (120 * number + 5 * i, 100, 90)).save(folder / f"{i}.jpg")
+CODE
+own="data.name=folder data.root=photos data.in_chans=3 data.image_size=32 train.batch_size=4"
+# shellcheck disable=SC2086 (several settings)
+says "final weights" gcp train --config digits/resnet $own model.backbone=resnet8_cifar head.dim=16 train.epochs=1 \
+    run.name=own
+refuses "Did you mean 'photos'?" gcp train --config finetune data.root=photo
+says "agrees" gcp export own own.onnx
+says "own-params-0.5/best.pt" gcp compress own --params 0.5 --images 8 --repeats 1
+says "top-1" gcp evaluate own-params-0.5
 python -c "import gcp; print(gcp.load('runs/run'))" >/dev/null || fail "gcp.load"
 echo "the wheel works"
