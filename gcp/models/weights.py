@@ -326,7 +326,7 @@ def take_foreign(model: nn.Module, state_dict: dict[str, Any], prefix: str = "")
         lines = [
             f"{len(used)} of {len(state)} tensors, layout {layout} ({layout.summary}), under the names of this model"
         ]
-        lines += _told_otherwise(model, layout.obj)
+        lines += _told_otherwise(model, layout.obj, named)
         state = named | {key: value for key, value in state.items() if id(value) not in used}
     for key in [key for key in state_dict if key.startswith(prefix)]:
         del state_dict[key]
@@ -339,12 +339,13 @@ def take_foreign(model: nn.Module, state_dict: dict[str, Any], prefix: str = "")
         logger.warning("load_state_dict: %s", "; ".join(lines))
 
 
-def _told_otherwise(model: nn.Module, layout: Layout) -> list[str]:
-    """Where this model differs from the networks of a family of files."""
-    own = getattr(model, "arguments", {})
+def _told_otherwise(model: nn.Module, layout: Layout, named: State) -> list[str]:
+    """Where this model differs from the networks of a family of files, and in the width of the reduction."""
+    own, reduction = getattr(model, "arguments", {}), named.get("head.reduction.0.weight")
+    told = layout.arguments if reduction is None else {**layout.arguments, "dim": len(reduction)}
     return [
         f"such files have {key}={value}, this model has {own.get(key)}"
-        for key, value in layout.arguments.items()
+        for key, value in told.items()
         if own.get(key) != value
     ]
 

@@ -266,3 +266,7 @@ def test_load_state_dict_says_what_differs(tmp_path, caplog):
     model = model_for(path, last_stride=2)
     model.load_state_dict(torch.load(path, weights_only=False))
     assert re.search("last_stride=1, this model has 2.*upper triangle", caplog.text)
+    caplog.clear()
+    with pytest.raises(RuntimeError, match=r"(?s)Unexpected.*head.reduction"):
+        create_model(**model.arguments | {"dim": None}).load_state_dict(torch.load(path, weights_only=False))
+    assert re.search(r"dim=\d+, this model has None", caplog.text)
