@@ -84,12 +84,14 @@ def _holds(place: Path, wanted: Sequence[str]) -> bool:
     return all(os.path.exists(place / part) for part in wanted)
 
 
-def scan(split: Path) -> tuple[dict[str, list[str]], list[str]]:
+def scan(split: Path, besides: Sequence[str] = ()) -> tuple[dict[str, list[str]], list[str]]:
     """Class name -> its image files, both sorted, at any depth; and a sentence on the classes that have none.
+
+    besides: folders in it that are no classes.
 
     Raises DataError where there is no class.
     """
-    classes = {name: _images(split / name) for name in subfolders(split)}
+    classes = {name: _images(split / name) for name in subfolders(split) if name not in besides}
     if not classes:
         loose = sum(entry.suffix.lower() in EXTENSIONS for entry in split.iterdir())
         found = f"{counted(loose, 'image')} in no class folder" if loose else "none"
@@ -156,12 +158,12 @@ def _missing(folder: Path) -> str:
     parent = next(place for place in folder.parents if place.is_dir())
     # The first component of the path that is not there is the one that may be misspelt.
     wrong = folder.relative_to(parent).parts[0]
-    inside = [name for name in subfolders(parent) if not _holds_runs(parent / name)]
+    inside = [name for name in subfolders(parent) if not holds_runs(parent / name)]
     but = f", but {listed(inside)}" if inside else ""
     return f"the folder {folder} does not exist: {parent} holds no {wrong!r}{but}.{suggest(wrong, inside, 0.7)}"
 
 
-def _holds_runs(folder: Path) -> bool:
+def holds_runs(folder: Path) -> bool:
     """Whether a folder is a run or holds some, as the one that a run makes before it looks for its images."""
     return any(next(folder.glob(f"{place}config.yaml"), None) for place in ("", "*/"))
 

@@ -8,9 +8,10 @@ train, val         the habit of ImageNet: val is what results are quoted on, so 
 none of these      the folders are the classes: test and validation are held out of each, copies kept on one side
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from gcp.data.annotations.layout import listed, scan, scan_splits, set_root, subfolders, unpack
+from gcp.data.annotations.layout import holds_runs, listed, scan, scan_splits, set_root, subfolders, unpack
 from gcp.data.annotations.listing import SPLITS, Listing, by_class
 from gcp.data.decode import EXTENSIONS
 from gcp.data.source import DATASETS, on_disk
@@ -23,10 +24,10 @@ def listing(root: Path) -> Listing:
 
     Raises DataError unless there are folders to train and to test on.
     """
-    inside = subfolders(root)
+    inside, runs = _apart(root)
     names = [name for name in SPLITS if name in inside]
     if not names and len(_with_images(root, inside)) > 1 and not _is_split(root):
-        return _pool(root)
+        return _pool(root, runs)
     others = [name for name in inside if name not in SPLITS]
     _check_splits(root, names, inside)
     found, faults = scan_splits(root, names)
@@ -79,7 +80,7 @@ def _held(root: Path, inside: list[str]) -> str:
 
 def _is_whole(folder: Path) -> bool:
     """Whether a folder could be data.root itself."""
-    return (folder / "train").is_dir() or len(_with_images(folder, subfolders(folder))) > 1
+    return (folder / "train").is_dir() or len(_with_images(folder, _apart(folder)[0])) > 1
 
 
 def _is_split(root: Path) -> bool:
@@ -87,11 +88,19 @@ def _is_split(root: Path) -> bool:
     return root.name in SPLITS and any((root.parent / name).is_dir() for name in SPLITS if name != root.name)
 
 
-def _pool(root: Path) -> Listing:
-    """The classes in `root` itself."""
-    by_name, faults = scan(root)
+def _apart(root: Path) -> tuple[list[str], list[str]]:
+    """The folders in `root`, and those in it that hold runs, which a training in `root` itself puts there."""
+    inside = subfolders(root)
+    runs = [name for name in inside if holds_runs(root / name)]
+    return [name for name in inside if name not in runs], runs
+
+
+def _pool(root: Path, runs: Sequence[str]) -> Listing:
+    """The classes in `root` itself, besides folders of runs."""
+    by_name, faults = scan(root, runs)
     loose = sum(entry.suffix.lower() in EXTENSIONS for entry in root.iterdir())
-    notes = (f"Not used: {counted(loose, 'image')} in no class folder.",) if loose else ()
+    unused = [f"{counted(loose, 'image')} in no class folder"] * bool(loose) + [f"runs in {listed(runs)}"] * bool(runs)
+    notes = (f"Not used: {', '.join(unused)}.",) if unused else ()
     splits = {"train": by_class(list(by_name.values()))}
     return Listing("one folder per class, split here", tuple(by_name), splits, notes, tuple(faults))
 

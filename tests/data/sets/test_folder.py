@@ -307,3 +307,16 @@ def test_fingerprint_follows_the_files_and_not_the_place(make_tree):
     changed = folder(second).fingerprint()
     assert changed["train"] == folder(first).fingerprint()["train"]
     assert changed["test"] != folder(first).fingerprint()["test"]
+
+
+def test_runs_in_the_folder_of_the_classes_are_no_class(make_tree, tmp_path):
+    """A training in the folder itself makes them there, and draws its curves into an image."""
+    root = (make_tree(FULL) / "train").rename(tmp_path / "photos")
+    before = folder(root)
+    run = root / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    Image.new("L", (8, 8)).save(run / "curves.png")
+    after = folder(root)
+    assert after.classes == ("cat", "dog") and after.rule.endswith("Not used: runs in 'runs'.")
+    assert after.train.paths == before.train.paths
