@@ -157,7 +157,7 @@ def page(name: str, picture: bool) -> str:
         if (numbers := _numbers(name)) is not None:
             parts.append(numbers)
     parts += [
-        f"## When to take it\n\n{told['use'].strip()}",
+        f"## When to use it\n\n{told['use'].strip()}",
         "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in facts.items()),
         f"## Use\n\n{_example(name)}",
     ]
