@@ -6,6 +6,8 @@ several stages it continues the stage that failed, and the stages after it have 
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,20 +40,28 @@ def begin(
     path = group.broadcast(str(made.path) if made else "")
     folder = made or RunFolder(path)
     name = f"run.name={json.dumps(folder.path.name)}"
-    config = task.complete(from_dict(config.plain(), [name], "the configuration", task.schema))
+    with _discarded_at_faults(folder, group):
+        config = task.complete(from_dict(config.plain(), [name], "the configuration", task.schema))
     if group.main:
         write_text(folder.config, dump(config))  # first of all: from here on the run can be resumed
-        folder.lock()
+        folder.lock()  # at whose fault nothing is discarded: the folder is another's
     try:
-        try:
+        with _discarded_at_faults(folder, group):
             run = _build(config, folder, group, task)
-        except GCPError:
-            if group.main:
-                folder.discard()
-            raise
         return run.run(), run
     finally:
         folder.unlock()
+
+
+@contextmanager
+def _discarded_at_faults(folder: RunFolder, group: Group) -> Iterator[None]:
+    """Remove the folder of a run that cannot begin."""
+    try:
+        yield
+    except GCPError:
+        if group.main:
+            folder.discard()
+        raise
 
 
 def with_average(config: Config) -> Config:

@@ -45,6 +45,7 @@ MISTAKES = {
     "no batch": (["train.batch_size=64", "train.drop_last=true"], r"40 images make no batch of 64"),
     "weights in no section": (["pretrained=no.pt"], r"pretrained: .*no\.pt.*did you mean model\.pretrained\?"),
     "weights of a file": (["model.pretrained=no.pt"], r"no checkpoint at no\.pt"),
+    "weights in an image": (["model.pretrained=1.jpg", "data.preprocessing=weights"], r"1\.jpg cannot be read.* image"),
     "run folder is a file": (["run.dir=small.yaml"], r"folder in small\.yaml: .*run\.dir="),
     "no key=value": (["lr"], r"'lr'.* key=value"),
     "no value": (["optim.lr="], r"'optim\.lr='.*optim\.lr=null"),
@@ -54,6 +55,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_leave_no_run(words, message, small, refused, here):
+    (here / "1.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     text = refused(small(*words))
     assert re.search(message, text), text
     assert len(text.splitlines()) <= 2  # a fault of the configuration has a heading
