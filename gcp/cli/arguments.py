@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
 from gcp.command import as_typed
@@ -109,6 +110,10 @@ def _hint(before: str, word: str, after: str, flags: Mapping[str, tuple[int, int
     """What to type for a stray word between two others, which are empty at the ends of the line."""
     if "--config" in flags and word.endswith((".yaml", ".yml")):
         return f"a configuration is given as --config {word}"
+    if "--config" in flags and "--config" not in given.flags and _is_recipe(word):
+        return f"a recipe is given as --config {word}"
+    if "--config" in flags and "=" not in before and Path(word).is_dir():
+        return f"a folder of images is given as data.root={shlex.quote(word)}"
     if "." in word and "/" not in word and after and "=" not in after and not after.startswith("-"):
         return f"a setting is given as key=value, here {word}={after}"
     quotes = f"; a value with spaces goes in quotes, as '{before} {word}'" if "=" in before else ""
@@ -121,6 +126,12 @@ def _hint(before: str, word: str, after: str, flags: Mapping[str, tuple[int, int
     if "--checkpoint" in flags:
         return f"a checkpoint or a run is given as --checkpoint {word}, a setting as key=value{quotes}"
     return f"a setting is given as key=value, such as optim.lr=0.05{quotes}"
+
+
+def _is_recipe(word: str) -> bool:
+    from gcp.config import recipes
+
+    return word in recipes.recipes()
 
 
 def numbers(flags: Flags, flag: str, default: list[int], least: int) -> list[int]:

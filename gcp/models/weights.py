@@ -192,7 +192,8 @@ def _require_backbone(faults: dict[str, str], state: State, target: State, path:
     if faults:
         listed = [f"{key} ({fault})" for key, fault in faults.items()]
         raise CheckpointError(
-            f"{path} is of another backbone: {len(faults)} of {len(target)} tensors do not fit: {_some(listed)}"
+            f"{path} is of another backbone: {len(faults)} of {len(target)} tensors do not fit: {_some(listed, 2)}. "
+            "Set model.backbone to that of the file, or model.pretrained to weights of this one"
         )
 
 

@@ -9,7 +9,7 @@ from gcp.config.yaml_file import merge
 from gcp.data import DATASETS
 from gcp.errors import CheckpointError, ConfigError, nearest
 from gcp.models.backbones import OURS
-from gcp.models.checkpoints import is_there
+from gcp.models.checkpoints import FILES, is_there
 from gcp.models.preprocessing import expected
 
 PHOTOGRAPHS = 128  # pixels: data sets of smaller images keep their size, and weights of smaller images tell none
@@ -24,8 +24,8 @@ def check_pretrained(config: Config) -> None:
     recipe, backbone = recipe_of(Path(file).parent.name), config.model.backbone
     train = f"Train it: gcp train --config {recipe} data.root=ROOT. Or give" if recipe else "Give"
     plain = "" if backbone in OURS else f", or model.pretrained=true for the plain ImageNet weights of {backbone}"
-    run = run_near(Path(file), Path(config.run.dir))
-    hint = f" Did you mean model.pretrained={run}?" if run else ""
+    meant = run_near(Path(file), Path(config.run.dir)) or weights_near(Path(file))
+    hint = f" Did you mean model.pretrained={meant}?" if meant else ""
     raise CheckpointError(
         f"no checkpoint at {file}, which model.pretrained names. {train} model.pretrained=FILE for weights that you "
         f"have{plain}.{hint}"
@@ -41,6 +41,16 @@ def run_near(file: Path, parent: Path) -> Path | None:
     runs = {path.parent.name: path.parent for folder in (given.parent, parent) for path in folder.glob("*/config.yaml")}
     near = nearest(given.name, runs)
     return runs[near] if near else None
+
+
+def weights_near(file: Path) -> Path | None:
+    """The file of weights beside a missing one, or in a folder given for one, that is named nearly so; the only one
+    there in the second case. None: there is none.
+    """
+    folder = file if file.is_dir() else file.parent
+    files = {path.name: path for path in folder.glob("*") if path.name.endswith(FILES)}
+    near = nearest(file.name, files, 0.7) if folder is not file else next(iter(files)) if len(files) == 1 else None
+    return files[near] if near else None
 
 
 def recipe_of(run: str) -> str | None:

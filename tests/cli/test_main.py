@@ -110,6 +110,8 @@ def test_help_of_every_command(name, capsys):
         (["predict", "x"], "needs MODEL and FOLDER.*\n  gcp predict x photos\n"),
         (["predict", "x", "y", "--csv=z"], "'--csv'.*\n  gcp predict x y z\n"),
         (["evaluate", "x", "--predict"], "--predict needs a value.*\n  gcp evaluate runs/NAME --predict photos\n"),
+        (["train", "finetune"], "'finetune'.*--config finetune"),
+        (["train", "--config", "finetune", "/"], "'/'.*data.root=/"),
         (["evaluate", "x", "y"], "'y'.*--predict y.*data.root=y"),
         (["evaluate", "x", "--predict", "y", "z", "w"], "'w'.*spaces.*quotes"),
         (["export", "x", "--out", "y.onnx"], "'--out'.*\n  gcp export x y.onnx\n"),

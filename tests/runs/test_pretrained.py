@@ -54,12 +54,17 @@ def test_a_missing_file_of_no_recipe(file, recipes, small, refused):
         ("else/evo/best.pt", "runs/evo"),
         ("else/evolvd", "else/evolved"),
         ("resnet50.pth", None),
+        ("weights/lite1.pt", "weights/lite0.pt"),
+        ("weights/resnet50.pt", None),
+        ("weights", "weights/lite0.pt"),
     ],
 )
 def test_the_run_that_is_meant_is_named(file, meant, small, refused, here):
     for run in ("runs/evo", "else/evolved"):
         (here / run).mkdir(parents=True)
         (here / run / "config.yaml").write_text("")
+    (here / "weights").mkdir()
+    (here / "weights" / "lite0.pt").touch()
     text = refused(small(f"model.pretrained={file}"))
     assert re.search(rf" model\.pretrained={meant}\?$" if meant else r"model\.pretrained=FILE[^?]*$", text)
 
