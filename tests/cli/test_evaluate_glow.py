@@ -167,7 +167,7 @@ def test_samples_are_those_of_the_flow_and_of_the_seed(glow, place, monkeypatch)
         ("--predict nothing", "no folder nothing of images"),
         ("--out damaged.pt", r"folder damaged\.pt.*--out"),
         ("--json nothing/s.json", r"cannot write nothing/s\.json"),
-        ("runs/x", "'runs/x'.* --checkpoint runs/x"),
+        ("runs/x", "'runs/x'.* --predict runs/x"),
     ],
 )
 def test_mistakes(words, message, glow):
