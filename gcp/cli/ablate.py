@@ -32,25 +32,25 @@ Compare settings by a grid of runs: every combination of the values, with every 
 
   --heads PATTERN ...  heads by name or shell pattern, such as 'svd_*' newton_schulz average
   --grid key=v1,v2 ... values of any key of a configuration; commas inside [] belong to the value
-  --tune key=v1,v2 ... values of which each variant gets for itself the best on the validation images, by runs before
-                       those of the seeds and as many for each variant; tuning.csv has all of them
-  --tune-seeds N       runs of each of these values (1)
+  --tune key=v1,v2 ... each variant gets the value that is best for it on the validation images, found by extra runs,
+                       the same number for each variant; tuning.csv lists them all
+  --tune-seeds N       seeds for each of these values (1)
   --probe              heads on frozen features, which are computed once for all runs: train.cache_features=true,
                        model.freeze=[features], and scores and checkpoints at the end only
-  --seeds N            0 to N-1 (default 5); --seeds 3,7,11 these. All variants begin with the same weights and see the
-                       same images in the same order
-  --reference LABEL    variant that the others are compared with (the first)
+  --seeds N            seeds 0 to N-1 (5), or a list: --seeds 3,7,11. With the same seed, all variants start from the
+                       same weights and see the same images in the same order
+  --reference LABEL    variant to compare the others with (the first)
   --name NAME          of the study (from the recipe or the file); --out FOLDER  for it ({OUT})
-  --jobs N             runs at once (one per GPU, else as many as fit into the cores, which they share: one thread
-                       each, or as many as a study has that was begun with --jobs)
-  --skip-invalid       leave out combinations that are not possible, such as head.form=published of average
-  --reduce-average     give average, too, the reduction to head.dim of the covariance heads; else it has none
-  --retry-failed       run those again that have failed
+  --jobs N             parallel runs (one per GPU, else as many as the cores allow, with one thread each, or with as
+                       many as the study was started with)
+  --skip-invalid       skip invalid combinations, such as head.form=published of average
+  --reduce-average     reduce the features of average to head.dim too, as for the covariance heads
+  --retry-failed       repeat failed runs
 
 OUT/NAME holds study.yaml, cells/ID/ (the run folders), cells.csv, table.csv and table.md, written after every run, and
-at the end report.html and report.md; gcp report writes these of a study that is not finished.
-The same command continues a study that was stopped or killed: finished runs stay, the others go on from their
-checkpoints. With more seeds, heads or values it is extended. Exit code: 0, or 1 where a run has failed.
+at the end report.html and report.md; gcp report writes these for a study that is not finished yet.
+The same command continues a study that was stopped or killed: finished runs are kept, the others continue from their
+checkpoints. More seeds, heads or values extend the study. Exit code: 0, or 1 where a run has failed.
 
 Example:
   gcp ablate --config digits/resnet --heads 'svd_*' newton_schulz average --seeds 5

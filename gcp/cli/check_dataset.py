@@ -27,15 +27,15 @@ What a data set on this machine holds, and what is wrong with it.
   NAME               of the data set; gcp list datasets names them; MODULE:FUNCTION is one of your own
   ROOT               its folder, or the one above; built-in sets take none
 
-  --verify           decode every image, and look for images that are there twice or nearly so
-  --partial          accept other counts than the published ones, as data.partial=true does in training
+  --verify           decode every image, and look for duplicates and near duplicates
+  --partial          accept counts other than the published ones, as data.partial=true does in training
   --sheet [FILE.png] one image of each class with its name; without a file NAME-classes.png in this folder
-  --json FILE        everything, with the paths of all images that are unreadable, there twice, or alike
+  --json FILE        everything, with the paths of all unreadable, duplicate and similar images
 
 Reported: the layout recognised, classes, images by split beside the published counts, smallest and largest class, where
 validation comes from, missing files, images that are in two splits byte for byte, and with --verify all that cannot be
-decoded, that are twice in one split, and pairs that look alike (encoded again, turned, mirrored, a part of the other),
-which are no fault but worth a look. The exit code is 0 for a sound data set and 2 for one with faults. Nothing is
+decoded, duplicates within a split, and pairs that look alike (re-encoded, rotated, mirrored, a part of the other),
+which are not errors but worth checking. The exit code is 0 for a valid data set and 2 for one with faults. Nothing is
 written into ROOT.
 
 Example:

@@ -36,7 +36,7 @@ Convert weights of other projects into files of this library, and back.
   gcp convert --inspect IN
 
 IN is a file of torch or safetensors of a layout below, a run folder, or the name of weights of timm. OUT is written
-as safetensors where its name ends so, else by torch.
+as safetensors if its name ends in .safetensors, else by torch.
 
   --to LAYOUT        own (default), or a layout of others that has a triangle
   --order ORDER      of the triangle in IN, where it is of others: upper (2019 and later), lower (2018), auto (the
@@ -45,9 +45,9 @@ as safetensors where its name ends so, else by torch.
   --data NAME ROOT   labelled images, the test split of a data set, that tell the order by the accuracy
   --data FOLDER      the same from FOLDER/CLASS/*.jpg, whose sorted classes are the file's
   --image-size N     of these images (224)    --images N  how many at most (500)    --batch N  at a time (16)
-  --backbone NAME    where the file does not tell       --head NAME  where it does not tell
-  --last-stride 1|2  where it does not tell: 1 is a map of twice the side
-  --numpy-scalars    admit NumPy's numbers beside the weights, in files of old training scripts
+  --backbone NAME    if the file does not tell          --head NAME  if it does not tell
+  --last-stride 1|2  if it does not tell; 1 gives a map of twice the side
+  --numpy-scalars    allow NumPy numbers beside the weights, as in files of old training scripts
   --force            replace OUT
   --inspect          print what a file is and write nothing
 

@@ -19,9 +19,9 @@ A page in the browser: drop an image, and see its classes, where the model looks
 
   MODEL    a run folder or its name under runs/, a checkpoint, a folder that was shared, hf-hub:USER/NAME
 
-  --port N            the first free one from 7860 on unless given
-  --host ADDRESS      127.0.0.1, which only this machine reaches; 0.0.0.0 lets others in the network see the page
-  --examples FOLDER   images to begin with; without it some test images of the data set, where it is at hand
+  --port N            default: the first free port from 7860 on
+  --host ADDRESS      default: 127.0.0.1, reachable from this machine only; 0.0.0.0 serves the page to the network
+  --examples FOLDER   example images on the page; default: some test images of the data set, if it is available
 
 Needs the package gradio (pip install 'gcp-suite[demo]'). Nothing is sent to other machines. Settings of data.*, run.*.
 

@@ -27,7 +27,7 @@ Descriptors of all images in a folder: what the head gives, before the classifie
   OUT      embeddings.npz unless given: descriptors (N, D) float32, files, and of FOLDER/CLASS/* labels and classes;
            or a file that ends in .parquet with the columns file, class, descriptor
 
-  --score           how well the descriptors of FOLDER/CLASS/* find images of their class by the cosine: k nearest
+  --score           how well the descriptors of FOLDER/CLASS/* retrieve images of their class by cosine: k nearest
                     neighbours, recall@1, 5 and 10, mean average precision
   --gallery FOLDER  compare them with the images of this folder, not with each other
   --neighbours K    k of the nearest neighbours (5)

@@ -50,8 +50,8 @@ name of weights of timm. With --timm the model is one of timm's own, with weight
 
   --report FOLDER   per_class.csv, predictions.csv, confusion.png, confused.png (the most confused pairs with images),
                     calibration.png, scores.json; comparison.json with --compare; cam.png with --cam
-  --json FILE       the scores alone
-  --compare OTHER   both on the images of the first, with McNemar's exact test
+  --json FILE       only the scores
+  --compare OTHER   score both models on the images of the first, with McNemar's exact test
   --predict FOLDER  write the classes of all images in a folder into a CSV (predictions.csv); images that cannot be
                     read are left out and listed, and the exit code is 3
   --calibrate       fit a temperature on the validation images and store it in the checkpoint; from then on the logits

@@ -24,7 +24,7 @@ ALLOWED = ("data.root", "data.partial", "data.workers", "evaluate.", "run.")  # 
 MOST = 1000  # samples at a temperature: a picture has limits
 
 USAGE = f"""\
-Score a trained flow, find the images that it holds for unlikely, draw samples.
+Score a trained flow, find the images that are unlikely under it, draw samples.
 
   gcp evaluate-glow --checkpoint FLOW [split=test|val|train] [--out FOLDER] [--json FILE]
   gcp evaluate-glow --checkpoint FLOW --predict FOLDER [--out FOLDER] [--json FILE]

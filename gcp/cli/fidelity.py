@@ -46,12 +46,12 @@ gradient with respect to the features, and the error of the output, for one rand
   --rules NAME ...   heads by the name of their rule (gcp list rules)
   --forms            folded published: which forms of the rules (both)
   --precisions       float32 float64 (both)
-  --sides            channel sample: which matrix is decomposed (both); the published forms have channel alone
+  --sides            channel sample: which matrix is decomposed (both); published forms use channel only
   --sweeps           condition gap samples zero_channels relu (all); with MODEL or FILE none unless named here
   --dim N ...        channels (64 12); up to 16 are compared with 50 digits, more with float64. The tables show the
                      first, the files all
   --draws N          random features at each point, of which median and quartiles are shown (5)
-  --batches N        of the split of MODEL, from its beginning (4)
+  --batches N        batches of the split of MODEL, from its start (4)
   --out FOLDER       fidelity.csv, fidelity.json and figures/; without it nothing is written
   --seed N           of features and upstream gradient (0)      --threads N  of the processor
 

@@ -11,16 +11,16 @@ ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("scripts/gpu_report.py", "tests/gpu", "configs")  # none of them is installed with the package
 
 USAGE = """\
-Everything that wants an NVIDIA GPU, within eight minutes: tests, goals, heads, training steps, short runs.
+Everything that needs an NVIDIA GPU, within eight minutes: tests, goals, heads, training steps, short runs.
 
   gcp gpu-report [--out FOLDER] [--limit SECONDS] [--parts NAME ...] [--rehearse]
 
-  --out FOLDER      what to write (gpu-report): report.md and report.json
+  --out FOLDER      folder for report.md and report.json (gpu-report)
   --limit SECONDS   for all parts (480); a part that fails or takes too long does not stop the next
-  --parts NAME ...  only these; a name that is none lists them
-  --rehearse        every part on the CPU at tiny sizes, where no figure counts
+  --parts NAME ...  only these parts; an unknown name lists them
+  --rehearse        every part on the CPU at tiny sizes; the figures mean nothing
 
-Needs a checkout, of which it is the same as bash scripts/gpu_report.sh. Exit code 1 where a part failed.
+Needs a checkout, and is then the same as bash scripts/gpu_report.sh. The exit code is 1 if a part failed.
 """
 
 

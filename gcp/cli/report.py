@@ -10,17 +10,17 @@ STUDIES = "runs/studies"  # where ablate.py puts them
 FLAGS = {"--out": (1, 1), "--figures": (1, 1), "--help": (0, 0)}
 
 USAGE = """\
-The report of a study: the answer in sentences, the table, and figures that say what to see.
+Write the report of a study: the answer in sentences, the table, and figures with captions.
 
   gcp report FOLDER [--out FOLDER]
   gcp report FOLDER --figures FOLDER
 
-  FOLDER             of a study, such as runs/studies/heads, or its name there; a grid that is half done will do
+  FOLDER             of a study, such as runs/studies/heads, or its name there; the study need not be finished
 
   --out FOLDER       for report.md, report.html and figures/; default: that of the study
-  --figures FOLDER   the figures alone, as SVG, nothing else is written
+  --figures FOLDER   write only the figures, as SVG
 
-report.html is one file without network or scripts. The same study gives the same bytes.
+report.html is a single file without scripts that loads nothing from elsewhere. The same study gives the same bytes.
 """
 
 

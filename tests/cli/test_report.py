@@ -82,4 +82,4 @@ def test_the_script(report, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["report.py", "--help"])
     with pytest.raises(SystemExit, match="0"):
         runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert capsys.readouterr().out.startswith("The report of a study") and report()[0] == 0
+    assert capsys.readouterr().out.startswith("Write the report of a study") and report()[0] == 0
