@@ -1,6 +1,7 @@
 """`gcp evaluate --checkpoint FILE|RUN [key=value ...]`."""
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gcp.cli.arguments import ANSWERED, Arguments, answer, parse, with_checkpoint
@@ -103,6 +104,8 @@ def _check(arguments: Arguments, split: str) -> None:
     check_overrides(arguments.overrides, ALLOWED, "an evaluation", ("split", "checkpoint"))
     check_file("--json", arguments.value("--json"))
     check_folder(arguments.value("--report"))
+    if folder := next((word for word in flags.get("--cam", []) if Path(word).is_dir()), None):
+        raise GCPError(f"{folder} is a folder; --cam takes images. Type for example --cam {folder}/*.jpg")
     if len(flags.get("--predict", [])) == 2:
         check_file("--predict", flags["--predict"][1])
 

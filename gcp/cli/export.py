@@ -171,10 +171,11 @@ def _about(scored_model: "ScoredModel", head: str) -> dict[str, Any]:
 
 
 def _check_target(out: Path, force: bool) -> None:
+    from gcp.evaluation.files import check_file
+
     if out.suffix not in FORMATS:
         raise GCPError(f"{out}: the name ends in {', '.join(FORMATS)}.{suggest(out.suffix, FORMATS)}")
-    if out.is_dir() or not out.resolve().parent.is_dir():
-        raise GCPError(f"{out} is not a file in a folder that exists")
+    check_file("OUT", str(out))
     if out.exists() and not force:
         raise GCPError(f"{out} exists; replace it by --force")
 

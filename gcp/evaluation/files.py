@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,13 @@ EXAMPLES = 3  # wrong images of each, beside one of the class that they were tak
 
 def check_file(flag: str, path: str | None) -> None:
     """Raise GCPError where a file cannot be written, before minutes are spent on what should go into it."""
-    if path is not None and (Path(path).is_dir() or not Path(path).resolve().parent.is_dir()):
-        raise GCPError(f"cannot write {path}: {flag} needs a file in a folder that exists")
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise GCPError(f"cannot write {path}, which is a folder: {flag} needs a file")
+    if not Path(path).resolve().parent.is_dir():
+        mend = f"mkdir -p {shlex.quote(str(Path(path).parent))}"
+        raise GCPError(f"cannot write {path}: {flag} needs a file in a folder that exists. Make it: {mend}")
 
 
 # What a spreadsheet takes for a formula and computes; names of classes and files come from elsewhere.

@@ -57,7 +57,7 @@ def images_in(folder: str) -> list[str]:
     """
     root = Path(folder).expanduser()
     if root.is_file():
-        raise DataError(f"{folder} is a file; --predict takes the folder of images that it lies in: {root.parent}")
+        raise DataError(f"{folder} is a file; give the folder of images that it lies in: {root.parent}")
     if not root.is_dir():
         there = [place.name for place in root.parent.iterdir() if place.is_dir()] if root.parent.is_dir() else []
         raise DataError(f"no folder {folder} of images.{suggest(root.name, there)}")

@@ -86,7 +86,7 @@ def test_as_a_process(finished, here):
         ([], r"MODEL and OUT.* 0 of them"),
         (["x"], r"1 of them.*\n  gcp export"),
         (["x", "m.onx"], r"m\.onx.*\.onnx, \.pt2, \.ts.*'\.onnx'"),
-        (["x", "no/m.ts"], r"no/m\.ts .*folder"),
+        (["x", "no/m.ts"], r"no/m\.ts.*folder"),
         (["y", "m.ts"], r"no run.* y and runs/y"),
         (["x", "there.ts"], r"there\.ts exists; replace it by --force"),
         (["x", "m.ts", "--bund", "1"], r"flag '--bund'.*'--bound'"),
