@@ -237,7 +237,10 @@ def _tune(study: Study, folder: Path, chosen: Sequence[Variant], jobs: int | Non
         progress.say(f"stopped. Continue with\n  {typed('ablate', f'resume={folder}')}")
         return code or 1, study
     lay_out(tune.trial_study(study), cells)  # whether the recipe is still the one that was tuned
-    study = replace(study, chosen=tune.choose(every))
+    best = tune.choose(every)
+    for line in tune.set_aside(study, folder, best, chosen):
+        progress.say(line)
+    study = replace(study, chosen=best)
     tune.write_log(folder, study, every)
     return 0, study
 

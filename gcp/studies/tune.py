@@ -4,6 +4,8 @@ Every variant is run with every combination of the values that are tuned, with `
 not report: the same number of runs for each, so that none wins by being tuned longer. The combination with the highest
 mean accuracy of the final weights on the validation images is chosen, of equal ones that with the lowest loss. Test
 scores of these runs are never read. `tuning.csv` has all of them.
+
+A study that is extended may find a better value for a variant that has been run: these runs are moved to `replaced`.
 """
 
 import csv
@@ -15,6 +17,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from gcp.config import load
+from gcp.config.load import flat
 from gcp.engine.folder import write_text
 from gcp.errors import GCPError, counted
 from gcp.studies.cells import FAILED, Cell, Outcome, cells_of, read
@@ -22,6 +26,7 @@ from gcp.studies.grid import Study, Variant, shown, variants
 
 FIRST_SEED = 1_000_000  # of these runs; a study has seeds from 0 on
 FOLDER, LOG = "tuning", "tuning.csv"
+REPLACED = "replaced"
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,27 @@ def choose(every: Iterable[Trial]) -> dict[str, dict[str, Any]]:
             f"held out (data.val_fraction). See {FOLDER}/cells, and {LOG}"
         )
     return {label: trial.values for label, trial in best.items()}
+
+
+def set_aside(
+    study: Study, folder: Path, chosen: Mapping[str, Mapping[str, Any]], kept: Iterable[Variant]
+) -> list[str]:
+    """Move the runs of the `kept` variants that have other values than were chosen for them, and say which."""
+    said: dict[str, int] = {}
+    for variant in kept:
+        for cell in cells_of(study, folder, [variant]):
+            if not cell.folder.config.is_file():
+                continue
+            settings = flat(load(cell.folder.config, written=True))
+            before, now = {key: settings[key] for key in study.tune}, chosen[variant.label]
+            if before == now:
+                continue
+            (folder / REPLACED).mkdir(exist_ok=True)
+            number = len(list((folder / REPLACED).iterdir()))
+            cell.folder.path.rename(folder / REPLACED / f"{cell.id}-{part(before)}-{number}")
+            line = f"{variant.label}: {part(now)} in the place of {part(before)}"
+            said[line] = said.get(line, 0) + 1
+    return [f"{line}; {counted(count, 'run')} moved to {folder / REPLACED}" for line, count in said.items()]
 
 
 def write_log(folder: Path, study: Study, every: Sequence[Trial]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from gcp.cli.main import run
 from gcp.config import load
 from gcp.errors import GCPError
 from gcp.studies import tune
-from gcp.studies.cells import DONE, cells_of, check, config_of
+from gcp.studies.cells import DONE, cells_of, check, config_of, lay_out
 from gcp.studies.grid import Study, variants
 from gcp.studies.report import write_report
 from gcp.studies.study_file import load_study
@@ -178,3 +179,20 @@ def test_tuned_run_reported_and_not_begun_again(zygote, here, study):
     before = {path: path.stat().st_mtime_ns for path in folder.glob("**/result.json")}
     again = zygote.train(here, f"resume={folder}", command="gcp.cli.ablate")
     assert again.code == 0 and before == {path: path.stat().st_mtime_ns for path in folder.glob("**/result.json")}
+
+
+def test_runs_of_a_value_that_is_no_longer_the_best_are_set_aside(study, tmp_path):
+    """Those of other variants stay, and whatever is run next begins anew."""
+    kept = variants(study)
+    first = {variant.label: {"optim.lr": 0.01} for variant in kept}
+    chosen, cells = replace(study, chosen=first), cells_of(study, tmp_path, kept)
+    lay_out(chosen, cells)
+    assert tune.set_aside(chosen, tmp_path, first, kept) == []
+    now = first | {kept[0].label: {"optim.lr": 0.1}}
+    (line,) = tune.set_aside(chosen, tmp_path, now, kept)
+    assert line.startswith(f"{kept[0].label}: lr=0.1 in the place of lr=0.01; 1 run moved to ")
+    (moved,) = (tmp_path / "replaced").iterdir()
+    assert load(moved / "config.yaml", written=True).optim.lr == 0.01
+    assert [cell.folder.config.is_file() for cell in cells] == [False, True, True, True]
+    lay_out(replace(study, chosen=now), cells)
+    assert load(cells[0].folder.config, written=True).optim.lr == 0.1
