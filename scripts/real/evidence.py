@@ -13,6 +13,7 @@ import csv
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ CONTROL = "reduced average"  # behind the reduction of the covariance heads: all
 FIRST_ORDER = ("average", "reduced average", "wide average", "gem")
 DRAWN = ("emoji-blocks4", "textures-blocks4", "fonts-blocks4")
 LAST = ("emoji-last", "textures-last", "fonts-last")
+LITE2 = ("textures-lite2", "fonts-lite2")
+CONDITIONED = ("textures-conditioning", "fonts-conditioning")
 
 # The second figure: a panel a question, a line in it (label, study, variant, reference).
 ASKED: dict[str, list[tuple[str, str, str, str]]] = {
@@ -46,12 +49,23 @@ ASKED: dict[str, list[tuple[str, str, str, str]]] = {
         (name.split("-")[0], name, "second_moment", CONTROL) for name in DRAWN
     ],
     "7x7 map: second_moment over average": [(name.split("-")[0], name, "second_moment", REFERENCE) for name in LAST],
+    "14x14 map of a larger backbone: second_moment over reduced average": [
+        (name.split("-")[0], name, "second_moment", CONTROL) for name in LITE2
+    ],
+    "fashion from random weights: over average": [
+        (head, "fashion-scratch", head, REFERENCE) for head in ("second_moment", "svd_pade", CONTROL)
+    ],
     "emoji fine-tuned: over average": [
         (head, "emoji-finetune", head, REFERENCE) for head in ("second_moment", "svd_pade", CONTROL)
     ],
     "fashion, 14x14 map: by images of a class": [
         (number, "fashion-shots", f"second_moment, {number} a class", f"{CONTROL}, {number} a class")
         for number in ("5", "20", "100")
+    ],
+    "14x14 map: svd_pade conditioned, over svd_pade": [
+        (f"{name.split('-')[0]}, {way}", name, f"svd_pade, {way}", "svd_pade")
+        for name in CONDITIONED
+        for way in ("orthogonal", "nog", "olr")
     ],
     "7x7 map: second_moment over svd_pade": [(name.split("-")[0], name, "second_moment", "svd_pade") for name in LAST],
     "7x7 map: svd_pade, d = 128 over 64": [
@@ -250,7 +264,7 @@ def paint_questions(figure: Any, asked: dict[str, list[tuple[str, str, str, str]
             axes.plot([found.difference], [place], "o", color=LIGHT["blue"], markersize=4)
         axes.set_yticks(range(len(lines)), [line[0] for line in lines])
         axes.set(ylim=(len(lines) - 0.5, -0.5))
-        axes.set_title(title, fontsize=7, loc="left")
+        axes.set_title(textwrap.fill(title, 34), fontsize=7, loc="left")
         axes.grid(axis="x")
     figure.supxlabel("difference in accuracy, points")
 
@@ -268,7 +282,7 @@ def main(argv: list[str]) -> int:
     alt = "Differences in accuracy between each head and average pooling on three tasks, with intervals"
     write_figure(FIGURE, 3.4, lambda figure: paint(figure, [STUDIES / name for name in DRAWN]), alt)
     alt = "Differences in accuracy by question: map, training, images of a class, channels, conditioning, backbone"
-    write_figure(QUESTIONS, 1.7 * -(-len(ASKED) // 2), lambda figure: paint_questions(figure, ASKED), alt)
+    write_figure(QUESTIONS, 1.8 * -(-len(ASKED) // 2), lambda figure: paint_questions(figure, ASKED), alt)
     print(PAGE, FIGURE, QUESTIONS, sep="\n")
     return 0
 
