@@ -40,7 +40,7 @@ CONTROL = "reduced average"  # behind the reduction of the covariance heads: all
 FIRST_ORDER = ("average", "reduced average", "wide average", "gem")
 DRAWN = ("emoji-blocks4", "textures-blocks4", "fonts-blocks4")
 LAST = ("emoji-last", "textures-last", "fonts-last")
-LITE2 = ("textures-lite2", "fonts-lite2")
+LITE2 = ("emoji-lite2", "textures-lite2", "fonts-lite2")
 CONDITIONED = ("textures-conditioning", "fonts-conditioning")
 
 # The second figure: a panel a question, a line in it (label, study, variant, reference).
