@@ -67,6 +67,10 @@ ASKED: dict[str, list[tuple[str, str, str, str]]] = {
         for name in CONDITIONED
         for way in ("orthogonal", "nog", "olr")
     ],
+    "fonts, 14x14 map: epochs, over second_moment with 12": [
+        (label, "fonts-epochs", label, "second_moment, 12 epochs")
+        for label in ("second_moment, 6 epochs", "second_moment, 24 epochs", "reduced average, 48 epochs")
+    ],
     "7x7 map: second_moment over svd_pade": [(name.split("-")[0], name, "second_moment", "svd_pade") for name in LAST],
     "7x7 map: svd_pade, d = 128 over 64": [
         (name.split("-")[0], name, "svd_pade, d = 128", "svd_pade") for name in LAST
@@ -264,7 +268,7 @@ def paint_questions(figure: Any, asked: dict[str, list[tuple[str, str, str, str]
             axes.plot([found.difference], [place], "o", color=LIGHT["blue"], markersize=4)
         axes.set_yticks(range(len(lines)), [line[0] for line in lines])
         axes.set(ylim=(len(lines) - 0.5, -0.5))
-        axes.set_title(textwrap.fill(title, 34), fontsize=7, loc="left")
+        axes.set_title(textwrap.fill(title, 27), fontsize=7, loc="left")
         axes.grid(axis="x")
     figure.supxlabel("difference in accuracy, points")
 
@@ -282,7 +286,7 @@ def main(argv: list[str]) -> int:
     alt = "Differences in accuracy between each head and average pooling on three tasks, with intervals"
     write_figure(FIGURE, 3.4, lambda figure: paint(figure, [STUDIES / name for name in DRAWN]), alt)
     alt = "Differences in accuracy by question: map, training, images of a class, channels, conditioning, backbone"
-    write_figure(QUESTIONS, 1.8 * -(-len(ASKED) // 2), lambda figure: paint_questions(figure, ASKED), alt)
+    write_figure(QUESTIONS, 1.9 * -(-len(ASKED) // 2), lambda figure: paint_questions(figure, ASKED), alt)
     print(PAGE, FIGURE, QUESTIONS, sep="\n")
     return 0
 
