@@ -77,10 +77,11 @@ def _handle(device: torch.device) -> tuple[c_void_p, c_void_p]:
 
 def _host_workspace(device: torch.device, size: int) -> ctypes.Array[ctypes.c_char]:
     """Memory of the host that stays with the handle: the solver may still read it when its call has returned."""
-    workspaces = _local.__dict__.setdefault("workspaces", {})
-    if device.index not in workspaces or len(workspaces[device.index]) < size:
-        workspaces[device.index] = ctypes.create_string_buffer(max(1, size))
-    return workspaces[device.index]
+    workspaces = _local.__dict__.setdefault("workspaces", {}).setdefault(device.index, [])
+    if not workspaces or len(workspaces[-1]) < size:
+        workspaces.append(ctypes.create_string_buffer(max(1, size)))  # a smaller one may be in use, and stays too
+    found: ctypes.Array[ctypes.c_char] = workspaces[-1]
+    return found
 
 
 def decompose(P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
